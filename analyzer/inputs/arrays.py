@@ -1,0 +1,322 @@
+"""Reading arrays safely: NumPy files, tables, sound.
+
+Belongs here: file formats, limits, and what each cell or sample means. Not here: a model's shape and type
+(``reading``).
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import math
+import os
+import re
+import wave
+import zipfile
+from array import array
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analyzer.errors import InputError, UsageError
+from analyzer.inputs.files import MEMORY_LIMIT, decode_text, mebibytes, open_regular, read_bytes, sha256_of, size_of
+
+CSV_LIMIT = 256 * 2**20
+_QUOTED = re.compile(r'"[^"]*"')
+MISSING = frozenset({"", "na", "n/a", "nan", "null", "none", "?", "-"})
+
+# An archive that unpacks to this much from so little is a bomb: real data does not shrink 500-fold.
+_BOMB_BYTES = 64 * 2**20
+_BOMB_RATIO = 500
+
+
+@dataclass(frozen=True)
+class ArrayData:
+    """An array from a file.
+
+    Attributes
+    ----------
+    values
+        As stored; float64 for tables, float32 for sound.
+    sha256
+        Of the file.
+    notes
+        What was chosen or converted.
+    feature_names
+        Column names of a table.
+    sample_rate
+        Samples a second of a sound.
+    """
+
+    values: NDArray[Any]
+    sha256: str
+    notes: tuple[str, ...] = ()
+    feature_names: tuple[str, ...] | None = None
+    sample_rate: int | None = None
+
+
+def read_array(
+    path: str | os.PathLike[str],
+    key: str | None = None,
+    prefer: Sequence[str] = ("input", "x"),
+    limit: int = MEMORY_LIMIT,
+) -> ArrayData:
+    """Read a ``.npy`` file, or one array of a ``.npz`` archive, without ever unpickling.
+
+    Sizes are checked from the header and the archive's directory before anything is allocated.
+
+    Parameters
+    ----------
+    key
+        Which array of an archive; by default its only one, or the first of ``prefer`` that is there.
+    limit
+        Bytes the array may take.
+
+    Raises
+    ------
+    InputError
+        ``limit.memory``, ``data.pickle_refused`` (object arrays), ``data.bad_dtype`` (structured arrays),
+        ``data.array_unreadable``.
+    UsageError
+        ``data.npz_key`` where the key is wrong or the choice isn't clear.
+    """
+    with open_regular(path) as handle:
+        digest = sha256_of(handle)
+        if handle.read(2) == b"PK":
+            values, notes = _from_archive(path, handle, key, prefer, limit)
+            return ArrayData(values, digest, notes)
+        handle.seek(0)
+        return ArrayData(_read_npy(str(path), handle, size_of(handle), limit), digest)
+
+
+def _read_npy(where: str, handle: Any, available: int, limit: int) -> NDArray[Any]:
+    """One array in npy format; ``available`` is how many bytes the file really has."""
+    try:
+        version = np.lib.format.read_magic(handle)
+        if version == (1, 0):
+            shape, fortran, dtype = np.lib.format.read_array_header_1_0(handle)
+        elif version == (2, 0):
+            shape, fortran, dtype = np.lib.format.read_array_header_2_0(handle)
+        else:
+            raise ValueError(f"npy version {version[0]}.{version[1]}")
+    except Exception as problem:  # the header is a Python literal: damaged ones fail in many ways
+        why = (str(problem) or type(problem).__name__)[:120]
+        raise InputError(
+            "data.array_unreadable", f"{where} is no NumPy array ({why})", "save it with np.save"
+        ) from None
+    if dtype.hasobject:
+        raise InputError(
+            "data.pickle_refused", f"{where} holds Python objects, which could run code when read", "save numbers only"
+        )
+    if dtype.names or dtype.subdtype or dtype.kind not in "biufSU":
+        raise InputError("data.bad_dtype", f"{where} has type {dtype}", "save a plain array of numbers")
+    if any(side < 0 for side in shape):
+        raise InputError("data.array_unreadable", f"{where} claims shape {shape}", "save it with np.save")
+    needed = math.prod(shape) * dtype.itemsize
+    if needed > limit:
+        raise InputError(
+            "limit.memory", f"{where} needs {mebibytes(needed)}, more than {mebibytes(limit)}", "cut it up"
+        )
+    left = available - handle.tell()
+    if needed > left:
+        raise InputError(
+            "data.array_unreadable", f"{where} is cut off: {needed:,} bytes declared, {left:,} there", "copy it again"
+        )
+    content = handle.read(needed)
+    if len(content) != needed:
+        raise InputError("data.array_unreadable", f"{where} is cut off", "copy it again")
+    flat = np.frombuffer(content, dtype=dtype) if needed else np.empty(math.prod(shape), dtype=dtype)
+    return flat.reshape(shape, order="F" if fortran else "C").copy()
+
+
+def _from_archive(
+    path: Any, handle: BinaryIO, key: str | None, prefer: Sequence[str], limit: int
+) -> tuple[NDArray[Any], tuple[str, ...]]:
+    try:
+        with zipfile.ZipFile(handle) as archive:
+            members = {m.filename.removesuffix(".npy"): m for m in archive.infolist() if m.filename.endswith(".npy")}
+            name = _choose(path, list(members), key, prefer)
+            member = members[name]
+            size, packed = member.file_size, max(1, member.compress_size)
+            if size > limit + 2**20 or (size > _BOMB_BYTES and size > _BOMB_RATIO * packed):
+                raise InputError(
+                    "limit.memory",
+                    f"{path}, array {name!r} unpacks from {mebibytes(packed)} to {mebibytes(size)}",
+                    "save it uncompressed with np.savez, or cut it up",
+                )
+            with archive.open(member) as stream:
+                values = _read_npy(f"{path}, array {name!r}", stream, size, limit)
+    except (InputError, UsageError):
+        raise
+    except Exception as problem:  # zipfile and its decompressors answer damaged archives in many ways
+        why = (str(problem) or type(problem).__name__)[:120]
+        raise InputError("data.array_unreadable", f"{path} is a damaged archive ({why})", "copy it again") from None
+    return values, (f"array {name!r} of {len(members)}",) if len(members) > 1 else ()
+
+
+def _choose(path: Any, names: list[str], key: str | None, prefer: Sequence[str]) -> str:
+    listing = ", ".join(repr(n) for n in names[:20]) + (", …" if len(names) > 20 else "")
+    if not names:
+        raise InputError("data.array_unreadable", f"{path} is a zip archive without arrays", "save it with np.savez")
+    if key is not None:
+        if key not in names:
+            raise UsageError("data.npz_key", f"{path} has no array {key!r}", f"it has {listing}")
+        return key
+    if len(names) == 1:
+        return names[0]
+    for name in prefer:
+        if name in names:
+            return name
+    raise UsageError(
+        "data.npz_key", f"{path} has {len(names)} arrays and none is called 'input'", f"name one of {listing}"
+    )
+
+
+def read_csv(
+    path: str | os.PathLike[str],
+    header: bool | None = None,
+    columns: Sequence[str | int] | None = None,
+    limit: int = CSV_LIMIT,
+) -> ArrayData:
+    """Read a table of numbers, (rows, columns) float64; comma, semicolon or tab between cells.
+
+    Parameters
+    ----------
+    header
+        Whether the first row names the columns; by default it does where none of its cells is a number.
+    columns
+        Names or 0-based numbers of the columns to take, in that order; all by default.
+
+    Raises
+    ------
+    InputError
+        ``data.missing_value``, ``data.not_a_number``, ``data.nonfinite``, ``data.ragged_table`` naming line and column;
+        ``data.empty``; ``data.table_unreadable``.
+    UsageError
+        ``data.unknown_column``.
+    """
+    content = read_bytes(path, limit)
+    rows = _rows(path, content)
+    line, first = next(rows, (0, []))
+    if not first:
+        raise InputError("data.empty", f"{path} has no rows", "give a table with at least one row of numbers")
+    if header is None:
+        header = not any(_is_number(cell) for cell in first)
+    names = [cell.strip() for cell in first] if header else None
+    picked, notes = _pick_columns(path, names, len(first), columns)
+    cells = array("d")
+    for number, row in rows if header else chain([(line, first)], rows):
+        if len(row) != len(first):
+            raise InputError(
+                "data.ragged_table",
+                f"{path}, line {number}: {len(row)} cells, not {len(first)}",
+                "give every row as many cells",
+            )
+        cells.extend(_cell(row[column], path, number, column, names) for column in picked)
+    if not cells:
+        raise InputError("data.empty", f"{path} has a header and no rows", "give at least one row of numbers")
+    values = np.array(cells).reshape(-1, len(picked))
+    features = tuple(names[c] or f"column {c + 1}" for c in picked) if names else None
+    return ArrayData(values, hashlib.sha256(content).hexdigest(), notes, features)
+
+
+def _rows(path: Any, content: bytes) -> Iterator[tuple[int, list[str]]]:
+    """Line number and cells of every row that isn't blank; one row in memory at a time."""
+    text = decode_text(content, path, "data.table_unreadable")
+    first = _QUOTED.sub("", text.lstrip().partition("\n")[0])
+    delimiter = "\t" if "\t" in first else ";" if ";" in first else ","
+    del text
+    lines = io.TextIOWrapper(io.BytesIO(content), "utf-8-sig", newline="")
+    reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=True)
+    try:
+        for row in reader:
+            if any(cell.strip() for cell in row):
+                yield reader.line_num, row
+    except csv.Error as problem:
+        raise InputError("data.table_unreadable", f"{path}, line {reader.line_num}: {problem}", "save as CSV") from None
+
+
+def _pick_columns(
+    path: Any, names: list[str] | None, width: int, columns: Sequence[str | int] | None
+) -> tuple[list[int], tuple[str, ...]]:
+    if columns is None:
+        if names and width > 1 and names[0] in ("", "Unnamed: 0"):
+            return list(range(1, width)), ("first column has no name: taken as row numbers and dropped",)
+        return list(range(width)), ()
+    picked: list[int] = []
+    for column in columns:
+        index = names.index(column) if names and column in names else column
+        if not isinstance(index, int) or not 0 <= index < width:
+            listing = ", ".join((names or [str(i) for i in range(width)])[:30])
+            raise UsageError("data.unknown_column", f"{path} has no column {column!r}", f"columns: {listing}")
+        picked.append(index)
+    return picked, (f"columns taken: {', '.join(str(c) for c in columns)}",)
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return "_" not in cell
+
+
+def _cell(cell: str, path: Any, line: int, column: int, names: list[str] | None) -> float:
+    where = f"{path}, line {line}, column {column + 1}" + (f" ({names[column][:80]!r})" if names else "")
+    if cell.strip().lower() in MISSING:
+        raise InputError("data.missing_value", f"{where}: the value is missing", "fill it or drop the row")
+    if not _is_number(cell):
+        decimal = "write decimals with a point" if "," in cell else "give numbers; only the first row may hold names"
+        raise InputError("data.not_a_number", f"{where}: {cell[:40]!r} is not a number", decimal)
+    value = float(cell)
+    if not math.isfinite(value):
+        raise InputError("data.nonfinite", f"{where}: {cell[:40]!r} is not finite", "give finite numbers")
+    return value
+
+
+def read_wav(path: str | os.PathLike[str], limit: int = MEMORY_LIMIT // 4) -> ArrayData:
+    """Read PCM sound of 8, 16, 24 or 32 bits as float32 in [-1, 1]: (T,) for one channel, (channels, T) for more.
+
+    Raises
+    ------
+    InputError
+        ``data.sound_unreadable`` for other encodings, damaged or empty files; ``limit.memory``.
+    """
+    content = bytearray(read_bytes(path, limit))
+    digest = hashlib.sha256(content).hexdigest()
+    start = content.find(b"fmt ")
+    # The "extensible" header holds plain PCM in most 24-bit files; Python's reader knows it from 3.12 on only.
+    if content[start + 8 : start + 10] == b"\xfe\xff" and content[start + 32 : start + 34] == b"\x01\x00":
+        content[start + 8 : start + 10] = b"\x01\x00"
+    try:
+        with wave.open(io.BytesIO(content), "rb") as sound:
+            channels, width, rate = sound.getnchannels(), sound.getsampwidth(), sound.getframerate()
+            raw = sound.readframes(sound.getnframes())
+    except Exception as problem:  # struct, EOF, wave.Error, by where the damage sits
+        why = (str(problem) or type(problem).__name__)[:120]
+        hint = "convert it with: ffmpeg -i IN -c:a pcm_s16le OUT.wav"
+        raise InputError("data.sound_unreadable", f"{path} is no PCM sound ({why})", hint) from None
+    count = len(raw) // (width * channels)
+    if count == 0 or rate <= 0:
+        raise InputError("data.sound_unreadable", f"{path} has no samples", "copy or record it again")
+    if width not in (1, 2, 3, 4):
+        raise InputError("data.sound_unreadable", f"{path} has {width * 8} bits a sample", "convert it to 16-bit PCM")
+    samples = _pcm(raw[: count * width * channels], width).reshape(count, channels)
+    values = samples[:, 0] if channels == 1 else samples.T
+    return ArrayData(np.ascontiguousarray(values), digest, (f"{rate} Hz, {width * 8} bits",), sample_rate=rate)
+
+
+def _pcm(raw: bytes, width: int) -> NDArray[np.float32]:
+    """Little-endian PCM as float32: full scale is 2**(bits-1); 8-bit samples are unsigned around 128."""
+    if width == 1:
+        return np.asarray((np.frombuffer(raw, np.uint8) - 128.0) / 128.0, dtype=np.float32)
+    if width == 3:
+        padded = np.zeros((len(raw) // 3, 4), np.uint8)
+        padded[:, 1:] = np.frombuffer(raw, np.uint8).reshape(-1, 3)
+        return np.asarray(padded.view("<i4")[:, 0] / 2.0**31, dtype=np.float32)
+    return np.asarray(np.frombuffer(raw, f"<i{width}") / 2.0 ** (8 * width - 1), dtype=np.float32)
