@@ -1,0 +1,132 @@
+"""Pixels of images: colouring a map, laying it over its picture, and sizes fit to be looked at.
+
+Belongs here: arrays in, uint8 arrays out. Not here: text, figures, files.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analyzer.report import colours
+from analyzer.report.panel import Panel, Sample
+from analyzer.report.reduce import grey_picture, image_map
+from analyzer.report.scale import Scale, fit_scale
+
+OPACITY = 0.92
+
+
+@dataclass(frozen=True, eq=False)
+class Layers:
+    """An image explanation as pixels, all of one resolution.
+
+    Parameters
+    ----------
+    picture
+        What the model saw, uint8 (H, W, 3).
+    index
+        The map as entries of the colour table ``table``, uint8 (H, W).
+    overlay
+        The map over the greyed picture, uint8 (H, W, 3); opacity follows |relevance|.
+    scale, table, remarks
+        Where the colours end, which colours, and what was summed or enlarged.
+    """
+
+    picture: NDArray[np.uint8]
+    index: NDArray[np.uint8]
+    overlay: NDArray[np.uint8]
+    scale: Scale
+    table: colours.Table
+    remarks: tuple[str, ...]
+
+    @property
+    def heat(self) -> NDArray[np.uint8]:
+        """The map in colours, uint8 (H, W, 3)."""
+        return np.asarray(colours.table(self.table)[self.index])
+
+
+def picture_of(sample: Sample) -> NDArray[np.uint8]:
+    """The picture of an image sample, drawn in grey from its values where it has none."""
+    return grey_picture(sample) if sample.image is None else sample.image
+
+
+def layers(sample: Sample, panel: Panel) -> Layers:
+    """Colour one image explanation.
+
+    The scale is fitted to the map at its own resolution; a map of another resolution than the picture is
+    enlarged (bilinear) or reduced (mean) afterwards, and the remarks say so.
+
+    Raises
+    ------
+    UsageError
+        ``report.shape`` where the attribution isn't a map of an image.
+    """
+    picture = picture_of(sample)
+    drawn = image_map(sample, panel)
+    scale = fit_scale(drawn.values, panel.signed)
+    position = scale.position(drawn.values)
+    remarks = list(drawn.remarks)
+    if position.shape != picture.shape[:2]:
+        remarks.append(f"map of {' × '.join(map(str, position.shape))} fitted to the picture")
+        position = _fit(position, picture.shape[0], picture.shape[1])
+    table: colours.Table = "diverging" if panel.signed else "dark"
+    index = colours.index(position, table)
+    heat = colours.table(table)[index]
+    return Layers(picture, index, _overlay(picture, heat, position, panel.signed), scale, table, tuple(remarks))
+
+
+def _overlay(
+    picture: NDArray[np.uint8], heat: NDArray[np.uint8], position: NDArray[np.float64], signed: bool
+) -> NDArray[np.uint8]:
+    luminance = picture @ np.array([0.299, 0.587, 0.114])
+    # Red and blue read on a light grey, the bright end of the sequential table on a dark one.
+    grey = 0.62 * luminance + 86 if signed else 0.72 * luminance
+    alpha = OPACITY * np.nan_to_num(np.abs(position), nan=1.0) ** 0.75
+    mixed = alpha[..., None] * heat + (1 - alpha[..., None]) * grey[..., None]
+    return np.asarray(np.round(mixed), dtype=np.uint8)
+
+
+def _fit(position: NDArray[np.float64], height: int, width: int) -> NDArray[np.float64]:
+    from PIL import Image
+
+    source = Image.fromarray(position.astype(np.float32))
+    whole = bool(np.isfinite(position).all())
+    enlarged = height >= position.shape[0] and width >= position.shape[1]
+    smooth = Image.Resampling.BILINEAR if enlarged else Image.Resampling.BOX
+    resized = source.resize((width, height), smooth if whole else Image.Resampling.NEAREST)
+    return np.asarray(resized, dtype=np.float64)
+
+
+def shown_size(height: int, width: int, smallest: int = 448, largest: int = 560, thinnest: int = 24) -> tuple[int, int]:
+    """Height and width at which a picture is drawn.
+
+    Small pictures are enlarged by a whole factor, up to ``smallest`` on the longer side; larger ones than
+    ``largest`` are reduced; no side falls under ``thinnest``.
+    """
+    longer = max(height, width)
+    if longer <= smallest:
+        factor = smallest // longer
+        height, width = height * factor, width * factor
+    elif longer > largest:
+        height, width = round(height * largest / longer), round(width * largest / longer)
+    return max(height, thinnest), max(width, thinnest)
+
+
+def resize(pixels: NDArray[np.uint8], height: int, width: int, smooth: bool) -> NDArray[np.uint8]:
+    """Pixels at another size: reduced by the mean, enlarged in blocks, or smoothly for photographs.
+
+    ``smooth`` has an effect up to threefold enlargement; beyond that, single pixels are what one wants to
+    see.
+    """
+    from PIL import Image
+
+    if pixels.shape[:2] == (height, width):
+        return pixels
+    factor = max(height / pixels.shape[0], width / pixels.shape[1])
+    if factor <= 1:
+        how = Image.Resampling.LANCZOS if smooth else Image.Resampling.BOX
+    else:
+        how = Image.Resampling.BICUBIC if smooth and factor <= 3 else Image.Resampling.NEAREST
+    return np.asarray(Image.fromarray(pixels).resize((width, height), how))

@@ -1,0 +1,159 @@
+"""One self-contained page that compares the explanations of samples.
+
+Belongs here: putting facts, sections and style into the template. Not here: what a card shows (``cards``),
+how it looks (``report.css``), how it is built up (``report.html.j2``).
+
+The page loads nothing and runs nothing: its content security policy allows embedded pictures and the one
+style sheet whose hash it names. Strings reach it through ``text.clean`` and jinja2's autoescape only.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from analyzer.report import colours
+from analyzer.report.cards import Section, section, word_styles
+from analyzer.report.files import write_whole
+from analyzer.report.panel import ModelFacts, Panel, Sample
+from analyzer.report.text import bytes_text, clean, shorten
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+MOST_ENTRIES = 64
+"""Inputs, outputs and metadata entries shown of a model; the page says how many more there are."""
+
+
+def write_report(
+    path: str | os.PathLike[str],
+    facts: ModelFacts,
+    samples: Sequence[tuple[Sample, Sequence[Panel]]],
+    created: str,
+    command: str | None = None,
+) -> None:
+    """Write ``report.html``, whole or not at all; equal arguments give equal bytes.
+
+    Parameters
+    ----------
+    path
+        The file to write.
+    facts
+        What the model file is.
+    samples
+        Each sample with its explanations, in the order of the page.
+    created
+        When, as it is to be read, ``"2026-05-04 12:30 UTC"``.
+    command
+        The command line that repeats this, where there is one.
+
+    Raises
+    ------
+    UsageError
+        ``report.shape`` or ``report.dtype`` where an attribution doesn't fit its sample,
+        ``report.unwritable`` where the file can't be written.
+    """
+    write_whole(path, render_report(facts, samples, created, command).encode("utf-8"))
+
+
+def render_report(
+    facts: ModelFacts,
+    samples: Sequence[tuple[Sample, Sequence[Panel]]],
+    created: str,
+    command: str | None = None,
+) -> str:
+    """The page that ``write_report`` writes."""
+    from markupsafe import Markup
+
+    sections = [section(place, sample, panels) for place, (sample, panels) in enumerate(samples, start=1)]
+    style = _style(sections)
+    digest = base64.b64encode(hashlib.sha256(style.encode("utf-8")).digest()).decode("ascii")
+    return (
+        _environment()
+        .get_template("report.html.j2")
+        .render(
+            model=_model(facts),
+            sections=sections,
+            panels=sum(len(each.cards) for each in sections),
+            tables=sorted({each.legend.table for one in sections for each in one.cards if each.legend}),
+            has_images=any(each.overlay for one in sections for each in one.cards),
+            created=clean(created, 60),
+            command=clean(command, 2000) if command else "",
+            style=Markup(style),  # our own words, numbers and base64 only
+            style_hash=f"sha256-{digest}",
+        )
+    )
+
+
+def _environment() -> Environment:
+    from jinja2 import Environment, FunctionLoader, StrictUndefined
+
+    def load(name: str) -> str:
+        return (resources.files("analyzer.report") / name).read_text(encoding="utf-8")
+
+    return Environment(
+        loader=FunctionLoader(load),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+
+
+def _style(sections: Sequence[Section]) -> str:
+    """The style sheet and what depends on the page: colour scales, grounds of words, inputs behind their maps."""
+    parts = [(resources.files("analyzer.report") / "report.css").read_text(encoding="utf-8")]
+    tables: tuple[colours.Table, ...] = ("diverging", "dark", "light")
+    for name in tables:
+        stops = colours.paint(np.linspace(-1 if name == "diverging" else 0, 1, 25), name)
+        parts.append(f".ramp-{name}{{background:linear-gradient(90deg,{','.join(map(colours.hexadecimal, stops))})}}")
+    if any(card.words for one in sections for card in one.cards):
+        parts += [f".{name}{{background:{ground};color:{ink}}}" for name, ground, ink in word_styles()]
+    for one in sections:
+        if one.picture is not None and one.cards:
+            parts.append(
+                f"@media screen{{body:has(#view-input:checked) #{one.anchor} .frame"
+                f"{{background-image:url({one.picture.uri})}}}}"
+            )
+    return "\n".join(parts).replace("\r", "")
+
+
+def _model(facts: ModelFacts) -> dict[str, Any]:
+    digest = clean(facts.sha256, 64)
+    path = clean(facts.path, 500)
+    return {
+        "name": shorten(path.replace("\\", "/").rstrip("/").rsplit("/", 1)[-1], 120) or "unnamed model",
+        "path": path,
+        "sha256": digest,
+        "sha256_short": digest[:12],
+        "size": bytes_text(facts.size_bytes),
+        "producer": clean(facts.producer, 80) or "not named",
+        "ir_version": facts.ir_version,
+        "opsets": ", ".join(f"{clean(name, 40) or 'ai.onnx'} {int(version)}" for name, version in facts.opsets.items()),
+        "parameters": f"{facts.parameters:,}".replace(",", "\u202f"),
+        "inputs": _pairs(facts.inputs),
+        "outputs": _pairs(facts.outputs),
+        "more_inputs": max(len(facts.inputs) - MOST_ENTRIES, 0),
+        "more_outputs": max(len(facts.outputs) - MOST_ENTRIES, 0),
+        "operators": _counts(facts.operators),
+        "nodes": sum(facts.operators.values()),
+        "description": clean(facts.description, 1200),
+        "metadata": _pairs(tuple(facts.metadata.items()), limit=400),
+        "more_metadata": max(len(facts.metadata) - MOST_ENTRIES, 0),
+    }
+
+
+def _pairs(pairs: Sequence[tuple[str, str]], limit: int = 120) -> list[tuple[str, str]]:
+    return [(clean(name, 120) or "unnamed", clean(value, limit)) for name, value in pairs[:MOST_ENTRIES]]
+
+
+def _counts(operators: Mapping[str, int]) -> list[tuple[str, int]]:
+    ordered = sorted(operators.items(), key=lambda item: (-item[1], item[0]))
+    return [(clean(name, 60) or "unnamed", count) for name, count in ordered]

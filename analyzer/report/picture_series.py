@@ -1,0 +1,128 @@
+"""The picture of an explained series: each channel's curve over its relevance.
+
+Not here: other kinds of samples.
+"""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analyzer.report import colours
+from analyzer.report.canvas import LIGHT, LINE, Canvas, Theme, bar_height, fit
+from analyzer.report.headings import heading
+from analyzer.report.panel import Panel, Sample
+from analyzer.report.reduce import channels_first, series_map, strongest
+from analyzer.report.scale import fit_scale
+
+MARGIN = 32
+WIDTH = 1100
+LEFT = 78
+SMALL = 16
+
+
+def draw_series(
+    sample: Sample, panel: Panel, theme: Theme = LIGHT, bare: bool = False, width: int = WIDTH
+) -> NDArray[np.uint8]:
+    """Curves one under another over a common time axis; ``bare`` leaves heading, notes and colour bar out."""
+    drawn = series_map(sample, panel)
+    curves = channels_first(sample)[0][list(drawn.picked)]
+    # A channel's background is a strip of colour: its scale is fitted to all channels together.
+    scale = fit_scale(drawn.values, panel.signed)
+    table: colours.Table = "diverging" if panel.signed else "light"
+    margin = 8 if bare else MARGIN
+    inner = width - 2 * margin
+    plot = inner - LEFT - 6
+    group = _group(curves.shape[1], plot)
+    joined = (f"groups of {group} steps coloured as one: the value of largest size",) if group > 1 else ()
+    head = heading(panel, (*scale.remarks, *drawn.remarks, *joined))
+    notes = [] if bare else head.notes(inner, 6)
+    top = 8 if bare else MARGIN + head.height(inner) + 16
+    tall = 250 if len(curves) == 1 else 130
+    labelled = any(drawn.labels)
+    over = LINE * SMALL + 4 if labelled else 0.0
+    step = tall + over + 12
+    bottom = top + step * len(curves) + 14
+    below = 32 + bar_height(scale, plot) + len(notes) * LINE * SMALL + MARGIN
+    height = round(bottom + (4 if bare else below))
+    canvas = Canvas(width, height, theme)
+    if not bare:
+        head.draw(canvas, MARGIN, MARGIN, inner)
+    for row, curve in enumerate(curves):
+        y = top + row * step
+        if labelled:
+            canvas.text(margin + LEFT, y, fit(drawn.labels[row], plot, SMALL), SMALL, colour=theme.faint)
+        last = row == len(curves) - 1
+        _curve(
+            canvas,
+            (margin + LEFT, y + over, plot, tall),
+            curve,
+            scale.position(drawn.values[row]),
+            table,
+            last,
+        )
+    if not bare:
+        canvas.text(margin + LEFT + plot, bottom + 2, "step", SMALL, colour=theme.faint, align="right")
+        y = canvas.colour_bar(margin + LEFT, round(bottom + 30), plot, scale, table)
+        canvas.lines(margin + LEFT, y + 8, notes, SMALL, colour=theme.faint)
+    return canvas.pixels()
+
+
+def _group(steps: int, width: float) -> int:
+    """How many steps share a column of colour."""
+    return max(1, -(-steps // round(width)))
+
+
+def _curve(
+    canvas: Canvas,
+    box: tuple[float, float, float, float],
+    curve: NDArray[np.float64],
+    position: NDArray[np.float64],
+    table: colours.Table,
+    last: bool,
+) -> None:
+    axes = canvas.axes(*box)
+    w = box[2]
+    steps = len(curve)
+    group = _group(steps, w)
+    strip = colours.paint(strongest(position[None, :], group, 1), table)
+    end = strip.shape[1] * group - 0.5
+    axes.imshow(
+        strip,
+        extent=(-0.5, end, 0, 1),
+        transform=axes.get_xaxis_transform(),
+        aspect="auto",
+        interpolation="nearest",
+    )
+    times, levels = outline(np.where(np.isfinite(curve), curve, np.nan), 2 * round(w))
+    ink = "#16181c"  # on the strip, which is light in every theme
+    axes.plot(
+        times, levels, color=ink, linewidth=1.5 if steps <= w else 0.8, marker="." if steps < 60 else "", markersize=7
+    )
+    axes.set_xlim(-0.5, max(steps - 0.5, 0.5))
+    finite = levels[np.isfinite(levels)]
+    if finite.size:
+        low, high = float(finite.min()), float(finite.max())
+        pad = 0.08 * (high - low) or 0.1 * abs(high) or 1.0
+        axes.set_ylim(low - pad, high + pad)
+    axes.ticklabel_format(style="sci", scilimits=(-4, 5), useMathText=False, useOffset=False)
+    axes.locator_params(axis="y", nbins=3)
+    axes.locator_params(axis="x", nbins=9, integer=True)
+    axes.tick_params(axis="x", labelbottom=last)
+
+
+def outline(curve: NDArray[np.float64], most: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Times and levels of at most ``most`` points: of every group of steps the lowest and the highest."""
+    steps = len(curve)
+    if steps <= most:
+        return np.arange(steps, dtype=np.float64), curve
+    group = -(-2 * steps // most)
+    padded = np.concatenate([curve, np.full(-steps % group, np.nan)]).reshape(-1, group)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # groups of NaN alone stay NaN
+        levels = np.stack([np.nanmin(padded, axis=1), np.nanmax(padded, axis=1)], axis=1).ravel()
+    starts = np.arange(len(padded), dtype=np.float64) * group
+    times = np.stack([starts + 0.25 * group, starts + 0.75 * group], axis=1).ravel()
+    return np.minimum(times, steps - 1), levels
