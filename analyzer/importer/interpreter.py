@@ -1,0 +1,172 @@
+"""The walk over an ONNX graph that calls the operator table, node by node.
+
+Belongs here: scopes, calling operator functions, subgraphs and functions, freeing what nobody reads any more. Not here:
+operators (``ops``), recording (``recorder``), comparing with onnxruntime (``parity``).
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from analyzer.errors import AnalyzerError, InputError, UnsupportedError
+from analyzer.importer import quantized, table
+from analyzer.importer.program import Graph, Node
+from analyzer.importer.recorder import Recorder
+
+Observer = Callable[[str, Any], None]
+
+
+def as_tensor(array: np.ndarray) -> Tensor:
+    """A tensor that shares the array's memory where torch can; nobody writes to it."""
+    array = np.asarray(array)
+    if array.dtype.kind in "OSU":
+        raise UnsupportedError("op.unsupported", "text tensors have no trace", "use a perturbation method")
+    if array.dtype.name == "bfloat16":
+        return torch.from_numpy(array.view(np.int16).copy()).view(torch.bfloat16).reshape(array.shape)
+    if array.dtype.name.startswith("float8"):
+        kind = getattr(torch, array.dtype.name)
+        return torch.from_numpy(array.view(np.uint8).copy()).view(kind).reshape(array.shape)
+    if array.dtype.name in ("int4", "int2", "uint4", "uint2"):
+        held = torch.from_numpy(array.astype(np.uint8 if array.dtype.name.startswith("u") else np.int8))
+        setattr(held, quantized.NARROW, array.dtype.name)  # torch knows no such type; as a zero point it names one
+        return held
+    if not array.flags.c_contiguous or any(stride < 0 for stride in array.strides):
+        array = np.ascontiguousarray(array)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # read-only memory: nobody writes to it
+        return torch.from_numpy(array)
+
+
+@dataclass
+class Scope:
+    """Values by name, inside the scopes around them."""
+
+    interpreter: Interpreter
+    values: dict[str, Any] = field(default_factory=dict)
+    outer: Scope | None = None
+    path: str = ""
+
+    def __getitem__(self, name: str) -> Any:
+        scope: Scope | None = self
+        while scope is not None:
+            if name in scope.values:
+                return scope.values[name]
+            scope = scope.outer
+        raise InputError("graph.dangling", f"the value {name!r} is read but never produced", "re-export the model")
+
+    def run(self, graph: Graph, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Run a subgraph that sees this scope's values; gives its outputs."""
+        inner = Scope(self.interpreter, dict(zip(graph.inputs, inputs, strict=False)), self, self.path)
+        return self.interpreter.run(graph, inner)
+
+
+class Interpreter:
+    """Runs graphs on torch tensors.
+
+    Parameters
+    ----------
+    recorder
+        Where given, each node's name and type become the provenance of what it records.
+    precision
+        Where given, float32 initializers and casts to float32 become this dtype (``torch.float64``).
+    observe
+        Called with every value's name and tensor as it is computed.
+    """
+
+    def __init__(
+        self,
+        recorder: Recorder | None = None,
+        precision: torch.dtype | None = None,
+        observe: Observer | None = None,
+    ) -> None:
+        self.recorder = recorder
+        self.precision = precision
+        self.observe = observe
+
+    def run(self, graph: Graph, scope: Scope) -> tuple[Any, ...]:
+        """Run a graph whose inputs are in ``scope``; gives its outputs in order."""
+        for name, read in graph.initializers.items():
+            if name not in scope.values:
+                scope.values[name] = self._initializer(name, read())
+        for position, node in enumerate(graph.nodes):
+            for name, value in zip(node.outputs, self.call(node, scope), strict=False):
+                if name:
+                    scope.values[name] = value
+                    if self.observe is not None:
+                        self.observe(scope.path + name, quantized.observed(value, self.recorder is not None))
+            for name in graph.last_use.get(position, ()):
+                scope.values.pop(name, None)
+        return tuple(scope[name] for name in graph.outputs)
+
+    def call(self, node: Node, scope: Scope) -> tuple[Any, ...]:
+        """Run one node."""
+        inputs = tuple(scope[name] if name else None for name in node.inputs)
+        if node.body is not None:
+            inner = Scope(self, {}, None, f"{scope.path}{node.name}/")
+            names = node.body.inputs
+            inner.values.update(zip(names, inputs + (None,) * (len(names) - len(inputs)), strict=False))
+            return self.run(node.body, inner)
+        function = table.lookup(node.domain, node.op_type, node.version)
+        if function is None:
+            function = self._second_source(node)
+        if self.recorder is not None:
+            self.recorder.provenance = {"onnx": scope.path + node.name, "op": node.op_type}
+        try:
+            if table.is_control(node.domain, node.op_type):
+                out = function(node, *inputs, scope=scope)
+            else:
+                out = quantized.call(function, node, inputs)
+        except AnalyzerError:
+            raise
+        except Exception as problem:
+            raise InputError(
+                "op.failed",
+                f"{node} failed in the trace: {type(problem).__name__}: {str(problem)[:300]}",
+                "perturbation methods such as occlusion work without a trace",
+            ) from problem
+        return out if isinstance(out, tuple) else (out,)
+
+    def _initializer(self, name: str, array: np.ndarray) -> Tensor:
+        value = as_tensor(array)
+        if self.precision is not None and value.dtype == torch.float32:
+            value = value.to(self.precision)
+        if self.recorder is not None:
+            self.recorder.names[value.data_ptr()] = name
+        return value
+
+    def _second_source(self, node: Node) -> Callable[..., Any]:
+        raise unsupported([node])
+
+
+def unsupported(nodes: list[Node]) -> UnsupportedError:
+    """The error that names operators without a function."""
+    named = ", ".join(f"{node} (opset {node.version})" for node in nodes[:5])
+    more = f" and {len(nodes) - 5} more" if len(nodes) > 5 else ""
+    return UnsupportedError(
+        "op.unsupported",
+        f"the trace has no function for {named}{more}",
+        "perturbation methods such as occlusion or lime work without a trace",
+    )
+
+
+def missing(graph: Graph) -> list[Node]:
+    """Nodes that the table has no function for, in execution order."""
+    return [
+        node
+        for node in graph.walk()
+        if node.body is None and table.lookup(node.domain, node.op_type, node.version) is None
+    ]
+
+
+def run_graph(graph: Graph, feed: Mapping[str, Tensor], interpreter: Interpreter) -> dict[str, Any]:
+    """Run a main graph; gives its outputs by name."""
+    scope = Scope(interpreter, dict(feed))
+    outputs = (quantized.plain(value) for value in interpreter.run(graph, scope))
+    return dict(zip(graph.outputs, outputs, strict=True))

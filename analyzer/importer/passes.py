@@ -1,0 +1,172 @@
+"""Passes over a trace: small rewrites that keep the values and make rules see the layers that they are written for.
+
+Belongs here: folding batch normalisation into the layer before it, merging a bias that was exported as an addition.
+Not here: anything that changes what the model computes; every pass keeps the trace equal to onnxruntime, and tests hold
+it to that.
+
+Each pass has the form ``pattern -> check -> rewrite`` and reports what it did. A value that something else reads too is
+never folded away.
+
+The algebra. A convolution or matrix product gives z = W x + b. Batch normalisation gives
+y = g (z - m) / sqrt(v + e) + h, so with k = g / sqrt(v + e): y = (k W) x + (k (b - m) + h). A constant c added to z:
+y = W x + (b + c). Both act per output channel.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, fx
+
+aten = torch.ops.aten
+Renamed = dict[fx.Node, fx.Node]
+_BATCH_NORM = (aten.native_batch_norm.default, aten._native_batch_norm_legit_no_training.default)
+
+
+def run_passes(module: fx.GraphModule) -> tuple[Renamed, list[str]]:
+    """Run all passes in place; gives replaced node -> its replacement, and a line per change."""
+    renamed: Renamed = {}
+    changes: list[str] = []
+    for rewrite in (merge_bias, fold_batch_norm):
+        for node in list(module.graph.nodes):
+            if node.op == "call_function" and not node._erased:
+                done = rewrite(module, node)
+                if done is not None:
+                    replaced, by, what = done
+                    renamed[replaced] = by
+                    changes.append(what)
+    module.graph.eliminate_dead_code(is_impure_node=lambda node: node.op in ("placeholder", "output"))
+    read = {str(node.target) for node in module.graph.find_nodes(op="get_attr")}
+    for label in [name for name, _ in module.named_buffers() if name not in read]:
+        delattr(module, label)
+    module.recompile()
+    for node in renamed:
+        while renamed[node] in renamed:
+            renamed[node] = renamed[renamed[node]]
+    return renamed, changes
+
+
+Done = tuple[fx.Node, fx.Node, str] | None
+
+
+def fold_batch_norm(module: fx.GraphModule, node: fx.Node) -> Done:
+    """Convolution or linear layer, then batch normalisation with constants -> one layer."""
+    if node.target not in _BATCH_NORM or not isinstance(node.args[0], fx.Node):
+        return None
+    layer = node.args[0]
+    if layer.target not in (aten.convolution.default, aten.addmm.default, aten.mm.default) or len(layer.users) > 1:
+        return None
+    scale, shift, mean, var = (_constant(module, argument) for argument in node.args[1:5])
+    if mean is None or var is None:
+        return None
+    users = [user for user in node.users if user.args[1] == 0]
+    if len(users) != len(node.users) or len(users) != 1:
+        return None
+    epsilon = float(node.args[-1])  # type: ignore[arg-type]
+    k = torch.rsqrt(var.double() + epsilon) * (1 if scale is None else scale.double())
+    offset = -mean.double() * k + (0 if shift is None else shift.double())
+    replacement = _with_affine(module, layer, k, offset)
+    if replacement is None:
+        return None
+    replacement.meta.update(shape=users[0].meta["shape"], dtype=users[0].meta["dtype"], folded=node.meta.get("onnx"))
+    users[0].replace_all_uses_with(replacement)
+    what = f"batch normalisation {node.meta.get('onnx')!r} folded into {layer.meta.get('onnx')!r}"
+    return users[0], replacement, what
+
+
+def merge_bias(module: fx.GraphModule, node: fx.Node) -> Done:
+    """Layer without bias, then a per-channel constant added -> the layer with a bias."""
+    if node.target is not aten.add.Tensor or node.kwargs.get("alpha", 1) != 1:
+        return None
+    for layer, addend in (node.args[:2], node.args[1::-1]):
+        constant = _constant(module, addend)
+        if not isinstance(layer, fx.Node) or constant is None or len(layer.users) > 1:
+            continue
+        chain = [layer]
+        while chain[-1].target in (aten.view.default, aten._unsafe_view.default) and len(chain[-1].users) == 1:
+            chain.append(chain[-1].args[0])  # type: ignore[arg-type]
+        inner = chain[-1]
+        if inner.target not in (aten.convolution.default, aten.mm.default, aten.addmm.default) or len(inner.users) > 1:
+            continue
+        if any(view.meta["shape"][-1] != inner.meta["shape"][-1] for view in chain) and len(chain) > 1:
+            continue
+        offset = _per_channel(inner, constant, node.meta["shape"])
+        if offset is None or tuple(node.meta["shape"]) != tuple(layer.meta["shape"]):
+            continue
+        replacement = _with_affine(module, inner, None, offset.double())
+        if replacement is None:
+            continue
+        inner.replace_all_uses_with(replacement)
+        node.replace_all_uses_with(layer if layer is not inner else replacement)
+        final = layer if layer is not inner else replacement
+        return node, final, f"bias {node.meta.get('onnx')!r} merged into {inner.meta.get('onnx')!r}"
+    return None
+
+
+def _per_channel(layer: fx.Node, constant: Tensor, shape: tuple[int, ...]) -> Tensor | None:
+    """The constant as one number per output channel of the layer, None where it varies otherwise."""
+    axis = 1 if layer.target is aten.convolution.default else len(shape) - 1
+    channels = shape[axis]
+    full = constant.reshape((1,) * (len(shape) - constant.ndim) + tuple(constant.shape))
+    if full.ndim > len(shape) or any(size != 1 for i, size in enumerate(full.shape) if i != axis):
+        return None
+    return full.reshape(-1).expand(channels) if full.shape[axis] in (1, channels) else None
+
+
+def _with_affine(module: fx.GraphModule, layer: fx.Node, k: Tensor | None, offset: Tensor) -> fx.Node | None:
+    """The layer with output k z + offset, as a new node before it; None where its weights aren't constants."""
+    graph = module.graph
+    if layer.target is aten.convolution.default:
+        weight, bias = _constant(module, layer.args[1]), _constant(module, layer.args[2])
+        if weight is None or (bias is None and layer.args[2] is not None):
+            return None
+        transposed, groups = bool(layer.args[6]), int(layer.args[8])  # type: ignore[call-overload]
+        scaled = weight if k is None else _scale_kernel(weight, k, transposed, groups)
+        total = offset if bias is None else offset + bias.double() * (1 if k is None else k)
+        arguments = [None, scaled, total.to(weight.dtype)]
+        rest = layer.args[3:]
+    else:
+        first = 1 if layer.target is aten.addmm.default else 0
+        weight = _constant(module, layer.args[first + 1])
+        bias = _constant(module, layer.args[0]) if first else None
+        if weight is None or (first and bias is None) or layer.kwargs.get("alpha", 1) != 1:
+            return None
+        scaled = weight if k is None else (weight.double() * k).to(weight.dtype)
+        total = offset
+        if bias is not None:
+            total = total + bias.double() * layer.kwargs.get("beta", 1) * (1 if k is None else k)  # type: ignore[operator]
+        if total.ndim > 1 and total.numel() != weight.shape[-1]:
+            return None
+        arguments, rest = [total.reshape(-1).to(weight.dtype), None, scaled], ()
+    with graph.inserting_before(layer):
+        placed = [None if value is None else _attribute(module, value, layer) for value in arguments]
+        if layer.target is aten.convolution.default:
+            new = graph.call_function(layer.target, (layer.args[0], placed[1], placed[2], *rest))
+        else:
+            new = graph.call_function(
+                aten.addmm.default, (placed[0], layer.args[1 if layer.target is aten.addmm.default else 0], placed[2])
+            )
+    new.meta.update(layer.meta)
+    return new
+
+
+def _scale_kernel(weight: Tensor, k: Tensor, transposed: bool, groups: int) -> Tensor:
+    if not transposed:
+        return (weight.double() * k.reshape(-1, *[1] * (weight.ndim - 1))).to(weight.dtype)
+    per_group = k.reshape(groups, 1, -1)  # kernel is (in, out / groups, …)
+    spread = weight.double().reshape(groups, -1, *weight.shape[1:]) * per_group[(...,) + (None,) * (weight.ndim - 2)]
+    return spread.reshape(weight.shape).to(weight.dtype)
+
+
+def _attribute(module: fx.GraphModule, value: Tensor, like: fx.Node) -> fx.Node:
+    label = f"folded_{len(module._buffers)}"
+    module.register_buffer(label, value.contiguous())
+    node = module.graph.get_attr(label)
+    node.meta.update(constant=like.meta.get("onnx", ""), shape=tuple(value.shape), dtype=value.dtype)
+    return node
+
+
+def _constant(module: fx.GraphModule, argument: object) -> Tensor | None:
+    if isinstance(argument, fx.Node) and argument.op == "get_attr":
+        value: Tensor = getattr(module, str(argument.target))
+        return value
+    return None

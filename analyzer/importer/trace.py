@@ -1,0 +1,128 @@
+"""A trace: the model as a flat ``torch.fx`` graph of ATen operators, for one input signature.
+
+Belongs here: making traces and running them plainly. Not here: changing them (``passes``), judging them (``parity``),
+explaining with them (``graph_rules``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, fx
+
+from analyzer.importer.interpreter import Interpreter, as_tensor, missing, run_graph, unsupported
+from analyzer.importer.passes import run_passes
+from analyzer.importer.program import Graph
+from analyzer.importer.recorder import Recorder
+
+
+@dataclass(frozen=True)
+class Trace:
+    """One input signature's graph.
+
+    Attributes
+    ----------
+    module
+        Its placeholders are ``inputs`` in order, its result the tuple of ``outputs``.
+    values
+        ONNX value name -> graph node that computes it, for values that the outputs depend on.
+    nodes
+        ONNX node name -> graph node of its first output.
+    data_dependent
+        The ONNX node whose behaviour depends on the input's values, or None. Such a trace is valid for its input only.
+    changes
+        What the passes did, one line each.
+    cache
+        What rules derive from the constants (modified weights); lives as long as the trace.
+    """
+
+    module: fx.GraphModule
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    values: Mapping[str, fx.Node]
+    nodes: Mapping[str, fx.Node]
+    data_dependent: str | None
+    changes: tuple[str, ...]
+    cache: dict[tuple[Any, ...], Any] = field(default_factory=dict, repr=False, compare=False)
+
+    def run(self, feed: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The outputs for an input of this signature."""
+        with torch.no_grad():
+            results = self.module(*[feed[name] for name in self.inputs])
+        return dict(zip(self.outputs, results, strict=True))
+
+    def find(self, name: str) -> fx.Node | None:
+        """The graph node of an ONNX node or value name."""
+        return self.nodes.get(name) or self.values.get(name)
+
+
+def trace(
+    graph: Graph,
+    feed: Mapping[str, np.ndarray],
+    precision: torch.dtype | None = None,
+    optimize: bool = True,
+    extra: Sequence[str] = (),
+) -> Trace:
+    """Record the model on a concrete input.
+
+    Parameters
+    ----------
+    feed
+        Input name -> array; arrays are not changed.
+    precision
+        ``torch.float64`` computes float32 models in double precision.
+    optimize
+        Whether to run the passes (folding batch normalisation, merging biases).
+    extra
+        Values to keep although no output depends on them.
+
+    Raises
+    ------
+    UnsupportedError
+        Naming the ONNX nodes that the operator table lacks.
+    """
+    lacking = missing(graph)
+    if lacking:
+        raise unsupported(lacking)
+    recorder = Recorder()
+    observed: dict[str, fx.Node] = {}
+    producers: dict[str, fx.Node] = {}
+
+    def observe(name: str, value: Any) -> None:
+        node = recorder.node_of(value) if isinstance(value, Tensor) else None
+        if node is not None:
+            observed[name] = node
+            producers.setdefault(node.meta.get("onnx", ""), node)
+
+    with torch.no_grad(), recorder:
+        tensors: dict[str, Tensor] = {}
+        for name in graph.inputs:
+            if name in feed:
+                tensors[name] = recorder.placeholder(name, _input(feed[name], precision))
+                observe(name, tensors[name])
+        out = run_graph(graph, tensors, Interpreter(recorder, precision, observe))
+    for node_name, value_names in ((n.name, n.outputs) for n in graph.nodes):
+        found = next((observed[v] for v in value_names if v in observed), None)
+        if found is not None:
+            producers[node_name] = found
+    data_dependent = recorder.data_dependent
+    module = recorder.finish(out)
+    renamed, changes = run_passes(module) if optimize else ({}, ())
+
+    def current(nodes: Mapping[str, fx.Node]) -> dict[str, fx.Node]:
+        alive = set(module.graph.nodes)
+        replaced = {name: renamed.get(node, node) for name, node in nodes.items()}
+        return {name: node for name, node in replaced.items() if node in alive}
+
+    return Trace(
+        module, tuple(tensors), tuple(out), current(observed), current(producers), data_dependent, tuple(changes)
+    )
+
+
+def _input(array: np.ndarray, precision: torch.dtype | None) -> Tensor:
+    value = as_tensor(array)
+    return value.to(precision) if precision is not None and value.dtype == torch.float32 else value
