@@ -1,0 +1,17 @@
+"""Graph rules: how relevance walks backwards over a traced model, node by node.
+
+Knows ``torch.fx`` and ATen; knows nothing of files, ONNX protobufs, methods or command lines. A trace is a flat
+``torch.fx.GraphModule`` of ATen operators; each node's ``meta`` may hold ``onnx`` (name of the ONNX node it came from),
+``op`` (that node's operator type), ``shape`` and ``dtype``.
+
+====================  ===========================================================================
+module                what lives there
+====================  ===========================================================================
+``kinds``             what an ATen operator is to a rule table
+``sweep``             one forward pass, one reverse sweep
+``rules``             the rules: small frozen dataclasses
+``facts``             what is known about values without running the model: signs
+``tables``            rule tables and composites: which node gets which rule
+``cam``               finding the layer that class activation maps are read at
+====================  ===========================================================================
+"""

@@ -1,0 +1,127 @@
+"""A linear node (convolution or matrix product with constant weights) as the rules need it: apply, transpose, weights.
+
+Belongs here: running the operator forwards and transposed with other weights, and the cache of modified weights. Not
+here: any formula of a rule.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, fx
+
+from graph_rules.kinds import aten, weight_position
+from graph_rules.sweep import Call
+
+WEIGHTS = {
+    "w": lambda w: w,
+    "w+": lambda w: w.clamp(min=0),
+    "w-": lambda w: w.clamp(max=0),
+    "w2": lambda w: w**2,
+    "1": torch.ones_like,
+    "0": torch.zeros_like,
+}
+
+
+@dataclass(frozen=True)
+class Affine:
+    """z = W x + b for one call.
+
+    Attributes
+    ----------
+    x
+        The active operand.
+    z
+        What the operator gave, bias included.
+    """
+
+    call: Call
+    x: Tensor
+    z: Tensor
+    input_position: int
+    weight_position: int
+    bias_position: int | None
+
+    @classmethod
+    def of(cls, call: Call) -> Affine:
+        """The linear view of a call; only for nodes of kind ``convolution`` or ``linear``."""
+        positions = weight_position(call.node, call.plan.active)
+        if positions is None:
+            raise TypeError(f"{call.node.target} is not linear in one operand here")
+        at, weight = positions
+        target = call.node.target
+        bias: int | None = 2 if target is aten.convolution.default else None
+        if target in (aten.addmm.default, aten.baddbmm.default, aten.addmv.default):
+            bias = 0
+        return cls(call, call.args[at].detach(), call.output.detach(), at, weight, bias)
+
+    @property
+    def weight(self) -> Tensor:
+        """The constant operand."""
+        value: Tensor = self.call.args[self.weight_position]
+        return value
+
+    @property
+    def bias(self) -> Tensor | None:
+        """The constant summand, broadcastable to the output; None where there is none."""
+        value = self.call.argument(self.bias_position) if self.bias_position is not None else None
+        if value is None:
+            return None
+        if self.call.node.target is aten.convolution.default:
+            return value.reshape(1, -1, *[1] * (self.z.ndim - 2))  # type: ignore[no-any-return]
+        return value * self.call.kwargs.get("beta", 1)  # type: ignore[no-any-return]
+
+    def weights(self, name: str, make: Callable[[Tensor], Tensor] | None = None) -> Tensor:
+        """The weights in a modified form, computed once per plan for constants of the graph."""
+        function = make or WEIGHTS[name]
+        source = self.call.node.args[self.weight_position]
+        if name == "w":
+            return self.weight
+        if isinstance(source, fx.Node) and source.op == "get_attr":
+            value: Tensor = self.call.plan.cached(
+                (source, name, self.weight.dtype, self.weight.device), lambda: function(self.weight)
+            )
+            return value
+        return function(self.weight)
+
+    def biases(self, name: str) -> Tensor | float:
+        """The bias in a modified form; 0 where there is none."""
+        return 0.0 if self.bias is None else WEIGHTS[name](self.bias)
+
+    def apply(self, x: Tensor, w: Tensor) -> Tensor:
+        """W x without bias."""
+        target, args = self.call.node.target, self.call.args
+        if target is aten.convolution.default:
+            return aten.convolution.default(x, w, None, *args[3:])  # type: ignore[no-any-return]
+        product = (x, w) if self.input_position < self.weight_position else (w, x)
+        return _product(target)(*product) * self.call.kwargs.get("alpha", 1)  # type: ignore[no-any-return]
+
+    def transpose(self, s: Tensor, w: Tensor) -> Tensor:
+        """W^T s, shaped like the input."""
+        target, args = self.call.node.target, self.call.args
+        if target is aten.convolution.default:
+            return aten.convolution_backward.default(  # type: ignore[no-any-return]
+                s.contiguous(), self.x, w, None, *args[3:], [True, False, False]
+            )[0]
+        product, alpha = _product(target), self.call.kwargs.get("alpha", 1)
+        if product is torch.mv:
+            back = torch.outer(s, w) if self.input_position < self.weight_position else w.mT @ s
+        elif product is torch.dot:
+            back = s * w
+        elif self.input_position < self.weight_position:
+            back = product(s, w.mT)
+        else:
+            back = product(w.mT, s)
+        return back * alpha if alpha != 1 else back
+
+
+def _product(target: object) -> Callable[..., Tensor]:
+    if target in (aten.mm.default, aten.addmm.default):
+        return torch.mm
+    if target in (aten.bmm.default, aten.baddbmm.default):
+        return torch.bmm
+    if target in (aten.mv.default, aten.addmv.default):
+        return torch.mv
+    return torch.dot

@@ -1,0 +1,68 @@
+"""Finding the layer that class activation maps are read at.
+
+Belongs here: which node of a trace holds the last feature map, and whether only averaging and linear nodes follow it.
+Not here: the maps (they are methods).
+"""
+
+from __future__ import annotations
+
+from math import prod
+
+from torch import fx
+
+from graph_rules.kinds import kind
+from graph_rules.sweep import active_nodes
+
+_FEATURES = ("convolution", "relu", "activation", "add", "batch-norm", "layer-norm", "movement", "gate", "product", "scale", "shift")
+_LINEAR_HEAD = ("linear", "average", "movement", "shift", "scale")
+
+
+class NoFeatureMapError(LookupError):
+    """No node has a feature map with a spatial extent."""
+
+
+def last_feature_map(output: fx.Node, sources: tuple[fx.Node, ...]) -> fx.Node:
+    """The last node with a spatial feature map that a convolution made, before pooling or flattening.
+
+    A feature map is a floating-point value (batch, channels, *spatial) with more than one place, somewhere below a
+    convolution, on the way to the output. Pooling nodes are passed over: maps are read before them, at their finer
+    resolution.
+
+    Raises
+    ------
+    NoFeatureMapError
+        Where the model has none.
+    """
+    active = active_nodes(sources, output)
+    below: set[fx.Node] = set()
+    found = None
+    for node in output.graph.nodes:
+        if node not in active or node.op != "call_function":
+            continue
+        what = kind(node, active)
+        if what == "convolution" or any(a in below for a in node.all_input_nodes):
+            below.add(node)
+        shape = tuple(node.meta.get("shape", ()))
+        spatial = len(shape) in (3, 4, 5) and prod(shape[2:]) > 1 and all(size > 1 for size in shape[2:])
+        if node in below and spatial and what in _FEATURES and _keeps_places(node, what, below):
+            found = node
+    if found is None:
+        raise NoFeatureMapError("no convolution's feature map with a spatial extent lies between input and output")
+    return found
+
+
+def _keeps_places(node: fx.Node, what: str, below: set[fx.Node]) -> bool:
+    """Movements count only where they put feature maps side by side (concatenation), not where they rearrange."""
+    if what != "movement":
+        return True
+    return str(node.target).startswith("aten.cat") and all(a in below for a in node.all_input_nodes)
+
+
+def in_the_way_of_cam(layer: fx.Node, output: fx.Node) -> list[fx.Node]:
+    """Nodes between a feature map and the score that are not averaging or linear; class activation maps need none."""
+    active = active_nodes((layer,), output)
+    return [
+        node
+        for node in output.graph.nodes
+        if node in active and node is not layer and node.op == "call_function" and kind(node, active) not in _LINEAR_HEAD
+    ]

@@ -1,0 +1,14 @@
+"""The stabiliser of a relevance rule's denominator.
+
+Belongs here: the one place where denominators are kept from zero. Not here: rules.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def stabilize(z: Tensor, epsilon: float) -> Tensor:
+    """z + epsilon * sign(z), with sign(0) = +1 (Bach et al. 2015, eq. 58)."""
+    return z + torch.where(z >= 0, epsilon, -epsilon)

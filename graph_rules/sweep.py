@@ -1,0 +1,324 @@
+"""One forward pass and one reverse sweep over a trace, whatever the rules are.
+
+Belongs here: running the graph, keeping what each rule needs, handing relevance from node to node. Not here: how a
+rule hands it on (``rules``), which node gets which rule (``tables``).
+
+Every node runs in the forward pass once. A node whose rule needs the derivative of its operator is run on detached
+inputs with autograd on, so autograd keeps exactly what that operator's derivative needs; its local vector-Jacobian
+product is later taken by :meth:`Call.vjp`. No operator is run twice, nothing is hooked, and the graph isn't changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from operator import getitem
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, fx
+from torch.fx.node import map_arg
+
+from graph_rules.kinds import kind
+
+
+class Rule(Protocol):
+    """How relevance flows through a node."""
+
+    @property
+    def tape(self) -> bool:
+        """Whether the rule calls :meth:`Call.vjp`."""
+        ...
+
+    def backward(self, call: Call, relevance: Any) -> Sequence[Tensor | None]:
+        """Relevance of the node's active inputs (``call.active``), given that of its output.
+
+        ``relevance`` has the output's shape; for an operator with several outputs it is a list with None where
+        no relevance arrived.
+        """
+        ...
+
+
+@dataclass
+class Call:
+    """One executed node, as a rule sees it.
+
+    Attributes
+    ----------
+    active
+        The graph nodes whose values depend on the explained input, in the order of ``inputs``.
+    inputs
+        Their values (detached; leaves of the local tape where the rule has one).
+    output
+        The operator's result (on the tape where the rule has one).
+    """
+
+    node: fx.Node
+    active: list[fx.Node]
+    inputs: list[Tensor]
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    output: Any
+    plan: Plan
+
+    def vjp(self, relevance: Any) -> list[Tensor]:
+        """The operator's vector-Jacobian product for every active input; zeros where it doesn't depend on one."""
+        outputs, weights = _pairs(self.output, relevance)
+        if not outputs:
+            return [torch.zeros_like(value) for value in self.inputs]
+        grads = torch.autograd.grad(outputs, self.inputs, weights, allow_unused=True)
+        return [
+            torch.zeros_like(x) if g is None else g for x, g in zip(self.inputs, grads, strict=True)
+        ]
+
+    def argument(self, position: int) -> Any:
+        """A positional argument's value, None where it isn't given."""
+        return self.args[position] if position < len(self.args) else None
+
+
+def _pairs(output: Any, relevance: Any) -> tuple[list[Tensor], list[Tensor]]:
+    if isinstance(output, Tensor):
+        output, relevance = [output], [relevance]
+    chosen = [(o, r) for o, r in zip(output, relevance, strict=False) if r is not None and o.requires_grad]
+    return [o for o, _ in chosen], [r.to(o.dtype) for o, r in chosen]
+
+
+@dataclass
+class Plan:
+    """A trace with a rule for every node between the explained values and the explained output.
+
+    Build one with :func:`plan`. ``cache`` holds what is derived from the trace's constants (modified weights, signs);
+    its owner is whoever owns the trace, so that it outlives one explanation.
+    """
+
+    module: fx.GraphModule
+    sources: tuple[fx.Node, ...]
+    output: fx.Node
+    active: frozenset[fx.Node]
+    rules: Mapping[fx.Node, Rule]
+    cache: dict[tuple[Any, ...], Any] = field(default_factory=dict)
+
+    def cached(self, key: tuple[Any, ...], make: Callable[[], Any]) -> Any:
+        """A value derived from the model's constants, computed once."""
+        if key not in self.cache:
+            self.cache[key] = make()
+        return self.cache[key]
+
+
+def active_nodes(sources: Iterable[fx.Node], output: fx.Node) -> frozenset[fx.Node]:
+    """Nodes through which the output depends on the sources by floating-point values, both ends included."""
+    below: set[fx.Node] = set()
+    for node in output.graph.nodes:
+        if node in sources or (_floating(node) and any(a in below for a in node.all_input_nodes)):
+            below.add(node)
+    above, stack = set(), [output]
+    while stack:
+        node = stack.pop()
+        if node in below and node not in above:
+            above.add(node)
+            if node not in sources:
+                stack.extend(node.all_input_nodes)
+    return frozenset(above)
+
+
+def _floating(node: fx.Node) -> bool:
+    dtype = node.meta.get("dtype")
+    return dtype is None or dtype.is_floating_point
+
+
+def plan(
+    module: fx.GraphModule,
+    sources: Sequence[fx.Node],
+    output: fx.Node,
+    choose: Callable[[fx.Node, str], Rule],
+    cache: dict[tuple[Any, ...], Any] | None = None,
+) -> Plan:
+    """Give every node between ``sources`` and ``output`` its rule.
+
+    Parameters
+    ----------
+    choose
+        Called with a node and its kind; gives the rule or raises for a node that has none.
+    """
+    active = active_nodes(tuple(sources), output)
+    rules = {
+        node: choose(node, kind(node, active))
+        for node in module.graph.nodes
+        if node.op == "call_function" and node in active and node not in sources and node.target is not getitem
+    }
+    return Plan(module, tuple(sources), output, active, rules, {} if cache is None else cache)
+
+
+@dataclass
+class Pass:
+    """What one forward pass left behind: the output's value and the calls for the reverse sweep."""
+
+    plan: Plan
+    value: Tensor
+    calls: dict[fx.Node, Call]
+    sources: dict[fx.Node, Tensor]
+    kept: dict[fx.Node, Tensor]
+
+
+def forward(
+    plan: Plan,
+    inputs: Sequence[Tensor],
+    overrides: Mapping[fx.Node, Tensor] | None = None,
+    keep: Iterable[fx.Node] = (),
+) -> Pass:
+    """Run the trace up to the explained output.
+
+    Parameters
+    ----------
+    inputs
+        One tensor per placeholder, in order.
+    overrides
+        Values to put in place of what nodes compute (an embedding on a path from a baseline, say).
+    keep
+        Nodes whose values are wanted afterwards.
+    """
+    overrides, wanted = overrides or {}, {*keep, *plan.sources, plan.output}
+    values: dict[fx.Node, Any] = {}
+    calls: dict[fx.Node, Call] = {}
+    kept: dict[fx.Node, Tensor] = {}
+    feed = iter(inputs)
+    last = _last_reads(plan)
+    with torch.no_grad():
+        for node in plan.module.graph.nodes:
+            if node.op == "output":
+                break
+            if node.op == "placeholder":
+                values[node] = next(feed)
+            elif node.op == "get_attr":
+                values[node] = getattr(plan.module, str(node.target))
+            elif node in last:
+                values[node] = _run(plan, node, values, calls)
+            if node in overrides:
+                values[node] = overrides[node].to(values[node].dtype)
+            if node in wanted:
+                kept[node] = values[node]
+            for name in last.get(node, ()):
+                values.pop(name, None)
+            if node is plan.output:
+                break
+    sources = {node: kept[node] for node in plan.sources}
+    return Pass(plan, kept[plan.output], calls, sources, kept)
+
+
+def evaluate(plan: Plan, overrides: Mapping[fx.Node, Tensor], wanted: fx.Node) -> Tensor:
+    """The value of one node where others are given; only what lies between is run, other inputs are zeros."""
+    values: dict[fx.Node, Any] = dict(overrides)
+    stack = [wanted]
+    with torch.no_grad():
+        while stack:
+            node = stack[-1]
+            if node not in values:
+                todo = [a for a in node.all_input_nodes if a not in values]
+                if todo:
+                    stack.extend(todo)
+                    continue
+                values[node] = _value(plan, node, values)
+            stack.pop()
+    result: Tensor = values[wanted]
+    return result
+
+
+def _value(plan: Plan, node: fx.Node, values: Mapping[fx.Node, Any]) -> Any:
+    if node.op == "get_attr":
+        return getattr(plan.module, str(node.target))
+    if node.op == "placeholder":
+        return torch.zeros(node.meta["shape"], dtype=node.meta["dtype"])
+    args, kwargs = map_arg(node.args, values.__getitem__), map_arg(node.kwargs, values.__getitem__)
+    return node.target(*args, **kwargs)  # type: ignore[operator]
+
+
+def _last_reads(plan: Plan) -> dict[fx.Node, list[fx.Node]]:
+    """Node that must run -> nodes nobody reads after it. Nodes the output doesn't need are absent."""
+
+    def compute() -> dict[fx.Node, list[fx.Node]]:
+        needed, stack = set(), [plan.output]
+        while stack:
+            node = stack.pop()
+            if node not in needed:
+                needed.add(node)
+                stack.extend(node.all_input_nodes)
+        seen: set[fx.Node] = {plan.output}
+        reads: dict[fx.Node, list[fx.Node]] = {}
+        for node in reversed(plan.module.graph.nodes):
+            if node in needed:
+                fresh = [a for a in node.all_input_nodes if a not in seen and a.op == "call_function"]
+                seen.update(fresh)
+                reads[node] = fresh
+        return reads
+
+    found: dict[fx.Node, list[fx.Node]] = plan.cached(("last reads", plan.output), compute)
+    return found
+
+
+def _run(plan: Plan, node: fx.Node, values: dict[fx.Node, Any], calls: dict[fx.Node, Call]) -> Any:
+    rule = plan.rules.get(node)
+    if rule is None:
+        return _value(plan, node, values)
+    active = [a for a in node.all_input_nodes if a in plan.active]
+    leaves = {a: values[a].detach() for a in active}
+    if rule.tape:
+        for leaf in leaves.values():
+            leaf.requires_grad_(True)
+
+    def read(argument: fx.Node) -> Any:
+        return leaves[argument] if argument in leaves else values[argument]
+
+    args, kwargs = map_arg(node.args, read), map_arg(node.kwargs, read)
+    with torch.set_grad_enabled(rule.tape):
+        output = node.target(*args, **kwargs)  # type: ignore[operator]
+    calls[node] = Call(node, active, list(leaves.values()), args, kwargs, output, plan)
+    if isinstance(output, Tensor):
+        return output.detach()
+    return tuple(o.detach() if isinstance(o, Tensor) else o for o in output)
+
+
+def backward(run: Pass, relevance: Tensor, at: Iterable[fx.Node] = ()) -> dict[fx.Node, Tensor]:
+    """Walk from the output to the sources.
+
+    Parameters
+    ----------
+    relevance
+        Of the output; its shape.
+    at
+        Further nodes whose relevance is wanted.
+
+    Returns
+    -------
+    dict
+        Source or wanted node -> its relevance, shaped like its value. Zeros where none arrived.
+    """
+    plan, calls = run.plan, run.calls
+    wanted = {*at, *plan.sources}
+    found: dict[fx.Node, Tensor] = {}
+    arrived: dict[fx.Node, Any] = {plan.output: relevance}
+    for node in reversed(plan.module.graph.nodes):
+        if node not in arrived:
+            continue
+        amount = arrived.pop(node)
+        if node in wanted:
+            found[node] = amount
+        if node in plan.sources or node.op != "call_function":
+            continue
+        if node.target is getitem:
+            parent, index = node.args
+            assert isinstance(parent, fx.Node) and isinstance(index, int)
+            parts = arrived.setdefault(parent, [None] * (len(calls[parent].output)))
+            parts[index] = amount if parts[index] is None else parts[index] + amount
+            continue
+        call = calls.pop(node)
+        if isinstance(amount, list) and isinstance(call.output, Tensor):
+            raise AssertionError(f"{node}: a list of relevances for one output")
+        for argument, share in zip(call.active, plan.rules[node].backward(call, amount), strict=True):
+            if share is not None:
+                arrived[argument] = share if argument not in arrived else arrived[argument] + share
+    for node in wanted:
+        if node not in found:
+            value = run.kept.get(node)
+            if value is not None:
+                found[node] = torch.zeros_like(value)
+    return found
