@@ -1,0 +1,76 @@
+"""onnxplain's public API: explain any model that can be exported to ONNX.
+
+Everything public is named here; importing this package loads neither torch nor onnxruntime.
+
+>>> import analyzer
+>>> model = analyzer.load("squeezenet.onnx")
+>>> e = model.explain(x, method="lrp", composite="epsilon-plus", target=281)
+>>> e.save("cat.png")
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from analyzer.errors import (
+    AnalyzerError,
+    InconclusiveError,
+    InputError,
+    ParityError,
+    UnsupportedError,
+    UsageError,
+)
+
+if TYPE_CHECKING:
+    from analyzer.explanation import Completeness, Explanation
+    from analyzer.importer.parity import Parity
+    from analyzer import methods
+    from analyzer.methods.registry import MethodInfo, Parameter
+    from analyzer.model import Model, load
+    from analyzer.specs import TensorSpec
+
+__version__ = "0.1.0"
+
+_PUBLIC = {
+    "load": "analyzer.model",
+    "Model": "analyzer.model",
+    "TensorSpec": "analyzer.specs",
+    "Explanation": "analyzer.explanation",
+    "Completeness": "analyzer.explanation",
+    "Parity": "analyzer.importer.parity",
+    "MethodInfo": "analyzer.methods.registry",
+    "Parameter": "analyzer.methods.registry",
+}
+
+__all__ = [
+    "AnalyzerError",
+    "Completeness",
+    "Explanation",
+    "InconclusiveError",
+    "InputError",
+    "MethodInfo",
+    "Model",
+    "Parameter",
+    "Parity",
+    "ParityError",
+    "TensorSpec",
+    "UnsupportedError",
+    "UsageError",
+    "__version__",
+    "load",
+    "methods",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name from where it lives, on first use."""
+    if name in _PUBLIC:
+        return getattr(importlib.import_module(_PUBLIC[name]), name)
+    if name == "methods":  # the package, which is callable
+        return importlib.import_module("analyzer.methods")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

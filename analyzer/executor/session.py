@@ -1,0 +1,142 @@
+"""One onnxruntime session per model and set of wanted values.
+
+Belongs here: making a session, exposing inner values as outputs, running it, turning onnxruntime's errors into ours.
+Not here: masks and batches of perturbed inputs (``stream``), devices (``devices``).
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analyzer.errors import AnalyzerError, InputError, UsageError
+from analyzer.executor.devices import providers
+
+Array = NDArray[Any]
+
+
+class Session:
+    """A model loaded into onnxruntime.
+
+    Parameters
+    ----------
+    source
+        Path of the model file, or its serialized bytes.
+    device
+        ``cpu`` or ``cuda:N``; checked to be what the session really runs on.
+    expose
+        Names of inner values to give out beside the graph's outputs.
+    folder
+        Where external data lies when ``source`` is bytes.
+    threads
+        Threads inside one operator; 0 lets onnxruntime choose.
+
+    Raises
+    ------
+    InputError
+        ``runtime.load_failed`` with onnxruntime's reason.
+    """
+
+    def __init__(
+        self,
+        source: Path | bytes,
+        device: str = "cpu",
+        expose: Sequence[str] = (),
+        folder: Path | None = None,
+        threads: int = 0,
+        optimize: bool = True,
+    ) -> None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 4
+        options.intra_op_num_threads = threads
+        if not optimize:
+            options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        if expose:
+            content = source if isinstance(source, bytes) else Path(source).read_bytes()
+            if isinstance(source, Path):
+                folder = source.parent
+            source = content + _outputs(expose)
+        if isinstance(source, bytes) and folder is not None:
+            options.add_session_config_entry(
+                "session.model_external_initializers_file_folder_path", str(folder.resolve())
+            )
+        if device != "cpu":
+            onnxruntime.preload_dlls()
+        try:
+            self._session = onnxruntime.InferenceSession(
+                source if isinstance(source, bytes) else str(source), options, providers=providers(device)
+            )
+        except Exception as problem:
+            raise _load_error(problem) from None
+        running = self._session.get_providers()[0]
+        if device != "cpu" and running != "CUDAExecutionProvider":
+            raise UsageError(
+                "device.unavailable", f"onnxruntime fell back from {device} to {running}", "install onnxplain[cuda]"
+            )
+        self.device = device
+        self.inputs: tuple[str, ...] = tuple(i.name for i in self._session.get_inputs())
+        self.outputs: tuple[str, ...] = tuple(o.name for o in self._session.get_outputs())
+        self.evaluations = 0
+        self._lock = threading.Lock()
+
+    def types(self) -> dict[str, tuple[str, tuple[int | str | None, ...]]]:
+        """Output name -> (onnxruntime type, shape)."""
+        return {o.name: (o.type, tuple(o.shape or ())) for o in self._session.get_outputs()}
+
+    def run(self, feed: Mapping[str, Array], outputs: Sequence[str] | None = None) -> dict[str, Any]:
+        """Run once. May be called from several threads.
+
+        Raises
+        ------
+        InputError
+            ``data.bad_shape`` or ``data.bad_type`` where the feed doesn't fit, ``runtime.op_failed`` else.
+        """
+        names = list(outputs if outputs is not None else self.outputs)
+        try:
+            values = self._session.run(names, dict(feed))
+        except Exception as problem:
+            raise _run_error(problem) from None
+        with self._lock:
+            self.evaluations += next((len(v) for v in feed.values() if np.ndim(v)), 1)
+        return dict(zip(names, values, strict=True))
+
+
+def _outputs(names: Sequence[str]) -> bytes:
+    """Bytes that, behind a serialized model, add graph outputs: protobuf merges concatenated messages."""
+    import onnx
+
+    extra = onnx.ModelProto()
+    extra.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
+    content: bytes = extra.SerializeToString()
+    return content
+
+
+def _reason(problem: Exception) -> str:
+    text = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", str(problem)).strip()
+    text = re.sub(r"/[^ ]*/(?=[\w.]+\.(?:cc|h):\d+)", "", text)
+    return text.splitlines()[0][:300] if text else type(problem).__name__
+
+
+def _load_error(problem: Exception) -> AnalyzerError:
+    return InputError(
+        "runtime.load_failed",
+        f"onnxruntime can't load the model: {_reason(problem)}",
+        "check the file with `python -m onnx.checker`, or re-export it",
+    )
+
+
+def _run_error(problem: Exception) -> AnalyzerError:
+    text = str(problem)
+    if "INVALID_ARGUMENT" in text and ("dimension" in text or "rank" in text.lower()):
+        return InputError("data.bad_shape", _reason(problem), "see `onnxplain inspect` for the shapes it takes")
+    if "INVALID_ARGUMENT" in text or "Required inputs" in text:
+        return InputError("data.bad_type", _reason(problem), "see `onnxplain inspect` for the inputs it takes")
+    return InputError("runtime.op_failed", f"onnxruntime failed: {_reason(problem)}", "try another input")

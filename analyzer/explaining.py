@@ -1,0 +1,292 @@
+"""Explaining files: reading them, running methods, writing what came out. What ``onnxplain explain`` does.
+
+Belongs here: the job from paths to a folder. Not here: reading one file (``inputs``), one explanation (``methods``).
+
+Everything is checked and computed before anything is written; a fault leaves no file behind.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from analyzer import presenting
+from analyzer.errors import UsageError
+from analyzer.explanation import Explanation
+from analyzer.methods import registry
+from analyzer.model import Model, load
+
+if TYPE_CHECKING:
+    from analyzer.inputs import LoadedInput
+
+
+@dataclass(frozen=True)
+class Job:
+    """What to explain, as a shell gives it; all text.
+
+    Attributes
+    ----------
+    inputs
+        Files, or ``NAME=FILE`` for models with several inputs.
+    params
+        ``KEY=VALUE`` for every method that has the parameter, ``METHOD.KEY=VALUE`` for one.
+    output
+        Folder that is written to.
+    """
+
+    model: str
+    inputs: Sequence[str]
+    methods: Sequence[str]
+    params: Sequence[str] = ()
+    target: str = "top1"
+    score: str = "logit"
+    preprocess: str | None = None
+    labels: str | None = None
+    output: Path = Path("onnxplain-out")
+    seed: int = 0
+    device: str = "auto"
+    threads: int = 0
+
+
+@dataclass(frozen=True)
+class Item:
+    """One input with its explanations."""
+
+    name: str
+    shown: LoadedInput | None
+    explanations: list[Explanation]
+    files: list[Path] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a job did."""
+
+    items: list[Item]
+    report: Path
+    warnings: list[str]
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready: every explanation's record and the files written."""
+        return {
+            "report": str(self.report),
+            "warnings": self.warnings,
+            "explanations": [
+                {"input": item.name, "files": [str(f) for f in item.files if f".{e.method}." in f.name], **e.to_dict()}
+                for item in self.items
+                for e in item.explanations
+            ],
+        }
+
+
+def explain_files(job: Job, progress: Callable[[int, int], None] | None = None) -> Done:
+    """Explain every input with every method and write the folder.
+
+    Raises
+    ------
+    AnalyzerError
+        Whatever is wrong with the model, an input, a method or a parameter; then nothing has been written.
+    """
+    methods = list(dict.fromkeys(job.methods))
+    params = {name: {} for name in methods} | parse_params(job.params, methods)
+    for name in methods:
+        registry.get(name).check(params[name])
+    _check_output(job.output)
+    model = load(job.model, job.device, preprocess=job.preprocess, labels=job.labels, threads=job.threads)
+    warnings = list(model.loaded.warnings)
+    read = read_all(model, job.inputs)
+    items = []
+    for name, shown, feed in read:
+        warnings += [f"{name}: {note}" for each in shown for note in each.notes]
+        explanations = [
+            model.explain(
+                feed, method=method, target=job.target, score=job.score, seed=job.seed, progress=progress,
+                **params[method],
+            )
+            for method in methods
+        ]  # fmt: skip
+        for explanation in explanations:
+            warnings += [f"{name}: {explanation.method}: {note}" for note in explanation.record.get("notes", ())]
+        items.append(Item(name, shown[0] if shown else None, explanations))
+    if model.labels is not None and items and items[0].explanations[0].record.get("prediction"):
+        warnings += _label_warning(model, items[0].explanations[0])
+    return Done(items, _write(job, model, items), list(dict.fromkeys(warnings)))
+
+
+def _label_warning(model: Model, explanation: Explanation) -> list[str]:
+    shape = next((s.shape for n, s in model.outputs.items() if n == model.scored().output), ())
+    classes = next((d for d in shape[1:] if isinstance(d, int) and d > 1), None)
+    said = model.labels.check(classes) if model.labels is not None and classes is not None else None
+    return [said] if said else []
+
+
+def parse_params(texts: Sequence[str], methods: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """``KEY=VALUE`` and ``METHOD.KEY=VALUE`` as method -> parameter -> value. Values are read as JSON where they can be.
+
+    Raises
+    ------
+    UsageError
+        ``params.syntax``, ``params.unknown``.
+    """
+    found: dict[str, dict[str, Any]] = {name: {} for name in methods}
+    for text in texts:
+        key, equals, raw = text.partition("=")
+        if not equals or not key:
+            raise UsageError("params.syntax", f"parameter {text!r} is not KEY=VALUE", "as in -p steps=20")
+        value = _value(raw)
+        owner, dot, name = key.partition(".")
+        if dot and owner in found:
+            found[owner][name] = value
+            continue
+        takers = [m for m in methods if key in registry.get(m).parameters]
+        if not takers:
+            known = sorted({p for m in methods for p in registry.get(m).parameters})
+            raise UsageError(
+                "params.unknown",
+                f"no chosen method has a parameter {key!r}{registry.near(key, known)}",
+                f"their parameters: {', '.join(known) or 'none'}",
+            )
+        for method in takers:
+            found[method][key] = value
+    return found
+
+
+def _value(raw: str) -> Any:
+    if raw.lower() in ("true", "false", "none"):
+        return {"true": True, "false": False, "none": None}[raw.lower()]
+    try:
+        return json.loads(raw)
+    except ValueError:
+        pass
+    parts = raw.split(",")
+    if len(parts) > 1:
+        try:
+            return [json.loads(part) for part in parts]
+        except ValueError:
+            pass
+    if raw.endswith(".npy"):
+        from analyzer.inputs import read_array
+
+        return read_array(raw).values
+    return raw
+
+
+Read = tuple[str, list["LoadedInput"], dict[str, np.ndarray[Any, Any]]]
+
+
+def read_all(model: Model, texts: Sequence[str]) -> list[Read]:
+    """Files as (name, files, feed). ``NAME=FILE`` texts make up one input together; other files are one each.
+
+    Raises
+    ------
+    UsageError
+        ``data.inputs`` where a model with several inputs isn't given all of them.
+    """
+    named = dict(text.split("=", 1) for text in texts if text.split("=", 1)[0] in model.inputs and "=" in text)
+    plain = [text for text in texts if text.split("=", 1)[0] not in model.inputs or "=" not in text]
+    if named and plain:
+        raise UsageError("data.inputs", f"{plain[0]!r} is given without an input's name", "write NAME=FILE for each")
+    if named:
+        files = [_read(model, name, path) for name, path in named.items()]
+        return [(files[0].path.stem, files, {f.name: f.array for f in files})]
+    return _named_apart([_read_plain(model, path) for path in plain])
+
+
+def _read_plain(model: Model, path: str) -> Read:
+    names = list(model.inputs)
+    if len(names) > 1:
+        whole = Path(path)
+        if whole.suffix != ".npz":
+            raise UsageError(
+                "data.inputs",
+                f"the model has {len(names)} inputs: {', '.join(names)}",
+                "give NAME=FILE for each, or one .npz with an array for each",
+            )
+        files = [_read(model, name, path, key=name) for name in names]
+        return whole.stem, files, {f.name: f.array for f in files}
+    read = _read(model, names[0], path)
+    return read.path.stem, [read], {names[0]: read.array}
+
+
+def _read(model: Model, name: str, path: str, key: str | None = None) -> LoadedInput:
+    from analyzer.inputs import read_input
+
+    spec = model.inputs[name]
+    return read_input(path, name, spec.dtype, spec.shape, model.preprocess, key=key)
+
+
+def _named_apart(read: list[Read]) -> list[Read]:
+    """Inputs of the same stem get a number, so that no file overwrites another."""
+    seen: dict[str, int] = {}
+    apart = []
+    for name, files, feed in read:
+        seen[name] = seen.get(name, 0) + 1
+        apart.append((name if seen[name] == 1 else f"{name}-{seen[name]}", files, feed))
+    return apart
+
+
+def _check_output(folder: Path) -> None:
+    """Refuse early what can't be written to.
+
+    Raises
+    ------
+    UsageError
+        ``output.not_a_folder``.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise UsageError("output.not_a_folder", f"{folder} is a file", "give a folder with -o")
+
+
+def _write(job: Job, model: Model, items: list[Item]) -> Path:
+    """Write into a folder beside the wanted one, then move each file to its place."""
+    report = job.output / "report.html"
+    try:
+        job.output.mkdir(parents=True, exist_ok=True)
+        staging = Path(tempfile.mkdtemp(prefix=".onnxplain-", dir=job.output))
+    except OSError as problem:
+        raise UsageError(
+            "output.unwritable", f"can't write to {job.output}: {problem.strerror}", "choose another folder with -o"
+        ) from None
+    try:
+        for item in items:
+            for explanation in item.explanations:
+                for suffix in ("npz", "json", "png"):
+                    name = f"{item.name}.{explanation.method}.{suffix}"
+                    explanation.save(staging / name, item.shown)
+                    item.files.append(job.output / name)
+        command = _command(job)
+        rows = [(item.name, item.shown, item.explanations) for item in items]
+        presenting.write_comparison(staging / report.name, model, rows, command)
+        for path in sorted(staging.iterdir()):
+            path.replace(job.output / path.name)
+    except OSError as problem:
+        raise UsageError(
+            "output.unwritable", f"can't write to {job.output}: {problem.strerror}", "is the disk full?"
+        ) from None
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    return report
+
+
+def _command(job: Job) -> str:
+    import shlex
+
+    words = ["onnxplain", "explain", job.model, *job.inputs]
+    for flag, values in (("-m", job.methods), ("-p", job.params)):
+        words += [word for value in values for word in (flag, value)]
+    options: Mapping[str, str | None] = {
+        "-t": job.target if job.target != "top1" else None,
+        "--score": job.score if job.score != "logit" else None,
+        "--preprocess": job.preprocess,
+        "--labels": job.labels,
+        "--seed": str(job.seed) if job.seed else None,
+    }
+    words += [word for flag, text in options.items() if text is not None for word in (flag, text)]
+    return shlex.join(words)

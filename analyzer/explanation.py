@@ -1,0 +1,198 @@
+"""An explanation: the attribution and everything needed to understand and reproduce it.
+
+Belongs here: the result object and saving it. Not here: computing it (``methods``), drawing it (``report``).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analyzer.errors import UsageError
+
+if TYPE_CHECKING:
+    from analyzer.inputs import LoadedInput
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Completeness:
+    """How nearly an attribution sums to what it should explain, per sample.
+
+    Attributes
+    ----------
+    total
+        Sum of the attribution, shape (batch,).
+    expected
+        The score difference that the method promises, shape (batch,).
+    """
+
+    total: Array
+    expected: Array
+
+    @property
+    def delta(self) -> Array:
+        """total - expected."""
+        return np.asarray(self.total - self.expected)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready."""
+        return {"total": self.total.tolist(), "expected": self.expected.tolist(), "delta": self.delta.tolist()}
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """The result of one method on one batch.
+
+    Attributes
+    ----------
+    method, params
+        The method's name and all its parameters, defaults included.
+    attributions
+        Input name -> array of that input's rank, broadcastable to it. For token inputs the sum over the embedding.
+    raws
+        Input name -> the map at its native resolution where that differs, else the same array.
+    inputs
+        The model's inputs, as given.
+    target
+        What is explained, one text per sample.
+    classes
+        Class index per sample where a class is explained, else -1.
+    score
+        The explained score, shape (batch,).
+    score_kind
+        ``logit``, ``probability`` or ``value``.
+    signed
+        Whether negative values mean evidence against.
+    completeness
+        For methods that promise a sum; else None.
+    record
+        Everything else that reproduces it: model digest, versions, device, seed, timings, parity, notes.
+    """
+
+    method: str
+    params: Mapping[str, Any]
+    attributions: Mapping[str, Array]
+    raws: Mapping[str, Array]
+    inputs: Mapping[str, Array]
+    target: tuple[str, ...]
+    classes: tuple[int, ...]
+    score: Array
+    score_kind: str
+    signed: bool
+    completeness: Completeness | None = None
+    record: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def attribution(self) -> Array:
+        """The first explained input's attribution."""
+        return next(iter(self.attributions.values()))
+
+    @property
+    def raw(self) -> Array:
+        """The first explained input's map at native resolution."""
+        return next(iter(self.raws.values()))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything but the arrays, JSON-ready."""
+        return {
+            "method": self.method,
+            "params": jsonable(self.params),
+            "target": list(self.target),
+            "classes": list(self.classes),
+            "score": jsonable(self.score),
+            "score_kind": self.score_kind,
+            "signed": self.signed,
+            "completeness": self.completeness.to_dict() if self.completeness else None,
+            "attribution": {k: {"shape": list(v.shape), "dtype": v.dtype.name} for k, v in self.attributions.items()},
+            **jsonable(self.record),
+        }
+
+    def save(self, path: str | os.PathLike[str], shown: LoadedInput | None = None) -> None:
+        """Write ``.npz`` (arrays), ``.json`` (record), ``.png`` (picture) or ``.html`` (page), by the suffix.
+
+        Raises
+        ------
+        UsageError
+            ``output.format`` for another suffix.
+        """
+        target = Path(path)
+        if target.suffix == ".npz":
+            write_atomically(target, self._write_npz)
+        elif target.suffix == ".json":
+            text = json.dumps(self.to_dict(), indent=2, ensure_ascii=False) + "\n"
+            write_atomically(target, lambda p: p.write_text(text, encoding="utf-8"))
+        elif target.suffix in (".png", ".html"):
+            from analyzer import presenting
+
+            presenting.save(self, target, shown)
+        else:
+            raise UsageError(
+                "output.format", f"can't save an explanation as {target.suffix!r}", "use .npz, .json, .png or .html"
+            )
+
+    def _write_npz(self, path: Path) -> None:
+        first = next(iter(self.attributions))
+        arrays: dict[str, Any] = {
+            "attribution": self.attribution, "raw": self.raw, "input": self.inputs.get(first, np.zeros(0)),
+        }  # fmt: skip
+        for name in self.attributions:
+            if name != first:
+                arrays |= {f"attribution/{name}": self.attributions[name], f"raw/{name}": self.raws[name]}
+        for name, value in self.inputs.items():
+            if name != first:
+                arrays[f"input/{name}"] = value
+        with path.open("wb") as handle:
+            np.savez_compressed(handle, **arrays)
+
+
+def write_atomically(path: Path, write: Any) -> None:
+    """Write a file under a temporary name beside it and rename it, so that no reader sees half of it.
+
+    Raises
+    ------
+    UsageError
+        ``output.unwritable`` where the folder can't be written to.
+    """
+    temporary: Path | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent)
+        os.close(handle)
+        temporary = Path(name)
+        write(temporary)
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    except OSError as problem:
+        raise UsageError(
+            "output.unwritable", f"can't write {path}: {problem.strerror or problem}", "choose another folder with -o"
+        ) from None
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+def jsonable(value: Any) -> Any:
+    """Arrays to lists, numpy scalars to numbers, tuples to lists, non-finite numbers to None, paths to text."""
+    if isinstance(value, Mapping):
+        return {str(k): jsonable(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [jsonable(v) for v in value]
+    if isinstance(value, np.ndarray):
+        return jsonable(value.tolist()) if value.size <= 4096 else f"array {value.dtype} {list(value.shape)}"
+    if isinstance(value, np.generic):
+        return jsonable(value.item())
+    if isinstance(value, float):
+        return value if np.isfinite(value) else None
+    if value is None or isinstance(value, (bool, int, str)):
+        return value
+    return str(value)

@@ -1,0 +1,23 @@
+"""Backpropagation with another ReLU: guided backpropagation and the deconvnet."""
+
+from __future__ import annotations
+
+from analyzer.methods.context import Context, Result
+from analyzer.methods.gradient import per_input
+from analyzer.methods.registry import method
+
+
+@method("guided-backprop", "gradient", source="Springenberg et al. 2015, Striving for simplicity, section 3.4")
+def guided_backprop(context: Context) -> Result:
+    """Gradient through ReLUs that let only positive signals through active units."""
+    from graph_rules.tables import GUIDED_BACKPROP
+
+    return per_input(context, context.engine.sweep(GUIDED_BACKPROP).relevance)
+
+
+@method("deconvnet", "gradient", source="Zeiler, Fergus 2014, Visualizing and understanding convolutional networks")
+def deconvnet(context: Context) -> Result:
+    """Gradient through ReLUs that let only positive signals through, whether the unit was active or not."""
+    from graph_rules.tables import DECONVNET
+
+    return per_input(context, context.engine.sweep(DECONVNET).relevance)

@@ -1,0 +1,93 @@
+"""Class activation maps: CAM and Grad-CAM."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import numpy as np
+
+from analyzer.errors import UnsupportedError, UsageError
+from analyzer.methods.context import Array, Context, Result
+from analyzer.methods.maps import at_input
+from analyzer.methods.registry import method
+
+if TYPE_CHECKING:
+    from torch import fx
+
+Layer = Annotated[str, "ONNX node or value name; auto: the last feature map before pooling"]
+Rectify = Annotated[bool, "keep positive values only"]
+
+
+def feature_map(context: Context, layer: str) -> tuple[str, fx.Node, Array, Array]:
+    """A layer's name, node, activations and gradients of the score, both (batch, channels, *spatial).
+
+    Raises
+    ------
+    UnsupportedError
+        ``layer.none`` where the model has no feature map.
+    UsageError
+        ``layer.unknown``, ``layer.not_spatial``.
+    """
+    from graph_rules.cam import NoFeatureMapError, last_feature_map
+    from graph_rules.tables import GRADIENT
+
+    engine = context.engine
+    if layer == "auto":
+        try:
+            node = last_feature_map(engine.output, tuple(source.node for source in engine.sources))
+        except NoFeatureMapError as problem:
+            raise UnsupportedError("layer.none", str(problem), "name a layer, or use another family of methods") from None
+    else:
+        node = engine.layer(layer)
+    name = str(node.meta.get("onnx", layer))
+    if len(node.meta["shape"]) < 3:
+        raise UsageError(
+            "layer.not_spatial",
+            f"layer {name!r} has shape {list(node.meta['shape'])}: no feature map",
+            "name a layer of shape [batch, channels, ...places]",
+        )
+    swept = engine.sweep(GRADIENT, at=[(name, node)])
+    return name, node, swept.values[name], swept.relevance[name]
+
+
+def as_result(context: Context, raw: Array, layer: str, relu: bool) -> Result:
+    """A map (batch, 1, *spatial) as a method's result."""
+    raw = np.maximum(raw, 0) if relu else raw
+    first = context.engine.sources[0].name
+    resized = at_input(context, first, raw)
+    notes = []
+    if resized is None:
+        notes.append(f"the map at {layer!r} has other axes than the input: it is given at the layer's resolution")
+        resized = raw
+    return Result({first: resized}, {first: raw}, notes=notes, record={"layer": layer})
+
+
+@method("cam", "CAM", signed=True, modalities=("image", "series"), source="Zhou et al. 2016, Learning deep features, eq. 2")
+def cam(context: Context, *, layer: Layer = "auto", relu: Rectify = False) -> Result:
+    """Feature maps weighted by the class's weights; for networks that end in global average pooling and a linear layer."""
+    from graph_rules.cam import in_the_way_of_cam
+
+    name, node, activation, gradient = feature_map(context, layer)
+    axes = tuple(range(2, activation.ndim))
+    weights = gradient.sum(axis=axes, keepdims=True)  # of the pooled feature: w_k^c
+    even = np.ptp(gradient, axis=axes).max(initial=0) <= 1e-4 * np.abs(gradient).max(initial=0) + 1e-12
+    obstacles = in_the_way_of_cam(node, context.engine.output)
+    if obstacles or not even:
+        named = ", ".join(
+            dict.fromkeys(f"{o.meta.get('op', '')} node {o.meta.get('onnx', o.name)!r}" for o in obstacles[:3])
+        )
+        why = f"{named} in the way" if obstacles else "its positions don't count alike"
+        raise UnsupportedError(
+            "method.unsuitable",
+            f"cam needs only global average pooling and a linear layer after {name!r}: {why}",
+            "use grad-cam",
+        )
+    return as_result(context, (weights * activation).sum(axis=1, keepdims=True), name, relu)
+
+
+@method("grad-cam", "CAM", signed=False, modalities=("image", "series"), source="Selvaraju et al. 2017, Grad-CAM, eq. 1 and 2")
+def grad_cam(context: Context, *, layer: Layer = "auto", relu: Rectify = True) -> Result:
+    """Feature maps weighted by the mean gradient of the score."""
+    name, _, activation, gradient = feature_map(context, layer)
+    weights = gradient.mean(axis=tuple(range(2, gradient.ndim)), keepdims=True)
+    return as_result(context, (weights * activation).sum(axis=1, keepdims=True), name, relu)

@@ -1,0 +1,53 @@
+"""Gradients, plain and times the input."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import numpy as np
+
+from analyzer.methods.context import Array, Context, Result
+from analyzer.methods.registry import method
+
+SIMONYAN = "Simonyan, Vedaldi, Zisserman 2013, Deep inside convolutional networks, section 3"
+
+
+def per_input(context: Context, values: dict[str, Array], **more: Any) -> Result:
+    """Results at the explained values; for tokens the sum over the embedding's width."""
+    sources = {source.name: source for source in context.engine.sources}
+    attributions, raws = {}, {}
+    for name, value in values.items():
+        raws[name] = value
+        rank = context.inputs[name].ndim
+        summed = value.reshape(*value.shape[:rank], -1).sum(axis=-1) if sources[name].tokens else value
+        attributions[name] = summed
+    return Result(attributions, raws, **more)
+
+
+@method("gradient", "gradient", source=SIMONYAN)
+def gradient(context: Context) -> Result:
+    """Derivative of the score by every input element."""
+    return per_input(context, context.engine.gradient().relevance)
+
+
+@method("saliency", "gradient", signed=False, source=SIMONYAN)
+def saliency(context: Context) -> Result:
+    """Absolute value of the gradient."""
+    return per_input(context, {k: np.abs(v) for k, v in context.engine.gradient().relevance.items()})
+
+
+@method("sensitivity", "gradient", signed=False, source="Gevrey, Dimopoulos, Lek 2003; Simonyan et al. 2013")
+def sensitivity(
+    context: Context, *, times_input: Annotated[bool, "multiply the squared gradient by the input"] = False
+) -> Result:
+    """Squared gradient."""
+    swept = context.engine.gradient()
+    squared = {k: v**2 for k, v in swept.relevance.items()}
+    return per_input(context, {k: v * swept.values[k] if times_input else v for k, v in squared.items()})
+
+
+@method("gradient-x-input", "gradient", source="Shrikumar et al. 2016, Not just a black box")
+def gradient_x_input(context: Context) -> Result:
+    """Gradient times input; for tokens, times their embedding."""
+    swept = context.engine.gradient()
+    return per_input(context, {k: v * swept.values[k] for k, v in swept.relevance.items()})

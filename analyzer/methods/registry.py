@@ -1,0 +1,199 @@
+"""The registry: name -> method, with its parameters, family, needs and source.
+
+Belongs here: declaring, finding and describing methods, checking their parameters. Not here: any method, running one.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import inspect
+import pkgutil
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from analyzer.errors import UsageError
+
+Family = Literal["gradient", "relevance", "CAM", "perturbation", "model"]
+Needs = Literal["trace", "runtime"]
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One parameter of a method.
+
+    Attributes
+    ----------
+    annotation
+        Its type, as in the function's signature.
+    default
+        What is used when it isn't given.
+    doc
+        One line: what it does, with unit or range.
+    """
+
+    name: str
+    annotation: Any
+    default: Any
+    doc: str
+
+    @property
+    def type_name(self) -> str:
+        """The type as text."""
+        text = getattr(self.annotation, "__name__", None) if isinstance(self.annotation, type) else None
+        return text or str(self.annotation).replace("typing.", "")
+
+
+@dataclass(frozen=True)
+class MethodInfo:
+    """A registered method.
+
+    Attributes
+    ----------
+    family
+        gradient, relevance, CAM, perturbation or model.
+    needs
+        ``trace`` for white-box methods, ``runtime`` for those that only run the model.
+    modalities
+        What kinds of input it is for.
+    signed
+        Whether negative values mean evidence against.
+    complete
+        Whether the attribution promises to sum to a score difference.
+    summary, source
+        What it does in a line; paper and equation.
+    """
+
+    name: str
+    family: Family
+    needs: Needs
+    modalities: tuple[str, ...]
+    signed: bool
+    complete: bool
+    summary: str
+    source: str
+    parameters: Mapping[str, Parameter]
+    function: Callable[..., Any] = field(repr=False)
+
+    def check(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """All parameters with their values, defaults filled in.
+
+        Raises
+        ------
+        UsageError
+            ``params.unknown`` with the near name, ``params.invalid`` with the type that is wanted.
+        """
+        for name in given:
+            if name not in self.parameters:
+                raise UsageError(
+                    "params.unknown",
+                    f"{self.name} has no parameter {name!r}{near(name, self.parameters)}",
+                    f"its parameters: {', '.join(self.parameters) or 'none'}",
+                )
+        return {
+            name: _valid(self.name, parameter, given[name]) if name in given else parameter.default
+            for name, parameter in self.parameters.items()
+        }
+
+
+def _valid(method: str, parameter: Parameter, value: Any) -> Any:
+    import numpy as np
+    from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+    if isinstance(value, np.ndarray):
+        if "ndarray" in parameter.type_name or parameter.annotation is Any:
+            return value
+        value = value.tolist()
+    if value is parameter.default or value == parameter.default:
+        return parameter.default if type(value) is type(parameter.default) else value
+    try:
+        adapter = TypeAdapter(parameter.annotation, config=ConfigDict(arbitrary_types_allowed=True))
+        return adapter.validate_python(value)
+    except ValidationError as problem:
+        reason = problem.errors()[0]["msg"]
+        raise UsageError(
+            "params.invalid",
+            f"{method}: {parameter.name}={value!r} is not valid: {reason}",
+            f"{parameter.name} is {parameter.type_name}: {parameter.doc}",
+        ) from None
+
+
+def near(name: str, known: typing.Iterable[str]) -> str:
+    """`` (did you mean X?)`` where a known name is close, else nothing."""
+    found = difflib.get_close_matches(name.lower(), list(known), n=1, cutoff=0.5)
+    return f" (did you mean {found[0]}?)" if found else ""
+
+
+_METHODS: dict[str, MethodInfo] = {}
+_loaded = False
+
+
+def method(
+    name: str,
+    family: Family,
+    *,
+    needs: Needs = "trace",
+    modalities: tuple[str, ...] = ("image", "table", "series", "tokens"),
+    signed: bool = True,
+    complete: bool = False,
+    source: str,
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Register a function ``(context, *, parameters…) -> Result`` as a method.
+
+    The function's keyword-only arguments are the method's parameters; annotate each as ``Annotated[type, "doc"]``.
+    The first line of its docstring is the summary.
+    """
+
+    def register(function: Callable[..., Any]) -> Callable[..., Any]:
+        hints = typing.get_type_hints(function, include_extras=True)
+        parameters = {}
+        for key, argument in inspect.signature(function).parameters.items():
+            if argument.kind is argument.KEYWORD_ONLY:
+                annotation, doc = hints[key], ""
+                if typing.get_origin(annotation) is typing.Annotated:
+                    annotation, doc = typing.get_args(annotation)[:2]
+                parameters[key] = Parameter(key, annotation, argument.default, doc)
+        summary = (inspect.getdoc(function) or "").split("\n")[0]
+        if name in _METHODS:
+            raise ValueError(f"method {name!r} is registered twice")
+        _METHODS[name] = MethodInfo(
+            name, family, needs, modalities, signed, complete, summary, source, parameters, function
+        )
+        return function
+
+    return register
+
+
+def methods() -> dict[str, MethodInfo]:
+    """All methods by name, in the order of their families."""
+    global _loaded
+    if not _loaded:
+        import analyzer.methods as package
+
+        for module in pkgutil.iter_modules(package.__path__):
+            importlib.import_module(f"analyzer.methods.{module.name}") if module.name not in _ENGINES else None
+        _loaded = True
+    order = list(typing.get_args(Family))
+    return dict(sorted(_METHODS.items(), key=lambda item: (order.index(item[1].family), item[0])))
+
+
+#: Modules of this package that hold no methods and must not be imported to list them.
+_ENGINES = ("whitebox", "run", "registry", "context")
+
+
+def get(name: str) -> MethodInfo:
+    """A method by name.
+
+    Raises
+    ------
+    UsageError
+        ``method.unknown`` with the near name.
+    """
+    known = methods()
+    if name not in known:
+        raise UsageError(
+            "method.unknown", f"unknown method {name!r}{near(name, known)}", "`onnxplain methods` lists them"
+        )
+    return known[name]

@@ -1,0 +1,433 @@
+"""A model: one ONNX file with its sessions and traces.
+
+Belongs here: what a model is and what it can be asked. Not here: how it is read (``importer.loading``), traced
+(``importer``), run (``executor``) or explained (``methods``).
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from analyzer.errors import InputError, ParityError, UsageError
+from analyzer.executor import devices
+from analyzer.executor.session import Session
+from analyzer.importer.loading import LoadedModel, read_model, tensor_to_numpy
+from analyzer.score import Scored, explained, probabilities_of
+from analyzer.specs import TensorSpec, fitted, spec_of
+
+if TYPE_CHECKING:
+    import torch
+
+    from analyzer.explanation import Explanation
+    from analyzer.importer.parity import Parity
+    from analyzer.importer.program import Graph
+    from analyzer.importer.trace import Trace
+    from analyzer.inputs import Labels, Preprocess
+    from analyzer.target import TargetLike
+
+Array = NDArray[Any]
+Feed = Mapping[str, Array]
+_KEPT_TRACES = 8
+
+
+class Model:
+    """An ONNX model, ready to be run, verified and explained.
+
+    Make one with :func:`analyzer.load`.
+
+    Attributes
+    ----------
+    path, sha256, size
+        The file and its digest; size in bytes, external data included.
+    inputs, outputs
+        Name -> :class:`TensorSpec`.
+    device
+        ``cpu`` or ``cuda:N``.
+    preprocess, labels
+        How pictures become inputs and what classes are called, where known.
+    """
+
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        device: str = "auto",
+        preprocess: Preprocess | None = None,
+        labels: Labels | None = None,
+        threads: int = 0,
+    ) -> None:
+        self.loaded = loaded
+        self.proto: onnx.ModelProto = loaded.proto
+        self.path: Path | None = loaded.path
+        self.sha256: str = loaded.sha256
+        self.size: int = loaded.size
+        self.device: str = devices.resolve(device)
+        self.threads = threads
+        self.preprocess = preprocess
+        self.labels = labels
+        self._sessions: dict[tuple[str, ...], Session] = {}
+        self._traces: OrderedDict[Any, Trace] = OrderedDict()
+        self._parities: OrderedDict[Any, Parity] = OrderedDict()
+
+    # --- what it is -----------------------------------------------------------------------------------------------
+
+    @functools.cached_property
+    def inputs(self) -> dict[str, TensorSpec]:
+        """Inputs that must be given, initializers listed as inputs left out."""
+        baked = {tensor.name for tensor in self.proto.graph.initializer}
+        return {v.name: spec_of(v) for v in self.proto.graph.input if v.name not in baked}
+
+    @functools.cached_property
+    def outputs(self) -> dict[str, TensorSpec]:
+        """Outputs; dictionaries of probabilities count as the tensor of probabilities that they are made of."""
+        graph, zipped = self.proto.graph, TensorSpec("float32", (None, None))
+        return {v.name: spec_of(v) if probabilities_of(graph, v.name) == v.name else zipped for v in graph.output}
+
+    @functools.cached_property
+    def metadata(self) -> dict[str, str]:
+        """The file's metadata properties."""
+        return {entry.key: entry.value for entry in self.proto.metadata_props}
+
+    @functools.cached_property
+    def fixed_batch(self) -> int | None:
+        """The batch size where every input has the same fixed first dimension, else None."""
+        firsts = {spec.shape[0] for spec in self.inputs.values() if spec.shape}
+        only = next(iter(firsts)) if len(firsts) == 1 else None
+        return only if isinstance(only, int) and only > 0 else None
+
+    def __repr__(self) -> str:
+        name = self.path.name if self.path else self.sha256[:12]
+        return f"<Model {name}: {', '.join(f'{k} {v}' for k, v in self.inputs.items())}>"
+
+    # --- running it -----------------------------------------------------------------------------------------------
+
+    def predict(self, x: Array | Feed, backend: str = "onnxruntime") -> dict[str, Array]:
+        """The outputs for an input.
+
+        Parameters
+        ----------
+        x
+            Array for the first input or input name -> array, batch first. A model whose batch is fixed is run piece by
+            piece.
+        backend
+            ``onnxruntime``, or ``torch`` to run the trace.
+
+        Returns
+        -------
+        dict
+            Output name -> array. An output of dictionaries (ZipMap) is given as its tensor of probabilities.
+
+        Raises
+        ------
+        InputError
+            ``data.*`` where the input doesn't fit, ``runtime.*`` where the runtime fails.
+        """
+        feed = self.feed(x)
+        if backend == "torch":
+            return self._in_pieces(feed, self._run_trace)
+        if backend != "onnxruntime":
+            raise UsageError("backend.unknown", f"unknown backend {backend!r}", "use onnxruntime or torch")
+        return self._in_pieces(feed, lambda part: self.values(part, list(self.outputs)))
+
+    def values(self, feed: Feed, names: Sequence[str]) -> dict[str, Array]:
+        """Outputs or inner values by name, through onnxruntime."""
+        sources = {name: probabilities_of(self.proto.graph, name) for name in names}
+        graph_outputs = {o.name for o in self.proto.graph.output}
+        expose = tuple(dict.fromkeys(s for s in sources.values() if s not in graph_outputs and s not in feed))
+        session = self.session(expose)
+        wanted = list(dict.fromkeys(s for s in sources.values() if s not in feed))
+        got = session.run({k: v for k, v in feed.items() if k in session.inputs}, wanted)
+        return {name: got[source] if source in got else np.asarray(feed[source]) for name, source in sources.items()}
+
+    def session(self, expose: tuple[str, ...] = ()) -> Session:
+        """The onnxruntime session that also gives out the named inner values; made once."""
+        if expose not in self._sessions:
+            whole = next((s for k, s in self._sessions.items() if set(expose) <= set(k)), None)
+            if whole is not None:
+                return whole
+            source, folder = self._source()
+            self._sessions[expose] = Session(source, self.device, expose, folder, self.threads)
+        return self._sessions[expose]
+
+    def _source(self) -> tuple[Path | bytes, Path | None]:
+        """What onnxruntime reads: the file, or what was loaded where that differs from it; where external data lies."""
+        folder = self.path.parent if self.path else None
+        if self.path is None or self.loaded.repaired:
+            return self.proto.SerializeToString(), folder
+        return self.path, folder
+
+    def feed(self, x: Array | Feed) -> dict[str, Array]:
+        """An input as name -> array, checked against the model's inputs.
+
+        Raises
+        ------
+        InputError
+            ``data.bad_shape``, ``data.bad_type``, ``data.nonfinite``, ``data.missing_input``, ``data.unknown_input``.
+        """
+        given = dict(x) if isinstance(x, Mapping) else {next(iter(self.inputs), ""): x}
+        overridable = {value.name for value in self.proto.graph.input}
+        for name in given:
+            if name not in overridable:
+                known = ", ".join(self.inputs)
+                raise InputError("data.unknown_input", f"the model has no input {name!r}", f"its inputs: {known}")
+        for name in self.inputs:
+            if name not in given:
+                raise InputError("data.missing_input", f"input {name!r} is missing", f"it takes {self.inputs[name]}")
+        return {name: fitted(name, np.asarray(value), self.inputs.get(name)) for name, value in given.items()}
+
+    def _in_pieces(self, feed: dict[str, Array], run: Callable[[dict[str, Array]], dict[str, Array]]) -> dict[str, Array]:
+        size = self.pieces(feed)
+        if size is None:
+            return run(feed)
+        count = len(next(iter(feed.values())))
+        parts = [run({k: v[i : i + size] for k, v in feed.items()}) for i in range(0, count, size)]
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+    def pieces(self, feed: Feed) -> int | None:
+        """The fixed batch size that an input must be cut to, None where it can be run whole."""
+        size = self.fixed_batch
+        if size is None:
+            return None
+        counts = {len(v) if np.ndim(v) else 0 for v in feed.values()}
+        count = next(iter(counts))
+        if len(counts) != 1 or count == size:
+            return None
+        if count % size:
+            raise InputError(
+                "data.bad_shape",
+                f"the model's batch is fixed at {size}, the input has {count} samples",
+                f"give a multiple of {size} samples",
+            )
+        return size
+
+    # --- tracing it -----------------------------------------------------------------------------------------------
+
+    @functools.cached_property
+    def graph(self) -> Graph:
+        """The model as the interpreter walks it."""
+        from analyzer.importer.program import build
+
+        return build(self.proto, lambda tensor: tensor_to_numpy(tensor, self.loaded))
+
+    def trace(self, feed: Feed, precision: torch.dtype | None = None) -> Trace:
+        """The trace for an input's signature, made once."""
+        from analyzer.importer.trace import trace
+
+        signature = (str(precision), tuple((k, v.shape, v.dtype.str) for k, v in feed.items()))
+        digest = (signature, _digest(feed))
+        for key in (signature, digest):
+            if key in self._traces:
+                self._traces.move_to_end(key)
+                return self._traces[key]
+        made = trace(self.graph, feed, precision)
+        self._traces[digest if made.data_dependent is not None else signature] = made
+        while len(self._traces) > _KEPT_TRACES:
+            self._traces.popitem(last=False)
+        return made
+
+    def _run_trace(self, feed: dict[str, Array]) -> dict[str, Array]:
+        from analyzer.importer.interpreter import as_tensor
+
+        made = self.trace(feed)
+        return {k: to_numpy(v) for k, v in made.run({k: as_tensor(feed[k]) for k in made.inputs}).items()}
+
+    def verify(self, x: Array | Feed) -> Parity:
+        """Hold the trace against onnxruntime on an input, every output.
+
+        Returns
+        -------
+        Parity
+            With the first ONNX node that differs where they disagree.
+        """
+        from analyzer.importer.parity import compare, first_difference, tolerance_of
+
+        feed = self.feed(x)
+        key = _digest(feed)
+        if key in self._parities:
+            return self._parities[key]
+        size = self.pieces(feed)
+        if size is not None:
+            feed = {k: v[:size] for k, v in feed.items()}
+        tolerance = tolerance_of(self.graph)
+        expected = {k: v for k, v in self.values(feed, list(self.outputs)).items() if _numeric(v)}
+        parity = compare(self._run_trace(feed), expected, tolerance)
+        if not parity.ok:
+            where = first_difference(self.graph, self._all_values(feed), functools.partial(self._inner, feed), tolerance)
+            parity = type(parity)(parity.error, tolerance, parity.outputs, where)
+        self._parities[key] = parity
+        while len(self._parities) > _KEPT_TRACES:
+            self._parities.popitem(last=False)
+        return parity
+
+    def _all_values(self, feed: Feed) -> dict[str, Array]:
+        import torch
+
+        from analyzer.importer.interpreter import Interpreter, as_tensor, run_graph
+
+        seen: dict[str, Array] = {}
+
+        def observe(name: str, value: Any) -> None:
+            if isinstance(value, torch.Tensor):
+                seen[name] = to_numpy(value)
+
+        with torch.no_grad():
+            tensors = {k: as_tensor(v) for k, v in feed.items()}
+            run_graph(self.graph, tensors, Interpreter(observe=observe))
+        return seen
+
+    def _inner(self, feed: Feed, names: Sequence[str]) -> dict[str, Any]:
+        source, folder = self._source()
+        graph_outputs = {o.name for o in self.proto.graph.output}
+        expose = [name for name in names if name not in graph_outputs]
+        session = Session(source, "cpu", expose, folder, self.threads, optimize=False)
+        return session.run({k: v for k, v in feed.items() if k in session.inputs}, names)
+
+    def require_parity(self, feed: Feed) -> Parity:
+        """Verify, and refuse to go on where the trace disagrees.
+
+        Raises
+        ------
+        ParityError
+            ``parity.mismatch`` naming the first ONNX node that differs.
+        """
+        parity = self.verify(feed)
+        if not parity.ok:
+            where = f": {parity.first_difference} is the first to differ" if parity.first_difference else ""
+            raise ParityError(
+                "parity.mismatch",
+                f"the trace disagrees with onnxruntime (relative error {parity.error:.1e}){where}",
+                "perturbation methods such as occlusion work without a trace",
+            )
+        return parity
+
+    # --- explaining it --------------------------------------------------------------------------------------------
+
+    def scored(self, output: str | None = None, score: str = "logit") -> Scored:
+        """Which value is explained: the logits of the first floating-point output unless asked otherwise."""
+        return explained(self.proto.graph, output, score)
+
+    def explain(
+        self,
+        x: Array | Feed,
+        method: str = "gradient",
+        target: TargetLike = "top1",
+        *,
+        score: str = "logit",
+        seed: int = 0,
+        backend: str = "auto",
+        precision: str = "float32",
+        progress: Callable[[int, int], None] | None = None,
+        **params: Any,
+    ) -> Explanation:
+        """Explain the model on an input.
+
+        Parameters
+        ----------
+        x
+            Array for the first input, or input name -> array; batch first, in the model's own input space.
+        method
+            A name of :func:`analyzer.methods`.
+        target
+            What is explained; see :mod:`analyzer.target`. One per call or one per sample.
+        score
+            ``logit`` takes a final softmax, log-softmax or sigmoid off, ``probability`` keeps it.
+        seed
+            Of every random choice.
+        backend
+            Where a white-box explanation runs: ``auto`` or ``torch``.
+        precision
+            ``float32`` or ``float64`` for white-box methods.
+        progress
+            Called with (done, total) model evaluations by methods that take many.
+        params
+            The method's parameters.
+
+        Raises
+        ------
+        UsageError
+            Unknown method or parameter, target out of range, missing layer.
+        InputError
+            The input doesn't fit, or the trace disagrees with onnxruntime.
+        UnsupportedError
+            The method can't be used on this model; names the nodes in the way.
+        """
+        from analyzer.methods.run import Request, explain
+
+        request = Request(method, params, target, score, seed, backend, precision, progress)
+        return explain(self, self.feed(x), request)
+
+
+def load(
+    source: str | os.PathLike[str] | bytes | onnx.ModelProto,
+    device: str = "auto",
+    *,
+    preprocess: str | os.PathLike[str] | Preprocess | None = None,
+    labels: str | os.PathLike[str] | Sequence[str] | Labels | None = None,
+    threads: int = 0,
+) -> Model:
+    """Load a model.
+
+    Parameters
+    ----------
+    source
+        Path of an ``.onnx`` file, its bytes, or a ``ModelProto`` (never changed).
+    device
+        ``auto`` (CUDA where it works), ``cpu``, ``cuda`` or ``cuda:N``.
+    preprocess
+        How pictures become inputs: a preset's name, a TOML file, a :class:`~analyzer.inputs.Preprocess`. None looks for
+        ``MODEL.preprocess.toml`` beside the model and for the metadata key ``preprocess``.
+    labels
+        Class names: a file, a list, or :class:`~analyzer.inputs.Labels`. None looks into the model's metadata.
+    threads
+        Threads inside one operator; 0 chooses by the machine.
+
+    Raises
+    ------
+    UsageError
+        ``model.not_found``, ``device.*``, ``config.preprocess``.
+    InputError
+        ``model.*``, ``graph.*``, ``tensor.*``, ``external.*``: the file is not a valid, safe model.
+    """
+    from analyzer.inputs import Labels, discover, labels_from_metadata, load_preprocess, read_labels
+
+    loaded = read_model(source if isinstance(source, (bytes, onnx.ModelProto)) else Path(source))
+    metadata = {entry.key: entry.value for entry in loaded.proto.metadata_props}
+    how = load_preprocess(preprocess) if preprocess is not None else discover(loaded.path, metadata)
+    if labels is None:
+        named = labels_from_metadata(metadata)
+    elif isinstance(labels, (str, os.PathLike)):
+        named = read_labels(labels)
+    else:
+        named = labels if isinstance(labels, Labels) else Labels(tuple(labels))
+    return Model(loaded, device, how, named, threads)
+
+
+def to_numpy(value: Any) -> Array:
+    """A tensor as an array; bfloat16, which numpy lacks, becomes float32."""
+    import torch
+
+    if not isinstance(value, torch.Tensor):
+        return np.asarray(value)
+    cpu = value.detach().cpu()
+    return np.asarray(cpu.float().numpy() if cpu.dtype == torch.bfloat16 else cpu.numpy())
+
+
+def _numeric(value: Any) -> bool:
+    return isinstance(value, np.ndarray) and value.dtype.kind in "fiub"
+
+
+def _digest(feed: Feed) -> str:
+    state = hashlib.sha256()
+    for name, value in feed.items():
+        state.update(f"{name}{value.shape}{value.dtype}".encode())
+        state.update(np.ascontiguousarray(value).tobytes())
+    return state.hexdigest()

@@ -1,0 +1,76 @@
+"""Names, element types and shapes of a model's inputs and outputs, and fitting arrays to them.
+
+Belongs here: reading value infos and checking arrays. Not here: reading files (``inputs``).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from analyzer.errors import InputError
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """Name, element type and shape of an input or output; a dynamic dimension is its name or None."""
+
+    dtype: str
+    shape: tuple[int | str | None, ...]
+
+    def __str__(self) -> str:
+        return f"{self.dtype} [{', '.join('?' if d is None else str(d) for d in self.shape)}]"
+
+
+def spec_of(value: onnx.ValueInfoProto) -> TensorSpec:
+    """The spec of a graph input or output; sequences and maps give their kind as element type."""
+    if not value.type.HasField("tensor_type"):
+        return TensorSpec(value.type.WhichOneof("value") or "unknown", ())
+    tensor = value.type.tensor_type
+    try:
+        dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type).name
+    except KeyError:
+        dtype = "unknown"
+    dims = (d.dim_value if d.HasField("dim_value") and d.dim_value > 0 else d.dim_param or None for d in tensor.shape.dim)
+    return TensorSpec("string" if dtype == "object" else dtype, tuple(dims))
+
+
+def fitted(name: str, value: Array, spec: TensorSpec | None) -> Array:
+    """An array as the model takes it: numbers are cast to its element type, a wrong shape is refused.
+
+    Raises
+    ------
+    InputError
+        ``data.bad_type``, ``data.bad_shape``.
+    """
+    if spec is None or spec.dtype in ("unknown", "string"):
+        return value
+    if value.dtype.name != spec.dtype:
+        rounds = value.dtype.kind == "f" and spec.dtype.startswith(("int", "uint"))
+        if value.dtype.kind not in "fiub" or rounds:
+            raise InputError(
+                "data.bad_type", f"input {name!r} takes {spec}, not {value.dtype.name}", "convert it first"
+            )
+        value = value.astype(onnx.helper.tensor_dtype_to_np_dtype(_code(spec.dtype)))
+    fits = value.ndim == len(spec.shape) and all(
+        not isinstance(want, int) or want == have for want, have in zip(spec.shape[1:], value.shape[1:], strict=True)
+    )
+    if spec.shape and not fits:
+        raise InputError(
+            "data.bad_shape",
+            f"input {name!r} takes {spec}, not shape {list(value.shape)}",
+            "give the batch axis first and the sizes that `onnxplain inspect` shows",
+        )
+    return np.ascontiguousarray(value) if value.ndim else value
+
+
+def _code(dtype: str) -> int:
+    return int(onnx.helper.np_dtype_to_tensor_dtype(np.dtype(dtype)))
+
+

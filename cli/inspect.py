@@ -1,0 +1,77 @@
+"""``onnxplain inspect``: what a model is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from cli.output import Options, common, document, line, table, warn
+
+
+@click.command("inspect")
+@click.argument("model")
+@click.option("--no-methods", is_flag=True, help="Don't trace the model to try the methods: quicker.")
+@common
+def command(model: str, no_methods: bool, options: Options) -> None:
+    """Show what MODEL takes, gives and contains, and which methods work on it.
+
+    For methods that don't work it names the nodes in the way. -v also lists all nodes.
+    """
+    import analyzer
+    from analyzer.inspecting import inspect
+
+    loaded = analyzer.load(model, options.device, threads=options.threads)
+    facts = inspect(loaded, try_methods=not no_methods)
+    if options.verbose:
+        facts["node_list"] = [
+            {"name": n.name, "operator": n.op_type, "inputs": list(n.input), "outputs": list(n.output)}
+            for n in loaded.proto.graph.node
+        ]
+    if options.json:
+        document(facts)
+        return
+    for text in facts["warnings"]:
+        warn(options, text)
+    _show(facts, options)
+
+
+def _show(facts: dict[str, Any], options: Options) -> None:
+    from analyzer.report.text import bytes_text
+
+    file = facts["file"]
+    line(options, f"{file['path']}  {bytes_text(file['bytes'])}  sha256 {file['sha256'][:16]}", "bold")
+    opsets = ", ".join(f"{domain} {version}" for domain, version in file["opsets"].items())
+    line(options, f"producer {file['producer'] or 'unknown'}, IR {file['ir_version']}, opsets {opsets}")
+    rows = [("input", name, _spec(spec)) for name, spec in facts["inputs"].items()]
+    rows += [("output", name, _spec(spec)) for name, spec in facts["outputs"].items()]
+    table(options, ("", "name", "type and shape"), rows)
+    counts = ", ".join(f"{op} {count}" for op, count in facts["operators"].items())
+    line(options, f"{facts['nodes']} nodes, {facts['parameters']:,} parameters: {counts}")
+    explained = facts["explained"]
+    if "error" in explained:
+        line(options, explained["error"])
+    else:
+        off = f", its final {explained['taken_off']} taken off" if explained["taken_off"] else ""
+        line(options, f"explained by default: {explained['output']}{off} ({explained['kind']})")
+    if facts["labels"]:
+        line(options, f"{facts['labels']} class names in the file")
+    for key, value in file["metadata"].items():
+        line(options, f"metadata {key}: {value[:100]}")
+    if "methods" in facts:
+        parity = facts["parity"]
+        if parity:
+            line(options, f"trace equals onnxruntime to {parity['error']:.1e} (relative)")
+        if facts["cam_layer"]:
+            line(options, f"class activation maps are read at {facts['cam_layer']!r}")
+        state = {True: "works", False: "no", None: "?"}
+        table(
+            options, ("method", "", "why not"),
+            [(name, state[v["works"]], v["reason"]) for name, v in facts["methods"].items()],
+        )  # fmt: skip
+    for node in facts.get("node_list", ()):
+        line(options, f"{node['operator']:24} {node['name']}  ({', '.join(node['inputs'])}) -> {', '.join(node['outputs'])}")
+
+
+def _spec(spec: dict[str, Any]) -> str:
+    return f"{spec['dtype']} [{', '.join('?' if d is None else str(d) for d in spec['shape'])}]"

@@ -1,0 +1,127 @@
+"""The ``onnxplain`` command: the group, and the one place where errors become lines and exit codes.
+
+Belongs here: the list of commands and the entry point. Not here: any command.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import signal
+import sys
+from typing import Any
+
+import click
+
+#: Command -> (module, one line for the list). Modules load when a command runs, so that ``--help`` is quick.
+COMMANDS = {
+    "inspect": ("cli.inspect", "What a model takes, gives and contains, and which methods work on it."),
+    "methods": ("cli.methods", "The methods there are; one method's parameters."),
+    "explain": ("cli.explain", "Explain a model's predictions for files."),
+    "doctor": ("cli.doctor", "Versions, providers and devices."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported when they are used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = importlib.import_module(COMMANDS[cmd_name][0]).command
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            import difflib
+
+            near = difflib.get_close_matches(args[0], COMMANDS, n=1)
+            hint = f" Did you mean {near[0]!r}?" if near else f" Commands: {', '.join(COMMANDS)}."
+            raise click.UsageError(f"No such command {args[0]!r}.{hint}", ctx=ctx)
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+
+def _version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
+    if wanted:
+        from analyzer import __version__
+
+        click.echo(f"onnxplain {__version__}")
+        ctx.exit()
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Show the version.")
+def group() -> None:
+    """Explain any model that can be exported to ONNX.
+
+    The result goes to stdout, progress and warnings go to stderr. Exit codes: 0 done, 2 wrong usage, 3 input rejected,
+    5 internal error.
+    """
+
+
+def main() -> None:
+    """Run the command line and exit."""
+    if hasattr(signal, "SIGTERM"):
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Run the command line; gives the exit code. No traceback reaches the user."""
+    from analyzer.errors import AnalyzerError
+
+    as_json = "--json" in arguments
+    try:
+        result = group.main(arguments, prog_name="onnxplain", standalone_mode=False)
+        sys.stdout.flush()
+        return result if isinstance(result, int) else 0
+    except AnalyzerError as problem:
+        return _fail(as_json, problem.exit_code, problem.to_dict())
+    except click.exceptions.NoArgsIsHelpError as problem:
+        click.echo(problem.format_message(), err=True)
+        return 2
+    except click.ClickException as problem:
+        where = problem.ctx.command_path if isinstance(problem, click.UsageError) and problem.ctx else "onnxplain"
+        error = {"code": "usage", "message": problem.format_message(), "hint": f"see `{where} --help`"}
+        return _fail(as_json, 2, error)
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("interrupted", err=True)
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except MemoryError:
+        error = {"code": "limit.memory", "message": "out of memory", "hint": "give a smaller input or fewer files"}
+        return _fail(as_json, 3, error)
+    except Exception as problem:
+        if "-v" in arguments or "--verbose" in arguments:
+            import traceback
+
+            click.echo(traceback.format_exc(), err=True)
+        message = f"{type(problem).__name__}: {' '.join(str(problem).split())[:300]}"
+        hint = "this is a fault of onnxplain: please report it with what -v shows"
+        return _fail(as_json, 5, {"code": "internal", "message": message, "hint": hint})
+
+
+def _fail(as_json: bool, code: int, error: dict[str, Any]) -> int:
+    from cli.output import inert
+
+    if as_json:
+        click.echo(json.dumps({"error": error | {"exit_code": code}}, ensure_ascii=True))
+    hint = f" ({error['hint']})" if error.get("hint") else ""
+    click.echo(f"onnxplain: {inert(error['message'])}{inert(hint)} [{error['code']}]", err=True)
+    return code
+
+
+if __name__ == "__main__":
+    main()
