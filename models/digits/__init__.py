@@ -1,0 +1,1 @@
+"""Handwritten 8x8 digits: a classifier and a generator."""

@@ -1,0 +1,1 @@
+"""Breast tumours described by thirty numbers: a scikit-learn pipeline as ONNX."""
