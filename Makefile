@@ -1,0 +1,50 @@
+# make demo   sets everything up and explains a sample picture
+# make test   passes the tests
+# make lint   style and types        make format   rewrites the style
+# make bench  benchmarks beside other libraries, results in benchmarks/results/
+
+PYTHON ?= python3
+BIN := .venv/bin
+OUT ?= demo-report
+# one thread per process: the tests run one process per core
+TEST_ENV := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
+
+.PHONY: demo setup test test-all lint format bench docs clean
+
+demo: setup
+	$(BIN)/onnxplain explain models/shapes_cnn.onnx models/samples/shapes_star.png \
+		-m lrp -m grad-cam -m cam -m integrated-gradients -m smoothgrad -m guided-backprop -m occlusion -m lime \
+		-p smoothgrad.samples=25 -o $(OUT)
+	@echo "The report lies at $(abspath $(OUT)/report.html)"
+
+setup: .venv/.installed
+
+.venv/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'onnxplain needs Python 3.11 or newer')"
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install -q -c constraints.txt -e ".[dev,text]"
+	touch $@
+
+test: setup
+	$(TEST_ENV) $(BIN)/python -m pytest -n auto
+
+test-all: setup
+	$(TEST_ENV) $(BIN)/python -m pytest -n auto -m "not gpu"
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: setup
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: setup
+	$(BIN)/python -m benchmarks.run
+
+docs: setup
+	$(BIN)/python -m docs.make
+
+clean:
+	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis $(OUT)
