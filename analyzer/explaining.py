@@ -95,7 +95,7 @@ def explain_files(job: Job, progress: Callable[[int, int], None] | None = None) 
         Whatever is wrong with the model, an input, a method or a parameter; then nothing has been written.
     """
     methods = list(dict.fromkeys(job.methods))
-    params = {name: {} for name in methods} | parse_params(job.params, methods)
+    params = parse_params(job.params, methods)
     for name in methods:
         registry.get(name).check(params[name])
     _check_output(job.output)

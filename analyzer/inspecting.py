@@ -122,7 +122,7 @@ def _methods(model: Model) -> dict[str, Any]:
 
 def _try(model: Model, feed: dict[str, NDArray[Any]], name: str) -> dict[str, Any]:
     """Explain the trial input with few evaluations."""
-    quick = {"integrated-gradients": {"steps": 1}, "smoothgrad": {"samples": 1}}.get(name, {})
+    quick: dict[str, Any] = {"integrated-gradients": {"steps": 1}, "smoothgrad": {"samples": 1}}.get(name, {})
     try:
         done = model.explain(feed, method=name, **quick)
     except AnalyzerError as problem:

@@ -51,7 +51,7 @@ def probabilities_of(graph: onnx.GraphProto, output: str) -> str:
     """For an output that ZipMap turns into dictionaries: the tensor of probabilities; else the output itself."""
     for node in graph.node:
         if output in node.output and node.op_type == "ZipMap":
-            return node.input[0]
+            return str(node.input[0])
         if output in node.output and node.op_type == "Identity":
             return probabilities_of(graph, node.input[0])
     return output
@@ -95,10 +95,10 @@ def _first_floating(graph: onnx.GraphProto) -> str:
     for output in graph.output:
         kind = output.type.tensor_type.elem_type
         if output.type.HasField("sequence_type") or kind in _FLOATING:
-            return output.name
+            return str(output.name)
     for output in graph.output:
         if probabilities_of(graph, output.name) != output.name or not output.type.tensor_type.elem_type:
-            return output.name
+            return str(output.name)
     raise UnsupportedError(
         "model.no_scores", "the model has no floating-point output to explain", "name an inner value with layer="
     )

@@ -15,7 +15,7 @@ from torch import Tensor, fx
 from graph_rules.kinds import aten, weight_position
 from graph_rules.sweep import Call
 
-WEIGHTS = {
+WEIGHTS: dict[str, Callable[[Tensor], Tensor]] = {
     "w": lambda w: w,
     "w+": lambda w: w.clamp(min=0),
     "w-": lambda w: w.clamp(max=0),

@@ -35,7 +35,8 @@ def last_feature_map(output: fx.Node, sources: tuple[fx.Node, ...]) -> fx.Node:
     """
     active = active_nodes(sources, output)
     below: set[fx.Node] = set()
-    found = None
+    found: fx.Node | None = None
+    node: fx.Node
     for node in output.graph.nodes:
         if node not in active or node.op != "call_function":
             continue

@@ -119,7 +119,7 @@ def _with_affine(module: fx.GraphModule, layer: fx.Node, k: Tensor | None, offse
         weight, bias = _constant(module, layer.args[1]), _constant(module, layer.args[2])
         if weight is None or (bias is None and layer.args[2] is not None):
             return None
-        transposed, groups = bool(layer.args[6]), int(layer.args[8])  # type: ignore[call-overload]
+        transposed, groups = bool(layer.args[6]), int(str(layer.args[8]))
         scaled = weight if k is None else _scale_kernel(weight, k, transposed, groups)
         total = offset if bias is None else offset + bias.double() * (1 if k is None else k)
         arguments = [None, scaled, total.to(weight.dtype)]
@@ -133,7 +133,8 @@ def _with_affine(module: fx.GraphModule, layer: fx.Node, k: Tensor | None, offse
         scaled = weight if k is None else (weight.double() * k).to(weight.dtype)
         total = offset
         if bias is not None:
-            total = total + bias.double() * layer.kwargs.get("beta", 1) * (1 if k is None else k)  # type: ignore[operator]
+            beta = float(str(layer.kwargs.get("beta", 1)))
+            total = total + bias.double() * beta * (1 if k is None else k)
         if total.ndim > 1 and total.numel() != weight.shape[-1]:
             return None
         arguments, rest = [total.reshape(-1).to(weight.dtype), None, scaled], ()

@@ -202,7 +202,7 @@ class _Builder:
             schema = onnx.defs.get_schema(node.op_type, node.version, node.domain)
         except onnx.defs.SchemaError:
             return None
-        if not schema.has_function:
+        if not schema.has_function:  # type: ignore[attr-defined]  # onnx ships no stub for it
             return None
         function = schema.function_body
         defaults = {

@@ -47,7 +47,7 @@ class Recorder(TorchDispatchMode):
     """
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.graph = fx.Graph()
         self.root = torch.nn.Module()
         self.data_dependent: str | None = None
@@ -59,12 +59,12 @@ class Recorder(TorchDispatchMode):
 
     def __enter__(self) -> Recorder:
         _current.append(self)
-        super().__enter__()
+        super().__enter__()  # type: ignore[no-untyped-call]
         return self
 
     def __exit__(self, *exc: Any) -> None:
         _current.pop()
-        super().__exit__(*exc)
+        super().__exit__(*exc)  # type: ignore[no-untyped-call]
 
     def placeholder(self, name: str, value: Tensor) -> Tensor:
         """Declare an input of the graph; returns the tensor to compute with."""

@@ -39,7 +39,10 @@ def lime(
     if isinstance(fill, str) and fill == "mean" and (value.ndim < 3 or value.dtype.kind in "iu"):
         fill = 0.0
     replacement = replaced(context, name, fill)
-    maps, notes, record = [], [], {"r2": [], "segments": [], "evaluations": samples * len(value)}
+    maps: list[Array] = []
+    notes: list[str] = []
+    fits: list[float] = []
+    counts: list[int] = []
     for sample, x in enumerate(value):
         ids, said = segments_of(context, x, segments)
         notes += [note for note in said if note not in notes]
@@ -52,15 +55,16 @@ def lime(
             scores[done] = score
             context.advance(sample * samples + done + 1, samples * len(value))
         weights, r2 = fit(kept, scores, kernel_width, alpha, features)
-        record["r2"].append(r2)
-        record["segments"].append(count)
+        fits.append(r2)
+        counts.append(count)
         maps.append(weights[ids])
     stacked = np.stack(maps).astype(np.float32)
+    record = {"r2": fits, "segments": counts, "evaluations": samples * len(value)}
     return Result({name: stacked}, notes=notes, record=record)
 
 
 def segments_of(context: Context, x: Array, how: Any) -> tuple[Array, tuple[str, ...]]:
-    """Segment ids of one sample, broadcastable to it, numbered from 0 without gaps; and what was noted."""
+    """Segment ids of one sample, of its rank and broadcastable to it, numbered from 0 without gaps; and what was noted."""
     from analyzer.inputs import segment_with_notes
 
     kind, layout = _kind(context, x)
@@ -70,7 +74,7 @@ def segments_of(context: Context, x: Array, how: Any) -> tuple[Array, tuple[str,
     if isinstance(how, int):
         count, how = how, None
     ids, notes = segment_with_notes(x, how, count, context.seed, kind=kind, layout=layout)
-    return ids, notes
+    return ids.reshape((1,) * (x.ndim - ids.ndim) + ids.shape), notes
 
 
 def _kind(context: Context, x: Array) -> tuple[Kind, Literal["CHW", "HWC"] | None]:

@@ -44,8 +44,8 @@ def lrp(
             f"unknown composite {composite!r}{near(composite, tables.names())}",
             f"composites: {', '.join(tables.names())}",
         )
-    low, high = bounds(context, low, high)
-    settings = tables.Settings(epsilon, gamma, alpha, beta, low, high, zero_bias)
+    lowest, highest = bounds(context, low, high)
+    settings = tables.Settings(epsilon, gamma, alpha, beta, lowest, highest, zero_bias)
     try:
         table = tables.composite(composite, settings, rules)
         swept = context.engine.sweep(table, initial)
@@ -62,7 +62,9 @@ def _per_sample(weights: Any) -> Any:
 def bounds(context: Context, low: Bound, high: Bound) -> tuple[Any, Any]:
     """The bounds of the model's input: as given, else what the preprocessing implies, else None."""
     if low is None and high is None and context.model.preprocess is not None:
-        low, high = context.model.preprocess.low_high()
+        spec = next(iter(context.model.inputs.values()))
+        lowest, highest = context.model.preprocess.fit(spec.shape, spec.dtype).low_high()
+        return tuple(float(v) for v in lowest), tuple(float(v) for v in highest)
     if (low is None) != (high is None):
         raise UsageError("params.invalid", "the z-box needs both low and high", "give both, or neither")
 

@@ -21,6 +21,7 @@ from analyzer.importer.trace import Trace
 from analyzer.methods.registry import near
 from analyzer.model import Model, to_numpy
 from graph_rules import sweep
+from graph_rules.sweep import Plan
 from graph_rules.tables import GRADIENT, MissingRuleError, RuleTable
 
 Array = NDArray[Any]
@@ -76,7 +77,7 @@ class Engine:
     precision: str
     device: torch.device
     sources: tuple[Source, ...]
-    plans: dict[Any, sweep.Plan] = field(default_factory=dict)
+    plans: dict[Any, Plan] = field(default_factory=dict)
     larger: dict[int, Engine] = field(default_factory=dict)
     moved: Mapping[str, Array] = field(default_factory=dict)
 
@@ -210,7 +211,7 @@ class Engine:
         )
         return to_numpy(resized)
 
-    def _plan(self, table: RuleTable, stops: tuple[fx.Node, ...]) -> sweep.Plan:
+    def _plan(self, table: RuleTable, stops: tuple[fx.Node, ...]) -> Plan:
         key = (table, stops)
         if key not in self.plans:
             try:
@@ -257,6 +258,7 @@ def _sources(trace: Trace, output: fx.Node) -> tuple[Source, ...]:
 def _embedding(tokens: fx.Node, needed: set[fx.Node]) -> fx.Node | None:
     """The first floating-point value with one more axis that integer values computed from the tokens select."""
     rank, below = len(tokens.meta["shape"]), {tokens}
+    node: fx.Node
     shape = tuple(tokens.meta["shape"])
     for node in tokens.graph.nodes:
         if node.op != "call_function" or not any(a in below for a in node.all_input_nodes):
