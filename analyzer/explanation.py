@@ -112,7 +112,7 @@ class Explanation:
             "score": jsonable(self.score),
             "score_kind": self.score_kind,
             "signed": self.signed,
-            "completeness": self.completeness.to_dict() if self.completeness else None,
+            "completeness": jsonable(self.completeness.to_dict()) if self.completeness else None,
             "attribution": {k: {"shape": list(v.shape), "dtype": v.dtype.name} for k, v in self.attributions.items()},
             **jsonable(self.record),
         }

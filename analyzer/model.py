@@ -133,7 +133,7 @@ class Model:
         """
         feed = self.feed(x)
         if backend == "torch":
-            return self._in_pieces(feed, self._run_trace)
+            return self._in_pieces(feed, self._verified_trace)
         if backend != "onnxruntime":
             raise UsageError("backend.unknown", f"unknown backend {backend!r}", "use onnxruntime or torch")
         return self._in_pieces(feed, lambda part: self.values(part, list(self.outputs)))
@@ -233,6 +233,13 @@ class Model:
         while len(self._traces) > _KEPT_TRACES:
             self._traces.popitem(last=False)
         return made
+
+    def _verified_trace(self, feed: dict[str, Array]) -> dict[str, Array]:
+        """The trace's outputs; where the second source had a part in it, not without holding it against onnxruntime."""
+        values = self._run_trace(feed)
+        if self.trace(feed).converted:
+            self.require_parity(feed)
+        return values
 
     def _run_trace(self, feed: dict[str, Array]) -> dict[str, Array]:
         from analyzer.importer.interpreter import as_tensor

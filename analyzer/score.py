@@ -7,9 +7,11 @@ Knows protobufs only, so that perturbation methods need nothing else.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
+import numpy as np
 import onnx
+from numpy.typing import NDArray
 
 from analyzer.errors import UnsupportedError, UsageError
 
@@ -17,6 +19,8 @@ Kind = Literal["logit", "probability", "value"]
 
 _SQUASHING = {"Softmax", "LogSoftmax", "Sigmoid"}
 _MOVING = {"Identity", "Cast", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Dropout", "Transpose"}
+_RESHAPING = {"Reshape", "Flatten", "Squeeze", "Unsqueeze"}
+_MIXED: tuple[int, ...] = ()
 _FLOATING = {
     onnx.TensorProto.FLOAT,
     onnx.TensorProto.DOUBLE,
@@ -39,21 +43,41 @@ class Scored:
         What the scores are.
     squashed_by
         The operator that ends the output and was taken off, or None.
+    permutation
+        Where axes are transposed between that operator and the output: output axis -> axis of ``value``; else None.
     """
 
     output: str
     value: str
     kind: Kind
     squashed_by: str | None = None
+    permutation: tuple[int, ...] | None = None
+
+    def laid_out(self, scores: NDArray[Any], output: NDArray[Any]) -> NDArray[Any] | None:
+        """The scores in the output's layout, in which targets index them; None where their batch axes differ."""
+        moved = scores if self.permutation is None else scores.transpose(self.permutation)
+        if moved.ndim and output.ndim and len(moved) != len(output):
+            return None
+        return moved.reshape(output.shape)
+
+    def pulled_back(self, weights: NDArray[Any], scores: NDArray[Any]) -> NDArray[Any]:
+        """Weights on the output's elements as weights on the scores; undoes :meth:`laid_out`."""
+        if self.permutation is None:
+            return weights.reshape(scores.shape or (1,))
+        moved = weights.reshape([scores.shape[axis] for axis in self.permutation])
+        return moved.transpose(np.argsort(self.permutation))
 
 
 def probabilities_of(graph: onnx.GraphProto, output: str) -> str:
     """For an output that ZipMap turns into dictionaries: the tensor of probabilities; else the output itself."""
-    for node in graph.node:
-        if output in node.output and node.op_type == "ZipMap":
-            return str(node.input[0])
-        if output in node.output and node.op_type == "Identity":
-            return probabilities_of(graph, node.input[0])
+    value = output
+    for _ in range(16):
+        node = _producer(graph, value)
+        if node is None or node.op_type not in ("ZipMap", "Identity"):
+            break
+        value = str(node.input[0])
+        if node.op_type == "ZipMap":
+            return value
     return output
 
 
@@ -81,10 +105,10 @@ def explained(graph: onnx.GraphProto, output: str | None, score: str) -> Scored:
         known = ", ".join(o.name for o in graph.output)
         raise UsageError("target.unknown_output", f"the model has no output {name!r}", f"its outputs: {known}")
     value = probabilities_of(graph, name)
-    squashing = _squashing(graph, value)
+    squashing, permutation = _squashing(graph, value)
     if squashing is not None:
-        if score == "logit":
-            return Scored(name, squashing.input[0], "logit", squashing.op_type)
+        if score == "logit" and permutation is not _MIXED:
+            return Scored(name, squashing.input[0], "logit", squashing.op_type, permutation)
         return Scored(name, value, "probability")
     if value != name or _from_classifier(graph, value):
         return Scored(name, value, "probability")
@@ -108,17 +132,25 @@ def _producer(graph: onnx.GraphProto, value: str) -> onnx.NodeProto | None:
     return next((node for node in graph.node if value in node.output), None)
 
 
-def _squashing(graph: onnx.GraphProto, value: str) -> onnx.NodeProto | None:
+def _squashing(graph: onnx.GraphProto, value: str) -> tuple[onnx.NodeProto | None, tuple[int, ...] | None]:
+    """What squashes a value, and how the axes are transposed after it; ``_MIXED`` where they are reshaped as well."""
+    permutation: tuple[int, ...] | None = None
+    reshaped = False
     for _ in range(16):
         node = _producer(graph, value)
         if node is None or node.domain not in ("", "ai.onnx"):
-            return None
+            return None, None
         if node.op_type in _SQUASHING:
-            return node
+            return node, _MIXED if reshaped and permutation is not None else permutation
         if node.op_type not in _MOVING:
-            return None
+            return None, None
+        reshaped |= node.op_type in _RESHAPING
+        if node.op_type == "Transpose":
+            axes = next((tuple(a.ints) for a in node.attribute if a.name == "perm"), _MIXED)
+            reshaped |= axes is _MIXED  # it reverses axes of which the number isn't known here
+            permutation = axes if permutation is None or reshaped else tuple(axes[axis] for axis in permutation)
         value = node.input[0]
-    return None
+    return None, None
 
 
 def _from_classifier(graph: onnx.GraphProto, value: str) -> bool:

@@ -33,9 +33,13 @@ if TYPE_CHECKING:
     from analyzer.inputs import Labels
 
 Array = NDArray[Any]
-TargetLike = int | str | Sequence[int | str]
+TargetLike = int | str | Sequence[int | str] | Array
 _INDEXED = re.compile(r"^(?P<output>[^\[\]]*)\[(?P<index>[^\[\]]*)\]$")
-_TOP = re.compile(r"^top(\d+)$")
+_TOP = re.compile(r"top(\d{1,18})")
+_INTEGER = re.compile(r"-?\d{1,18}")
+_LONGEST_INDEX = 500
+#: What reading a hostile index can raise; the last two come from deep nesting.
+_UNREADABLE = (SyntaxError, ValueError, TypeError, AssertionError, RecursionError, MemoryError)
 
 
 @dataclass(frozen=True)
@@ -66,7 +70,7 @@ class Resolved:
 
 def weighted(output: Array, weights: Array) -> Array:
     """sum(weights * output) over all axes but the first; zero weights hide non-finite values."""
-    product = np.where(weights != 0, np.asarray(output, np.float64) * weights, 0.0)
+    product = np.where(weights != 0, np.asarray(output, np.float64), 0.0) * weights
     return np.asarray(product.reshape(len(product), -1).sum(axis=1) if product.ndim else product.reshape(1))
 
 
@@ -96,6 +100,8 @@ def resolve(target: TargetLike, output: Array, labels: Labels | None = None) -> 
     batch = output if output.ndim else output.reshape(1)
     if isinstance(target, str) and _INDEXED.match(target):
         return _indexed(target, output)
+    if isinstance(target, np.ndarray) and target.ndim == 0:
+        target = target.item()
     if isinstance(target, (list, tuple, np.ndarray)):
         if len(target) != len(batch):
             raise UsageError(
@@ -143,7 +149,7 @@ def _class_index(target: Any, scores: Array, labels: Labels | None) -> int:
     count = len(scores)
     if isinstance(target, (bool, np.bool_)):
         raise UsageError("target.syntax", f"{target!r} is no target", "give a class index, a label or top1")
-    if isinstance(target, (int, np.integer)) or (isinstance(target, str) and re.fullmatch(r"-?\d+", target)):
+    if isinstance(target, (int, np.integer)) or (isinstance(target, str) and _INTEGER.fullmatch(target)):
         index = int(target)
         if not 0 <= index < count:
             raise UsageError(
@@ -153,7 +159,7 @@ def _class_index(target: Any, scores: Array, labels: Labels | None) -> int:
             )
         return index
     if isinstance(target, str):
-        match = _TOP.match(target)
+        match = _TOP.fullmatch(target)
         if match:
             rank = int(match[1])
             if not 1 <= rank <= count:
@@ -168,7 +174,9 @@ def _class_index(target: Any, scores: Array, labels: Labels | None) -> int:
                 )
             return index
         raise UsageError(
-            "target.unknown_label", f"no labels are known, so {target!r} can't be found", "give --labels, or a class index"
+            "target.unknown_label",
+            f"no labels are known, so {target[:80]!r} can't be found",
+            "give --labels, or a class index",
         )
     raise UsageError("target.syntax", f"{target!r} is no target", "give a class index, a label, top1 or OUTPUT[:,3]")
 
@@ -182,7 +190,7 @@ def _name(index: int, labels: Labels | None, count: int) -> str:
 
 def _element(target: Any, sample: Array) -> Resolved:
     """Targets of an output of a higher rank."""
-    if isinstance(target, str) and _TOP.match(target):
+    if isinstance(target, str) and _TOP.fullmatch(target):
         rank = int(target[3:])
         flat = np.nan_to_num(sample.reshape(-1).astype(np.float64), nan=-np.inf)
         if not 1 <= rank <= flat.size:
@@ -193,7 +201,8 @@ def _element(target: Any, sample: Array) -> Resolved:
         where = ",".join(str(int(i)) for i in np.unravel_index(chosen, sample.shape[1:]))
         note = f"the output has rank {sample.ndim}: {target} is the sample's element of that rank by size"
         return Resolved(weights.reshape(sample.shape), (f"element [{where}]",), (-1,), (note,))
-    if isinstance(target, (int, np.integer)) or (isinstance(target, str) and re.fullmatch(r"\d+", target)):
+    number = isinstance(target, (int, np.integer)) and not isinstance(target, bool)
+    if number or (isinstance(target, str) and _INTEGER.fullmatch(target)):
         index = int(target)
         if not 0 <= index < sample.shape[1]:
             raise UsageError(
@@ -240,13 +249,15 @@ def parse_index(text: str) -> Any:
         ``target.syntax``.
     """
     try:
+        if len(text) > _LONGEST_INDEX:
+            raise ValueError(len(text))
         node = ast.parse(f"x[{text}]", mode="eval").body
         assert isinstance(node, ast.Subscript)
         parts = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
         return tuple(_index_part(part) for part in parts)
-    except (SyntaxError, ValueError, AssertionError):
+    except _UNREADABLE:
         raise UsageError(
-            "target.syntax", f"can't read the index [{text}]", "use integers, slices and ..., as in [:,3,1:4]"
+            "target.syntax", f"can't read the index [{text[:80]}]", "use integers, slices and ..., as in [:,3,1:4]"
         ) from None
 
 

@@ -82,7 +82,8 @@ class Session:
                 "device.unavailable", f"onnxruntime fell back from {device} to {running}", "install onnxplain[cuda]"
             )
         self.device = device
-        self.inputs: tuple[str, ...] = tuple(i.name for i in self._session.get_inputs())
+        given = [*self._session.get_inputs(), *self._session.get_overridable_initializers()]
+        self.inputs: tuple[str, ...] = tuple(i.name for i in given)
         self.outputs: tuple[str, ...] = tuple(o.name for o in self._session.get_outputs())
         self.evaluations = 0
         self._lock = threading.Lock()

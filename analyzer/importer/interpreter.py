@@ -78,6 +78,11 @@ class Interpreter:
         Where given, float32 initializers and casts to float32 become this dtype (``torch.float64``).
     observe
         Called with every value's name and tensor as it is computed.
+
+    Attributes
+    ----------
+    converted
+        Nodes that the second source ran; what they computed must be verified.
     """
 
     def __init__(
@@ -89,6 +94,7 @@ class Interpreter:
         self.recorder = recorder
         self.precision = precision
         self.observe = observe
+        self.converted: list[Node] = []
 
     def run(self, graph: Graph, scope: Scope) -> tuple[Any, ...]:
         """Run a graph whose inputs are in ``scope``; gives its outputs in order."""
@@ -131,9 +137,17 @@ class Interpreter:
                 f"{node} failed in the trace: {type(problem).__name__}: {str(problem)[:300]}",
                 "perturbation methods such as occlusion work without a trace",
             ) from problem
-        return out if isinstance(out, tuple) else (out,)
+        values = out if isinstance(out, tuple) else (out,)
+        return values if self.precision is None else tuple(self._precise(value) for value in values)
 
-    def _initializer(self, name: str, array: np.ndarray) -> Tensor:
+    def _precise(self, value: Any) -> Any:
+        """Constants, casts and ranges give float32 of their own accord."""
+        single = isinstance(value, Tensor) and value.dtype == torch.float32
+        return value.to(self.precision) if single else value
+
+    def _initializer(self, name: str, array: np.ndarray) -> Any:
+        if array.dtype.kind in "OSU":
+            return array  # text stays an array: class names, of which an operator gives the position
         value = as_tensor(array)
         if self.precision is not None and value.dtype == torch.float32:
             value = value.to(self.precision)
@@ -142,7 +156,13 @@ class Interpreter:
         return value
 
     def _second_source(self, node: Node) -> Callable[..., Any]:
-        raise unsupported([node])
+        from analyzer.importer import second_source
+
+        if not second_source.has(node):
+            raise unsupported([node])
+        if node not in self.converted:
+            self.converted.append(node)
+        return second_source.run
 
 
 def unsupported(nodes: list[Node]) -> UnsupportedError:
@@ -157,12 +177,17 @@ def unsupported(nodes: list[Node]) -> UnsupportedError:
 
 
 def missing(graph: Graph) -> list[Node]:
-    """Nodes that the table has no function for, in execution order."""
-    return [
+    """Nodes that neither the table nor the second source has a function for, in execution order."""
+    outside = [
         node
         for node in graph.walk()
         if node.body is None and table.lookup(node.domain, node.op_type, node.version) is None
     ]
+    if not outside:
+        return []
+    from analyzer.importer import second_source
+
+    return [node for node in outside if not second_source.has(node)]
 
 
 def run_graph(graph: Graph, feed: Mapping[str, Tensor], interpreter: Interpreter) -> dict[str, Any]:

@@ -42,6 +42,7 @@ class Node:
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     attributes: Mapping[str, Any]
+    proto: NodeProto | None = None
     body: Graph | None = None
     """For a call of a local function: the function's graph with the call's attributes filled in."""
 
@@ -124,7 +125,7 @@ class _Builder:
 
     def __init__(self, functions: Iterable[FunctionProto], read: ReadTensor) -> None:
         self.read = read
-        self.functions = {(table.canonical_domain(f.domain), f.name): f for f in functions}
+        self.functions = {(table.canonical_domain(f.domain), f.name, f.overload): f for f in functions}
 
     def graph(self, proto: GraphProto, versions: Mapping[str, int], bound: Mapping[str, Any]) -> Graph:
         initializers: dict[str, Callable[[], np.ndarray]] = {}
@@ -159,11 +160,11 @@ class _Builder:
             else:
                 attributes[attribute.name] = self.attribute(attribute, versions, bound)
         domain = table.canonical_domain(proto.domain)
-        function = self.functions.get((domain, proto.op_type))
+        function = self.functions.get((domain, proto.op_type, proto.overload))
         version = versions.get(domain, 1)
         body = self.function(function, attributes) if function is not None else None
         node = Node(
-            name, proto.op_type, domain, version, tuple(proto.input), tuple(proto.output), attributes, body
+            name, proto.op_type, domain, version, tuple(proto.input), tuple(proto.output), attributes, proto, body
         )
         if body is None and table.lookup(domain, proto.op_type, version) is None:
             expanded = self.standard_function(node, proto)
@@ -212,7 +213,7 @@ class _Builder:
         }
         body = self.function(function, defaults | dict(node.attributes))
         return Node(
-            node.name, proto.op_type, node.domain, node.version, node.inputs, node.outputs, node.attributes, body
+            node.name, proto.op_type, node.domain, node.version, node.inputs, node.outputs, node.attributes, proto, body
         )
 
     def _dense(self, sparse: onnx.SparseTensorProto) -> np.ndarray:

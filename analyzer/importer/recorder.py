@@ -69,7 +69,9 @@ class Recorder(TorchDispatchMode):
     def placeholder(self, name: str, value: Tensor) -> Tensor:
         """Declare an input of the graph; returns the tensor to compute with."""
         with without_recording():
-            value = value.detach().clone()
+            value, given = value.detach().clone(), value
+            for name, mark in vars(given).items():
+                setattr(value, name, mark)  # the name of a type narrower than torch's
         node = self.graph.placeholder(f"input_{len(self.graph.find_nodes(op='placeholder'))}")
         node.meta.update(value=name, shape=tuple(value.shape), dtype=value.dtype)
         self._nodes[value] = node

@@ -36,6 +36,8 @@ class Trace:
         The ONNX node whose behaviour depends on the input's values, or None. Such a trace is valid for its input only.
     changes
         What the passes did, one line each.
+    converted
+        ONNX nodes that the second source ran: such a trace may not be used unverified.
     cache
         What rules derive from the constants (modified weights); lives as long as the trace.
     """
@@ -47,6 +49,7 @@ class Trace:
     nodes: Mapping[str, fx.Node]
     data_dependent: str | None
     changes: tuple[str, ...]
+    converted: tuple[str, ...] = ()
     cache: dict[tuple[Any, ...], Any] = field(default_factory=dict, repr=False, compare=False)
 
     def run(self, feed: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -100,11 +103,12 @@ def trace(
 
     with torch.no_grad(), recorder:
         tensors: dict[str, Tensor] = {}
-        for name in graph.inputs:
+        for name in (*graph.inputs, *graph.initializers):  # a given initializer is an input like the others
             if name in feed:
                 tensors[name] = recorder.placeholder(name, _input(feed[name], precision))
                 observe(name, tensors[name])
-        out = run_graph(graph, tensors, Interpreter(recorder, precision, observe))
+        interpreter = Interpreter(recorder, precision, observe)
+        out = run_graph(graph, tensors, interpreter)
     for node_name, value_names in ((n.name, n.outputs) for n in graph.nodes):
         found = next((observed[v] for v in value_names if v in observed), None)
         if found is not None:
@@ -119,8 +123,9 @@ def trace(
         return {name: node for name, node in replaced.items() if node in alive}
 
     return Trace(
-        module, tuple(tensors), tuple(out), current(observed), current(producers), data_dependent, tuple(changes)
-    )
+        module, tuple(tensors), tuple(out), current(observed), current(producers), data_dependent, tuple(changes),
+        tuple(str(node) for node in interpreter.converted),
+    )  # fmt: skip
 
 
 def _input(array: np.ndarray, precision: torch.dtype | None) -> Tensor:

@@ -47,7 +47,7 @@ def lime(
         ids, said = segments_of(context, x, segments)
         notes += [note for note in said if note not in notes]
         count = int(ids.max()) + 1
-        kept = np.random.default_rng([context.seed, sample]).integers(0, 2, (samples, count)).astype(bool)
+        kept = np.random.default_rng(context.seed).integers(0, 2, (samples, count)).astype(bool)  # as if alone
         kept[0] = True  # the unchanged input anchors the fit
         copies = (np.where(row[ids], x, replacement[sample]) for row in kept)
         scores = np.empty(samples)

@@ -76,7 +76,7 @@ def _sizes(what: str, given: Size, default: Sequence[int]) -> list[int]:
 def _places(sides: Sequence[int], windows: Sequence[int], strides: Sequence[int]) -> Iterator[tuple[slice, ...]]:
     """Windows starting at multiples of the stride, the last one cut at the border."""
     starts = [
-        range(0, max(1, side - window + stride), stride)
+        range(0, max(1, min(side, side - window + stride)), stride)
         for side, window, stride in zip(sides, windows, strides, strict=True)
     ]
     for corner in itertools.product(*starts):

@@ -59,10 +59,16 @@ def explain(model: Model, feed: dict[str, Array], request: Request) -> Explanati
     started = time.perf_counter()
     scored = model.scored(output_of(request.target), request.score)
     values = model.values(feed, list(dict.fromkeys([scored.value, scored.output])))
+    given = np.asarray(values[scored.output])
+    shown = scored.laid_out(np.asarray(values[scored.value]), given)
+    if shown is None:  # the scores have other rows than the output
+        scored = model.scored(scored.output, "probability")
+        values, shown = {**values, **model.values(feed, [scored.value])}, given
     output = np.asarray(values[scored.value])
-    resolved = resolve(request.target, output, model.labels)
+    resolved = resolve(request.target, shown, model.labels)
+    resolved = replace(resolved, weights=scored.pulled_back(resolved.weights, output))
     context = Context(model, feed, scored, resolved, output, request.seed, request.precision, request.progress)
-    record = _record(model, request) | {"prediction": _prediction(model, scored, np.asarray(values[scored.output]))}
+    record = _record(model, request) | {"prediction": _prediction(model, scored, given)}
     if info.needs == "trace":
         record["parity"] = model.require_parity(feed).to_dict()
     began = time.perf_counter()
