@@ -56,6 +56,6 @@ def _try(method: str) -> str:
     proto = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
     try:
         found = load(proto).explain(np.ones((1, 2), np.float32), method=method, target=0).attribution
-    except (AnalyzerError, ImportError, OSError, RuntimeError) as problem:
-        return str(problem)
+    except Exception as problem:  # whatever is broken here is the finding
+        return str(problem) if isinstance(problem, AnalyzerError) else f"{type(problem).__name__}: {problem}"
     return "ok" if np.allclose(found, [[2.0, -3.0]], atol=1e-6) else f"wrong result {found.tolist()}"

@@ -7,11 +7,14 @@ Everything is checked and computed before anything is written; a fault leaves no
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import json
+import os
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,12 +60,12 @@ class Job:
 
 @dataclass(frozen=True)
 class Item:
-    """One input with its explanations."""
+    """One input with its explanations; ``files`` are those written, by method."""
 
     name: str
     shown: LoadedInput | None
     explanations: list[Explanation]
-    files: list[Path] = field(default_factory=list)
+    files: dict[str, list[Path]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -79,7 +82,7 @@ class Done:
             "report": str(self.report),
             "warnings": self.warnings,
             "explanations": [
-                {"input": item.name, "files": [str(f) for f in item.files if f".{e.method}." in f.name], **e.to_dict()}
+                {"input": item.name, "files": [str(f) for f in item.files.get(e.method, ())], **e.to_dict()}
                 for item in self.items
                 for e in item.explanations
             ],
@@ -98,13 +101,13 @@ def explain_files(job: Job, progress: Callable[[int, int], None] | None = None) 
     params = parse_params(job.params, methods)
     for name in methods:
         registry.get(name).check(params[name])
-    _check_output(job.output)
+    check_output(job.output)
     model = load(job.model, job.device, preprocess=job.preprocess, labels=job.labels, threads=job.threads)
-    warnings = list(model.loaded.warnings)
     read = read_all(model, job.inputs)
     items = []
+    notes: list[tuple[str, str]] = []
     for name, shown, feed in read:
-        warnings += [f"{name}: {note}" for each in shown for note in each.notes]
+        notes += [(note, name) for each in shown for note in each.notes]
         explanations = [
             model.explain(
                 feed, method=method, target=job.target, score=job.score, seed=job.seed, progress=progress,
@@ -113,11 +116,34 @@ def explain_files(job: Job, progress: Callable[[int, int], None] | None = None) 
             for method in methods
         ]  # fmt: skip
         for explanation in explanations:
-            warnings += [f"{name}: {explanation.method}: {note}" for note in explanation.record.get("notes", ())]
-        items.append(Item(name, shown[0] if shown else None, explanations))
-    if model.labels is not None and items and items[0].explanations[0].record.get("prediction"):
+            notes += [(note, f"{name}, {explanation.method}") for note in explanation.record.get("notes", ())]
+        items.append(Item(name, shown[0], [_with_source(explanation, job, shown) for explanation in explanations]))
+    warnings = [*model.loaded.warnings, *_once(notes)]
+    if model.labels is not None and items[0].explanations[0].record.get("prediction"):
         warnings += _label_warning(model, items[0].explanations[0])
-    return Done(items, _write(job, model, items), list(dict.fromkeys(warnings)))
+    return Done(items, _write(job, model, items), warnings)
+
+
+def _once(notes: Sequence[tuple[str, str]]) -> list[str]:
+    """(note, whose) pairs with every note once and whose it is."""
+    whose: dict[str, list[str]] = {}
+    for note, owner in notes:
+        whose.setdefault(note, []).append(owner)
+    texts = []
+    for note, owners in whose.items():
+        owners = list(dict.fromkeys(owners))
+        more = f" and {len(owners) - 1} more" if len(owners) > 1 else ""
+        texts.append(f"{owners[0]}{more}: {note}")
+    return texts
+
+
+def _with_source(explanation: Explanation, job: Job, files: Sequence[LoadedInput]) -> Explanation:
+    """With what was asked for and how the files became inputs, so that the record alone reproduces it."""
+    record = dict(explanation.record)
+    record["request"] = {"target": job.target, "score": job.score}
+    record["files"] = [each.record for each in files]
+    record["preprocess"] = next((r["preprocess"] for r in record["files"] if "preprocess" in r), None)
+    return replace(explanation, record=record)
 
 
 def _label_warning(model: Model, explanation: Explanation) -> list[str]:
@@ -128,7 +154,7 @@ def _label_warning(model: Model, explanation: Explanation) -> list[str]:
 
 
 def parse_params(texts: Sequence[str], methods: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """``KEY=VALUE`` and ``METHOD.KEY=VALUE`` as method -> parameter -> value. Values are read as JSON where they can be.
+    """``KEY=VALUE`` and ``METHOD.KEY=VALUE`` as method -> parameter -> value, read as JSON where it can be.
 
     Raises
     ------
@@ -189,8 +215,19 @@ def read_all(model: Model, texts: Sequence[str]) -> list[Read]:
     UsageError
         ``data.inputs`` where a model with several inputs isn't given all of them.
     """
-    named = dict(text.split("=", 1) for text in texts if text.split("=", 1)[0] in model.inputs and "=" in text)
-    plain = [text for text in texts if text.split("=", 1)[0] not in model.inputs or "=" not in text]
+    named: dict[str, str] = {}
+    plain = []
+    for text in texts:
+        name, equals, path = text.partition("=")
+        if not equals or name not in model.inputs:
+            if equals and not Path(text).exists() and Path(path).exists():
+                known = ", ".join(model.inputs)
+                raise UsageError("data.unknown_input", f"the model has no input {name!r}", f"its inputs: {known}")
+            plain.append(text)
+        elif name in named:
+            raise UsageError("data.inputs", f"input {name!r} is given twice", "one sample, or batch, a run")
+        else:
+            named[name] = path
     if named and plain:
         raise UsageError("data.inputs", f"{plain[0]!r} is given without an input's name", "write NAME=FILE for each")
     if named:
@@ -224,55 +261,70 @@ def _read(model: Model, name: str, path: str, key: str | None = None) -> LoadedI
 
 def _named_apart(read: list[Read]) -> list[Read]:
     """Inputs of the same stem get a number, so that no file overwrites another."""
-    seen: dict[str, int] = {}
+    taken: set[str] = set()
     apart = []
     for name, files, feed in read:
-        seen[name] = seen.get(name, 0) + 1
-        apart.append((name if seen[name] == 1 else f"{name}-{seen[name]}", files, feed))
+        numbered = (f"{name}-{number}" for number in itertools.count(2))
+        free = next(each for each in itertools.chain([name], numbered) if each not in taken)
+        taken.add(free)
+        apart.append((free, files, feed))
     return apart
 
 
-def _check_output(folder: Path) -> None:
-    """Refuse early what can't be written to.
+def check_output(folder: Path) -> None:
+    """Refuse early what can't be written to: a file in the folder's place or above it, a folder without permission.
 
     Raises
     ------
     UsageError
-        ``output.not_a_folder``.
+        ``output.not_a_folder``, ``output.unwritable``.
     """
-    if folder.exists() and not folder.is_dir():
-        raise UsageError("output.not_a_folder", f"{folder} is a file", "give a folder with -o")
+    existing = next(each for each in (folder, *folder.absolute().parents) if each.exists())
+    if not existing.is_dir():
+        raise UsageError("output.not_a_folder", f"{existing} is a file", "give a folder with -o")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise _unwritable(folder, "no permission", "choose another folder with -o")
+
+
+def _unwritable(folder: Path, reason: str | None, hint: str) -> UsageError:
+    return UsageError("output.unwritable", f"can't write to {folder}: {reason}", hint)
 
 
 def _write(job: Job, model: Model, items: list[Item]) -> Path:
-    """Write into a folder beside the wanted one, then move each file to its place."""
+    """Write into a folder inside the wanted one, then move each file to its place."""
     report = job.output / "report.html"
+    made = not job.output.exists()
     try:
         job.output.mkdir(parents=True, exist_ok=True)
         staging = Path(tempfile.mkdtemp(prefix=".onnxplain-", dir=job.output))
     except OSError as problem:
-        raise UsageError(
-            "output.unwritable", f"can't write to {job.output}: {problem.strerror}", "choose another folder with -o"
-        ) from None
+        _discard(job.output, made)
+        raise _unwritable(job.output, problem.strerror, "choose another folder with -o") from None
     try:
         for item in items:
             for explanation in item.explanations:
-                for suffix in ("npz", "json", "png"):
-                    name = f"{item.name}.{explanation.method}.{suffix}"
+                names = [f"{item.name}.{explanation.method}.{suffix}" for suffix in ("npz", "json", "png")]
+                for name in names:
                     explanation.save(staging / name, item.shown)
-                    item.files.append(job.output / name)
+                item.files[explanation.method] = [job.output / name for name in names]
         command = _command(job)
         rows = [(item.name, item.shown, item.explanations) for item in items]
         presenting.write_comparison(staging / report.name, model, rows, command)
         for path in sorted(staging.iterdir()):
             path.replace(job.output / path.name)
     except OSError as problem:
-        raise UsageError(
-            "output.unwritable", f"can't write to {job.output}: {problem.strerror}", "is the disk full?"
-        ) from None
+        raise _unwritable(job.output, problem.strerror, "is the disk full?") from None
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+        _discard(job.output, made)
     return report
+
+
+def _discard(folder: Path, made: bool) -> None:
+    """Remove the folder that was made for the results where a fault left it empty."""
+    if made:
+        with contextlib.suppress(OSError):
+            folder.rmdir()
 
 
 def _command(job: Job) -> str:

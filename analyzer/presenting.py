@@ -6,19 +6,24 @@ drawing (``report``), explaining (``methods``).
 
 from __future__ import annotations
 
-import collections
 import datetime
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from analyzer.explanation import Explanation
+from analyzer.inspecting import operators, weights
+from analyzer.methods import registry
 
 if TYPE_CHECKING:
     from analyzer.inputs import LoadedInput
     from analyzer.model import Model
     from analyzer.report import ModelFacts, Panel, Sample
+
+#: Parameters that a panel shows though they are at their default: what the method hinges on.
+_HINGES = {"lrp": ("composite",), "integrated-gradients": ("steps",)}
 
 #: How many samples of a batch a page or a folder shows at most.
 MOST_SAMPLES = 24
@@ -40,27 +45,10 @@ def facts(model: Model) -> ModelFacts:
         inputs=tuple((name, str(spec)) for name, spec in model.inputs.items()),
         outputs=tuple((name, str(spec)) for name, spec in model.outputs.items()),
         operators=operators(model),
-        parameters=parameters(model),
+        parameters=weights(model)[0],
         description=proto.doc_string,
         metadata=model.metadata,
     )
-
-
-def operators(model: Model) -> dict[str, int]:
-    """Operator -> how many nodes of the main graph, most frequent first; other domains as ``domain::Operator``."""
-    counts = collections.Counter(
-        f"{node.domain}::{node.op_type}" if node.domain not in ("", "ai.onnx") else node.op_type
-        for node in model.proto.graph.node
-    )
-    return dict(counts.most_common())
-
-
-def parameters(model: Model) -> int:
-    """Number of elements in all initializers and constants of floating-point, or quantised, type."""
-    graph = model.proto.graph
-    tensors = [*graph.initializer, *(a.t for n in graph.node if n.op_type == "Constant" for a in n.attribute)]
-    whole_numbers = (6, 7, 9, 12, 13)  # int32, int64, bool, uint32, uint64: shapes and indices
-    return sum(math.prod(t.dims) for t in tensors if t.data_type not in whole_numbers and t.dims)
 
 
 def panel(explanation: Explanation, index: int) -> Panel:
@@ -78,7 +66,7 @@ def panel(explanation: Explanation, index: int) -> Panel:
     kind: Any = explanation.score_kind
     return Panel(
         method=explanation.method,
-        params={k: v for k, v in explanation.params.items() if v is not None},
+        params=telling(explanation),
         attribution=attribution[index] if attribution.ndim else attribution.reshape(1),
         signed=explanation.signed or bool((attribution < 0).any()),
         target=explanation.target[index],
@@ -88,6 +76,22 @@ def panel(explanation: Explanation, index: int) -> Panel:
         completeness=sums,
         notes=tuple(notes),
     )
+
+
+def telling(explanation: Explanation) -> dict[str, Any]:
+    """The parameters worth showing: those that differ from the method's defaults, and what the method hinges on."""
+    known = registry.methods().get(explanation.method)
+    defaults = {name: p.default for name, p in known.parameters.items()} if known is not None else {}
+    always = _HINGES.get(explanation.method, ("samples",))
+
+    def tells(name: str, value: Any) -> bool:
+        return value is not None and (name in always or name not in defaults or not _same(value, defaults[name]))
+
+    return {name: value for name, value in explanation.params.items() if tells(name, value)}
+
+
+def _same(value: Any, default: Any) -> bool:
+    return type(value) is type(default) and not isinstance(value, np.ndarray) and bool(value == default)
 
 
 def sample(explanation: Explanation, index: int, name: str, shown: LoadedInput | None = None) -> Sample:
@@ -188,4 +192,3 @@ def _facts_of(explanation: Explanation) -> ModelFacts:
     known = explanation.record.get("model", {})
     inputs = tuple((k, f"{v.dtype} {list(v.shape)}") for k, v in explanation.inputs.items())
     return ModelFacts(str(known.get("path") or "model"), str(known.get("sha256", "")), 0, "", 0, {}, inputs, (), {}, 0)
-

@@ -154,5 +154,14 @@ def _squashing(graph: onnx.GraphProto, value: str) -> tuple[onnx.NodeProto | Non
 
 
 def _from_classifier(graph: onnx.GraphProto, value: str) -> bool:
-    node = _producer(graph, value)
-    return node is not None and node.domain == "ai.onnx.ml" and node.op_type.endswith("Classifier")
+    """Whether a classifier of the ML operators gives the value, normalised or not."""
+    for _ in range(16):
+        node = _producer(graph, value)
+        if node is None or (node.op_type not in _MOVING and node.domain != "ai.onnx.ml"):
+            return False
+        if node.op_type.endswith("Classifier"):
+            return True
+        if node.domain == "ai.onnx.ml" and node.op_type != "Normalizer":
+            return False
+        value = node.input[0]
+    return False

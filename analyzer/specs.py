@@ -52,8 +52,9 @@ def fitted(name: str, value: Array, spec: TensorSpec | None) -> Array:
     if spec is None or spec.dtype in ("unknown", "string"):
         return value
     if value.dtype.name != spec.dtype:
-        rounds = value.dtype.kind == "f" and spec.dtype.startswith(("int", "uint"))
-        if value.dtype.kind not in "fiub" or rounds:
+        whole = spec.dtype.startswith(("int", "uint"))
+        wraps = whole and value.dtype.kind in "iu" and not _holds(spec.dtype, value)
+        if value.dtype.kind not in "fiub" or (whole and value.dtype.kind == "f") or wraps:
             raise InputError(
                 "data.bad_type", f"input {name!r} takes {spec}, not {value.dtype.name}", "convert it first"
             )
@@ -61,13 +62,21 @@ def fitted(name: str, value: Array, spec: TensorSpec | None) -> Array:
     fits = value.ndim == len(spec.shape) and all(
         not isinstance(want, int) or want == have for want, have in zip(spec.shape[1:], value.shape[1:], strict=True)
     )
-    if spec.shape and not fits:
+    if spec.shape and (not fits or len(value) == 0):
         raise InputError(
             "data.bad_shape",
             f"input {name!r} takes {spec}, not shape {list(value.shape)}",
             "give the batch axis first and the sizes that `onnxplain inspect` shows",
         )
     return np.ascontiguousarray(value) if value.ndim else value
+
+
+def _holds(dtype: str, value: Array) -> bool:
+    """Whether a whole-number type of at least eight bits can hold all values."""
+    if value.size == 0 or dtype.endswith(("int4", "int2")):
+        return True
+    range_ = np.iinfo(dtype)
+    return bool(range_.min <= int(value.min()) and int(value.max()) <= range_.max)
 
 
 def _code(dtype: str) -> int:

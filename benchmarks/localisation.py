@@ -66,7 +66,9 @@ def main() -> None:
         for start in range(0, count, 20):
             part = slice(start, start + 20)
             e = model.explain({name: x[part]}, method=method, target=[int(v) for v in labels[part]], **params)
-            found += [share_inside(np.asarray(a, np.float64), m) for a, m in zip(e.attribution, masks[part], strict=True)]
+            found += [
+                share_inside(np.asarray(a, np.float64), m) for a, m in zip(e.attribution, masks[part], strict=True)
+            ]
         shares[label] = found
         print(f"{label:28s} {np.nanmean(found):.3f}")
     rows = {

@@ -20,7 +20,8 @@ def command(options: Options) -> int:
         table(options, ("package", "version"), list(found["versions"].items()))
         line(options, f"python {found['python']} on {found['platform']}, {found['cpus']} CPUs")
         line(options, f"onnxruntime providers: {', '.join(found['providers'])}")
-        line(options, f"CUDA devices seen by the driver: {found['cuda_devices']}; --device auto means {found['device']}")
+        cuda = f"CUDA devices seen by the driver: {found['cuda_devices']}"
+        line(options, f"{cuda}; --device auto means {found['device']}")
         for name, state in found["checks"].items():
             line(options, f"{'ok  ' if state == 'ok' else 'FAIL'} {name}{'' if state == 'ok' else ': ' + state}")
     return 0 if all(state == "ok" for state in found["checks"].values()) else 5

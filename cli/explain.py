@@ -3,22 +3,39 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from cli.output import Options, common, document, inert, line, progress, table, warn
+from cli.output import Options, common, document, inert, line, method_names, progress, table, warn
+
+if TYPE_CHECKING:
+    from analyzer.explaining import Item
+    from analyzer.explanation import Explanation
+
+#: How many samples of a batch are printed; the files hold all.
+_MOST_SAMPLES = 8
+_PRESETS = ("imagenet", "imagenet-caffe", "unit", "signed", "raw")
 
 
 @click.command("explain")
-@click.argument("model")
-@click.argument("inputs", nargs=-1, required=True)
-@click.option("-m", "--method", "methods", multiple=True, required=True, help="A method; may be repeated.")
-@click.option("-p", "--param", "params", multiple=True, metavar="KEY=VALUE", help="KEY=VALUE or METHOD.KEY=VALUE.")
-@click.option("-t", "--target", default="top1", show_default=True, help="top1, class, label, contrast:A,B, OUT[:,3].")
-@click.option("--score", default="logit", show_default=True, help="logit or probability.")
-@click.option("--preprocess", help="A preset (imagenet, imagenet-caffe, unit, signed, raw) or a TOML file.")
-@click.option("--labels", help="A file of class names, one per line.")
-@click.option("-o", "--output", default="onnxplain-out", show_default=True, help="Folder for what is written.")
+@click.argument("model", type=click.Path())
+@click.argument("inputs", nargs=-1, required=True, type=click.Path())
+@click.option(
+    "-m",
+    "--method",
+    "methods",
+    multiple=True,
+    required=True,
+    shell_complete=method_names,
+    help="A method; may be repeated.",
+)
+@click.option("-p", "--param", "params", multiple=True, metavar="KEY=VALUE", help="Also METHOD.KEY=VALUE; repeatable.")
+@click.option("-t", "--target", default="top1", help="top1, class, label, contrast:A,B, OUT[:,3].")
+@click.option("--score", default="logit", help="logit or probability. [logit]")
+@click.option("--preprocess", type=click.Path(), metavar="HOW", help=f"A TOML file or {', '.join(_PRESETS)}.")
+@click.option("--labels", type=click.Path(), metavar="FILE", help="Class names, one per line.")
+@click.option("-o", "--output", default="onnxplain-out", type=click.Path(), metavar="DIR", help="[onnxplain-out]")
 @common
 def command(
     model: str,
@@ -49,15 +66,28 @@ def command(
         document(done.to_dict())
         return
     for item in done.items:
-        prediction = item.explanations[0].record.get("prediction")
-        if prediction:
-            top = ", ".join(f"{name} {value:.3f}" for _, name, value in prediction["top"][0])
-            line(options, f"{item.name}: {top}", "bold")
-        rows = []
-        for e in item.explanations:
-            complete = e.completeness
-            sums = f"{complete.total[0]:.4g} of {complete.expected[0]:.4g}" if complete is not None else ""
-            rows.append((e.method, e.target[0], f"{e.score[0]:.4f} {e.score_kind}", sums,
-                         f"{e.record['seconds']['method']:.2f} s"))  # fmt: skip
-        table(options, ("method", "target", "score", "sum of map", "time"), rows)
+        _show(item, options)
     line(options, f"report: {inert(done.report)}")
+
+
+def _show(item: Item, options: Options) -> None:
+    """Every sample's prediction and, per method, what was explained."""
+    first = item.explanations[0]
+    prediction, count = first.record.get("prediction"), len(first.target)
+    for index in range(min(count, _MOST_SAMPLES)):
+        label = item.name if count == 1 else f"{item.name} [{index}]"
+        if prediction:
+            top = ", ".join(f"{name} {value:.3f}" for _, name, value in prediction["top"][index])
+            line(options, f"{label}: {top}", "bold")
+        elif count > 1:
+            line(options, label, "bold")
+        table(options, ("method", "target", "score", "sum of map", "time"), [_row(e, index) for e in item.explanations])
+    if count > _MOST_SAMPLES:
+        line(options, f"{item.name}: {_MOST_SAMPLES} of {count} samples shown; the .json files have all", "dim")
+
+
+def _row(e: Explanation, index: int) -> tuple[str, ...]:
+    complete, seconds = e.completeness, e.record["seconds"]["method"]
+    sums = f"{complete.total[index]:.4g} of {complete.expected[index]:.4g}" if complete is not None else ""
+    score = f"{e.score[index]:.4f} {e.score_kind}"
+    return e.method, e.target[index], score, sums, f"{seconds:.2f} s" if index == 0 else ""

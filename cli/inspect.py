@@ -10,7 +10,7 @@ from cli.output import Options, common, document, line, table, warn
 
 
 @click.command("inspect")
-@click.argument("model")
+@click.argument("model", type=click.Path())
 @click.option("--no-methods", is_flag=True, help="Don't trace the model to try the methods: quicker.")
 @common
 def command(model: str, no_methods: bool, options: Options) -> None:
@@ -22,12 +22,7 @@ def command(model: str, no_methods: bool, options: Options) -> None:
     from analyzer.inspecting import inspect
 
     loaded = analyzer.load(model, options.device, threads=options.threads)
-    facts = inspect(loaded, try_methods=not no_methods)
-    if options.verbose:
-        facts["node_list"] = [
-            {"name": n.name, "operator": n.op_type, "inputs": list(n.input), "outputs": list(n.output)}
-            for n in loaded.proto.graph.node
-        ]
+    facts = inspect(loaded, try_methods=not no_methods, list_nodes=options.verbose)
     if options.json:
         document(facts)
         return
@@ -46,8 +41,9 @@ def _show(facts: dict[str, Any], options: Options) -> None:
     rows = [("input", name, _spec(spec)) for name, spec in facts["inputs"].items()]
     rows += [("output", name, _spec(spec)) for name, spec in facts["outputs"].items()]
     table(options, ("", "name", "type and shape"), rows)
+    line(options, f"{facts['parameters']:,} parameters, {bytes_text(facts['weight_bytes'])} of weights")
     counts = ", ".join(f"{op} {count}" for op, count in facts["operators"].items())
-    line(options, f"{facts['nodes']} nodes, {facts['parameters']:,} parameters: {counts}")
+    line(options, f"{facts['nodes']} nodes: {counts}")
     explained = facts["explained"]
     if "error" in explained:
         line(options, explained["error"])
@@ -64,13 +60,22 @@ def _show(facts: dict[str, Any], options: Options) -> None:
             line(options, f"trace equals onnxruntime to {parity['error']:.1e} (relative)")
         if facts["cam_layer"]:
             line(options, f"class activation maps are read at {facts['cam_layer']!r}")
-        state = {True: "works", False: "no", None: "?"}
-        table(
-            options, ("method", "", "why not"),
-            [(name, state[v["works"]], v["reason"]) for name, v in facts["methods"].items()],
-        )  # fmt: skip
+        _verdicts(facts["methods"], options)
     for node in facts.get("node_list", ()):
-        line(options, f"{node['operator']:24} {node['name']}  ({', '.join(node['inputs'])}) -> {', '.join(node['outputs'])}")
+        name = f"{node['graph']}: {node['name']}" if node["graph"] else node["name"]
+        line(options, f"{node['operator']:24} {name}  ({', '.join(node['inputs'])}) -> {', '.join(node['outputs'])}")
+
+
+def _verdicts(methods: dict[str, dict[str, Any]], options: Options) -> None:
+    """Methods that work on one line; below it those that don't, each reason once."""
+    reasons: dict[tuple[bool | None, str], list[str]] = {}
+    for name, verdict in methods.items():
+        reasons.setdefault((verdict["works"], verdict["reason"]), []).append(name)
+    words = {True: "works", False: "doesn't work", None: "unknown"}
+    for (works, reason), names in sorted(reasons.items(), key=lambda item: item[0][0] is not True):
+        line(options, f"{words[works]}: {', '.join(names)}", "" if works else "bold")
+        if reason:
+            line(options, f"    {reason}")
 
 
 def _spec(spec: dict[str, Any]) -> str:

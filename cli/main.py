@@ -6,6 +6,7 @@ Belongs here: the list of commands and the entry point. Not here: any command.
 from __future__ import annotations
 
 import importlib
+import io
 import json
 import os
 import signal
@@ -16,7 +17,7 @@ import click
 
 #: Command -> (module, one line for the list). Modules load when a command runs, so that ``--help`` is quick.
 COMMANDS = {
-    "inspect": ("cli.inspect", "What a model takes, gives and contains, and which methods work on it."),
+    "inspect": ("cli.inspect", "What a model takes and contains, which methods work on it."),
     "methods": ("cli.methods", "The methods there are; one method's parameters."),
     "explain": ("cli.explain", "Explain a model's predictions for files."),
     "doctor": ("cli.doctor", "Versions, providers and devices."),
@@ -69,21 +70,41 @@ def group() -> None:
     """
 
 
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM: stops the work as Ctrl-C does."""
+
+
+def _terminate(*_: object) -> None:
+    raise _Terminated
+
+
 def main() -> None:
     """Run the command line and exit."""
-    if hasattr(signal, "SIGTERM"):
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    signal.signal(signal.SIGTERM, _terminate)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # whatever the locale can't show
     sys.exit(run(sys.argv[1:]))
 
 
 def run(arguments: list[str]) -> int:
     """Run the command line; gives the exit code. No traceback reaches the user."""
+    try:
+        return _answer(arguments)
+    except OSError as problem:  # stdout is gone: its reader has left, as in `| head`, or its disk is full
+        from cli.output import silence
+
+        silence()
+        return 0 if isinstance(problem, BrokenPipeError) else 2
+
+
+def _answer(arguments: list[str]) -> int:
+    """Run a command; errors become one line, and one JSON document where asked for."""
     from analyzer.errors import AnalyzerError
 
     as_json = "--json" in arguments
     try:
-        result = group.main(arguments, prog_name="onnxplain", standalone_mode=False)
-        sys.stdout.flush()
+        result = _invoke(arguments)
         return result if isinstance(result, int) else 0
     except AnalyzerError as problem:
         return _fail(as_json, problem.exit_code, problem.to_dict())
@@ -94,12 +115,11 @@ def run(arguments: list[str]) -> int:
         where = problem.ctx.command_path if isinstance(problem, click.UsageError) and problem.ctx else "onnxplain"
         error = {"code": "usage", "message": problem.format_message(), "hint": f"see `{where} --help`"}
         return _fail(as_json, 2, error)
-    except (KeyboardInterrupt, click.Abort):
-        click.echo("interrupted", err=True)
-        return 130
+    except KeyboardInterrupt as problem:
+        code, word = (143, "terminated") if isinstance(problem, _Terminated) else (130, "interrupted")
+        return _fail(as_json, code, {"code": f"signal.{word}", "message": word, "hint": ""})
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        raise
     except MemoryError:
         error = {"code": "limit.memory", "message": "out of memory", "hint": "give a smaller input or fewer files"}
         return _fail(as_json, 3, error)
@@ -111,6 +131,17 @@ def run(arguments: list[str]) -> int:
         message = f"{type(problem).__name__}: {' '.join(str(problem).split())[:300]}"
         hint = "this is a fault of onnxplain: please report it with what -v shows"
         return _fail(as_json, 5, {"code": "internal", "message": message, "hint": hint})
+
+
+def _invoke(arguments: list[str]) -> object:
+    """What ``group.main`` does, without its own answers to Ctrl-C and to a broken pipe."""
+    if "_ONNXPLAIN_COMPLETE" in os.environ:
+        return group.main(arguments, prog_name="onnxplain", standalone_mode=False)
+    try:
+        with group.make_context("onnxplain", list(arguments)) as context:
+            return group.invoke(context)
+    except click.exceptions.Exit as done:
+        return done.exit_code
 
 
 def _fail(as_json: bool, code: int, error: dict[str, Any]) -> int:

@@ -6,11 +6,11 @@ from typing import Any
 
 import click
 
-from cli.output import Options, common, document, line, table
+from cli.output import Options, common, document, line, method_names, table
 
 
 @click.command("methods")
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=method_names)
 @common
 def command(name: str | None, options: Options) -> None:
     """List the methods, or show one method's parameters with their defaults."""
@@ -21,8 +21,8 @@ def command(name: str | None, options: Options) -> None:
         if options.json:
             document({key: _described(info) for key, info in found.items()})
             return
-        rows = [(info.family, key, info.needs, info.summary) for key, info in found.items()]
-        table(options, ("family", "method", "needs", "what it does"), rows)
+        rows = [(key, info.family, info.needs, info.summary) for key, info in found.items()]
+        table(options, ("method", "family", "needs", "what it does"), rows)
         line(options, "needs: trace = gradients or rules on the traced model; runtime = any model that runs", "dim")
         return
     info = registry.get(name)

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+#: Columns of tables that don't go to a terminal.
+_PIPE_WIDTH = 120
+_Seed, _Threads = click.IntRange(0, 2**32 - 1), click.IntRange(0, 1024)
+
 
 @dataclass(frozen=True)
 class Options:
@@ -43,9 +47,9 @@ def common(function: F) -> F:
     @click.option("-q", "--quiet", is_flag=True, help="No progress, no warnings.")
     @click.option("-v", "--verbose", is_flag=True, help="More detail; a traceback for internal errors.")
     @click.option("--no-color", is_flag=True, help="No colours (also: the variable NO_COLOR).")
-    @click.option("--seed", default=0, show_default=True, help="Of every random choice.")
-    @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
-    @click.option("--threads", default=0, type=click.IntRange(0, 1024), help="Threads in an operator; 0: by machine.")
+    @click.option("--seed", default=0, type=_Seed, metavar="N", help="Of random choices. [0]")
+    @click.option("--device", default="auto", help="auto, cpu, cuda or cuda:N. [auto]")
+    @click.option("--threads", default=0, type=_Threads, metavar="N", help="In an operator. [by machine]")
     @functools.wraps(function)
     def wrapper(
         *args: Any, json_: bool, quiet: bool, verbose: bool, no_color: bool, seed: int, device: str, threads: int,
@@ -57,44 +61,92 @@ def common(function: F) -> F:
     return wrapper  # type: ignore[return-value]
 
 
+def method_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """Names of methods, for shell completion."""
+    from analyzer.methods import registry
+
+    return [name for name in registry.methods() if name.startswith(incomplete)]
+
+
 def inert(text: object) -> str:
     """A string from a model or file as one harmless line: no control, bidirectional or escape characters."""
     return "".join(c if unicodedata.category(c)[0] != "C" else " " if c in "\t\n" else "�" for c in str(text))
 
 
 def console(options: Options, err: bool = False) -> Console:
-    """A rich console on stdout, or stderr."""
+    """A rich console on stdout, or stderr; wide where that is no terminal."""
     from rich.console import Console
 
-    return Console(stderr=err, no_color=not options.color, highlight=False, soft_wrap=False)
+    made = Console(stderr=err, no_color=not options.color, highlight=False)
+    if not made.is_terminal:
+        made.width = _PIPE_WIDTH
+    return made
 
 
-def table(options: Options, columns: Sequence[str], rows: Sequence[Sequence[object]], title: str = "") -> None:
-    """Print a table whose cells are foreign strings."""
+@contextlib.contextmanager
+def _writing() -> Iterator[None]:
+    """Turn a stdout that takes nothing more, as on a full disk, into one line.
+
+    Raises
+    ------
+    UsageError
+        ``output.unwritable``.
+    """
+    from analyzer.errors import UsageError
+
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as problem:
+        silence()
+        reason = f"can't write to standard output: {problem.strerror}"
+        raise UsageError("output.unwritable", reason, "redirect it elsewhere") from None
+
+
+def silence() -> None:
+    """Send what is still buffered for stdout to nowhere: closing it at exit must not fail."""
+    with contextlib.suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _put(options: Options, what: Any, wrap: bool) -> None:
+    """Print through rich, but leave writing to click: rich answers a broken pipe by exiting with 1."""
+    made = console(options)
+    with _writing():
+        with made.capture() as captured:
+            made.print(what, soft_wrap=not wrap)
+        text = "\n".join(row.rstrip() for row in captured.get().split("\n"))
+        click.echo(text, nl=False, color=made.is_terminal)
+
+
+def table(options: Options, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Print a table whose cells are foreign strings; its first column is never broken."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
-    grid = Table(box=box.SIMPLE_HEAD, title=title or None, title_justify="left", pad_edge=False)
-    for column in columns:
-        grid.add_column(column, overflow="fold")
+    grid = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for place, column in enumerate(columns):
+        grid.add_column(column, overflow="fold", no_wrap=place == 0)
     for row in rows:
         grid.add_row(*[Text(inert(cell)) for cell in row])
-    console(options).print(grid)
+    _put(options, grid, wrap=True)
 
 
 def line(options: Options, text: object, style: str = "") -> None:
-    """Print one line of foreign text."""
+    """Print one line of foreign text; only a terminal's width breaks it."""
     from rich.text import Text
 
-    console(options).print(Text(inert(text), style=style))
+    _put(options, Text(inert(text), style=style), wrap=sys.stdout is not None and sys.stdout.isatty())
 
 
 def document(value: Any) -> None:
     """Print one JSON document."""
     from analyzer.explanation import jsonable
 
-    click.echo(json.dumps(jsonable(value), indent=2, ensure_ascii=True))
+    with _writing():
+        click.echo(json.dumps(jsonable(value), indent=2, ensure_ascii=True))
 
 
 def warn(options: Options, text: object) -> None:

@@ -145,6 +145,26 @@ def to_numpy(tensor: TensorProto, folder: Path | None) -> np.ndarray:
     return array
 
 
+def map_numpy(tensor: TensorProto, entry: external.ExternalTensor) -> np.ndarray:
+    """The values of a tensor that lie in the model's own file, at a place that was found while checking it.
+
+    Raises
+    ------
+    InputError
+        ``model.unreadable`` where the file is gone or has become shorter since.
+    """
+    facts = layout(tensor)
+    try:
+        mapped = np.memmap(entry.path, np.uint8, "r", entry.offset, (entry.length,))
+    except (OSError, ValueError) as fault:
+        raise InputError(
+            "model.unreadable", f"{entry.path} has changed since it was loaded: {fault}", "load it again"
+        ) from None
+    array = _unpacked(_typed(np.asarray(mapped), facts.element), facts)
+    array.setflags(write=False)
+    return array
+
+
 def check_sparse(sparse: SparseTensorProto) -> int:
     """Hold a sparse tensor's indices against its shape; the bytes it takes when made dense.
 

@@ -1,11 +1,12 @@
 """Class probabilities from those of pairs of classes: the torch operator ``onnxplain::pairwise_coupling``.
 
-Belongs here: the operator, its derivative and its definition in plain ATen operators. Not here: support vector machines
-(``ops/ml_svm``).
+Belongs here: the operator, its derivative and its definition in plain ATen operators. Not here: support vector
+machines (``ops/ml_svm``).
 
-The probabilities are those of Wu, Lin & Weng, "Probability estimates for multi-class classification by pairwise coupling"
-(2004), second method: p minimises p' Q p over the simplex, with Q from the pairwise probabilities r. Runtimes stop the
-iteration early, and so does this operator, sample by sample; its derivative is that of the exact minimum.
+The probabilities are those of Wu, Lin & Weng, "Probability estimates for multi-class classification by pairwise
+coupling" (2004), second method: p minimises p' Q p over the simplex, with Q from the pairwise probabilities r.
+Runtimes stop the iteration early, and so does this operator, sample by sample; its derivative is that of the
+exact minimum.
 """
 
 from __future__ import annotations
@@ -25,8 +26,11 @@ def quadratic(r: Tensor) -> Tensor:
     return torch.diag_embed(diagonal) - r * r.transpose(-1, -2) * off
 
 
-def pairwise_coupling_definition(r: Tensor, iterations: int = ITERATIONS) -> Tensor:
-    """The operator in plain ATen operators, a fixed number of iterations for an exporter."""
+def pairwise_coupling_definition(r: Tensor, iterations: int = ITERATIONS, *, leave_early: bool = False) -> Tensor:
+    """The operator in plain ATen operators.
+
+    ``leave_early`` ends the loop once every sample is done, which changes no result but can't be exported.
+    """
     q = quadratic(r)
     classes = r.shape[-1]
     p = torch.full(r.shape[:-1], 1.0 / classes, dtype=r.dtype, device=r.device)
@@ -35,7 +39,7 @@ def pairwise_coupling_definition(r: Tensor, iterations: int = ITERATIONS) -> Ten
         qp = (q * p.unsqueeze(-2)).sum(-1)
         pqp = (p * qp).sum(-1, keepdim=True)
         done = done | ((qp - pqp).abs().amax(-1, keepdim=True) < 0.005 / classes)
-        if not torch.compiler.is_compiling() and type(done) is Tensor and bool(done.all()):
+        if leave_early and bool(done.all()):
             break
         new = p
         for i in range(classes):
@@ -52,7 +56,7 @@ def pairwise_coupling_definition(r: Tensor, iterations: int = ITERATIONS) -> Ten
 @torch.library.custom_op("onnxplain::pairwise_coupling", mutates_args=(), schema="(Tensor r) -> Tensor")
 def pairwise_coupling(r: Tensor) -> Tensor:
     """Class probabilities (samples, classes) from ``r`` (samples, classes, classes): r_ij is P(i | i or j)."""
-    return pairwise_coupling_definition(r)
+    return pairwise_coupling_definition(r, leave_early=True)
 
 
 @pairwise_coupling.register_fake
@@ -76,7 +80,8 @@ def _derivative(ctx: Any, grad: Tensor) -> Tensor:
     g = -adjoint.unsqueeze(-1) * p.unsqueeze(-2)
     own = torch.diagonal(g, dim1=-2, dim2=-1).unsqueeze(-2)
     off = 1.0 - torch.eye(classes, dtype=r.dtype, device=r.device)
-    return (2.0 * r * own - (g + g.transpose(-1, -2)) * r.transpose(-1, -2)) * off
+    derivative: Tensor = (2.0 * r * own - (g + g.transpose(-1, -2)) * r.transpose(-1, -2)) * off
+    return derivative
 
 
 pairwise_coupling.register_autograd(_derivative, setup_context=_remember)

@@ -1,10 +1,10 @@
 """Tree ensembles as arrays, evaluated for all samples and trees at once.
 
-Belongs here: building the arrays and finding each tree's leaf. Not here: ONNX's operators and what they make of the leaves
-(``ops/ml_trees``).
+Belongs here: building the arrays and finding each tree's leaf. Not here: ONNX's operators and what they make of
+the leaves (``ops/ml_trees``).
 
-All trees walk down one level per step, a leaf leading to itself. A walk is made of gathers and comparisons alone: it holds for any
-values of the same shape, and no gradient passes.
+All trees walk down one level per step, a leaf leading to itself. A walk is made of gathers and comparisons
+alone: it holds for any values of the same shape, and no gradient passes.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ class Forest:
     missing_true
         Whether a missing value (not a number) takes the true branch.
     members
-        For nodes of mode ``BRANCH_MEMBER`` the values of the set, filled up with NaN; None where there is no such node.
+        For nodes of mode ``BRANCH_MEMBER`` the values of the set, filled up with NaN; None where there is no
+        such node.
     weights, given
         Per node (in fact per leaf) and target: the weight, and whether the model gives one.
     depth

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from analyzer.errors import AnalyzerError, InputError, UnsupportedError
-from analyzer.importer import quantized, table
+from analyzer.importer import quantized, quantized_nodes, table
 from analyzer.importer.program import Graph, Node
 from analyzer.importer.recorder import Recorder
 
@@ -128,7 +128,7 @@ class Interpreter:
             if table.is_control(node.domain, node.op_type):
                 out = function(node, *inputs, scope=scope)
             else:
-                out = quantized.call(function, node, inputs)
+                out = quantized_nodes.call(function, node, inputs)
         except AnalyzerError:
             raise
         except Exception as problem:

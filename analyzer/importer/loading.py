@@ -26,7 +26,8 @@ from analyzer.errors import InputError, UsageError
 from analyzer.importer import _load_file, _load_tensors, _load_wire
 from analyzer.importer._load_limits import DEFAULT_LIMITS, Limits
 from analyzer.importer._load_text import escape_undecodable, quoted
-from analyzer.importer.external import ExternalTensor
+from analyzer.importer._load_lean import give_back, without_weights
+from analyzer.importer.external import ExternalTensor, is_external
 from analyzer.importer.validation import validate
 
 __all__ = ["ExternalTensor", "Limits", "LoadedModel", "read_model", "tensor_to_numpy"]
@@ -42,7 +43,7 @@ class LoadedModel:
     ----------
     proto
         The parsed model, owned by this object: nodes in an order they can run in, all texts ``str``, external data not
-        loaded into it.
+        loaded into it. Large weights of a file stay there too: they are references like external data.
     path
         The file it came from; None for bytes and protobufs.
     sha256
@@ -52,7 +53,7 @@ class LoadedModel:
     warnings
         One line each: what is odd, but no reason to refuse.
     external
-        Initializer name -> file, offset and length of its values, checked.
+        Initializer name -> file, offset and length of its values, checked; the model's own file for its large weights.
     repaired
         Whether `proto` differs from the file (nodes sorted, undecodable text escaped): then sessions must be made
         from `proto`, not from `path`.
@@ -91,7 +92,8 @@ def read_model(source: str | os.PathLike[str] | bytes | ModelProto, *, limits: L
 
     Notes
     -----
-    Memory: the file's bytes and the protobuf are held together while parsing, the protobuf alone afterwards.
+    Memory: the file's bytes and the protobuf are held together while checking; afterwards a protobuf without large
+    weights, which are mapped from the file when they are asked for.
     """
     path = Path(source) if isinstance(source, str | os.PathLike) else None
     try:
@@ -114,8 +116,8 @@ def tensor_to_numpy(tensor: TensorProto, model: LoadedModel) -> np.ndarray:
     Returns
     -------
     ndarray
-        In the tensor's shape. Raw data costs one copy (protobuf gives no view of it); external data is mapped, not
-        read; only sub-byte types and those in typed fields are converted. bfloat16, float8, float6, float4, int4 and
+        In the tensor's shape. Large weights and external data are mapped, not read; other raw data costs one copy
+        (protobuf gives no view of it); only sub-byte types and those in typed fields are converted. bfloat16, float8, float6, float4, int4 and
         int2 have their ml_dtypes type, text is an object array of ``str``.
 
     Raises
@@ -123,6 +125,9 @@ def tensor_to_numpy(tensor: TensorProto, model: LoadedModel) -> np.ndarray:
     InputError
         ``tensor.*``, ``external.*``; also where an external file has changed since the model was loaded.
     """
+    own = model.external.get(tensor.name)
+    if own is not None and own.path == model.path and is_external(tensor):
+        return _load_tensors.map_numpy(tensor, own)
     return _load_tensors.to_numpy(tensor, model.folder)
 
 
@@ -142,14 +147,19 @@ def _read(source: object, path: Path | None, limits: Limits) -> LoadedModel:
     findings.order.apply()
     if escaped:
         findings.warnings.append(f"{escaped} texts in it aren't UTF-8; their bytes are shown as \\xff")
+    repaired = bool(escaped or findings.order.graphs)
+    lean = without_weights(path, size) if path is not None and not repaired else None
+    if lean is not None:
+        proto = onnx.ModelProto.FromString(lean[0])
+        give_back()
     return LoadedModel(
         proto=proto,
         path=path,
         sha256=digest,
         size=size + findings.external_bytes,
         warnings=tuple(findings.warnings),
-        external=MappingProxyType(findings.external),
-        repaired=bool(escaped or findings.order.graphs),
+        external=MappingProxyType(findings.external | (lean[1] if lean is not None else {})),
+        repaired=repaired,
     )
 
 

@@ -1,26 +1,25 @@
 """Quantised values inside a trace: real numbers with the grid on which they lie.
 
-Belongs here: the value type, quantising and dequantising it, and how a node that knows only tensors is run on it. Not here:
-the ONNX operators (``ops/quantization``, ``ops/microsoft_quantized``) and the rounding itself (``straight_through``).
+Belongs here: the value type, and quantising and dequantising it. Not here: running nodes that know only tensors on it
+(``quantized_nodes``), the ONNX operators (``ops/quantization``, ``ops/microsoft_quantized``) and the rounding itself
+(``straight_through``).
 
-A quantised network is explained as it is deployed, as the real-valued network that it approximates. Between QuantizeLinear
-and the operators that consume it a value is therefore kept as the real number it stands for, on its grid; stored integers are
-made only for a model output or an operator that asks for them. Quantised weights stay integer tensors: they don't depend on
-the input, so dequantising them happens outside the trace.
+A quantised network is explained as it is deployed, as the real-valued network that it approximates. Between
+QuantizeLinear and the operators that consume it a value is therefore kept as the real number it stands for, on
+its grid; stored integers are made only for a model output or an operator that asks for them. Quantised weights
+stay integer tensors: they don't depend on the input, so dequantising them happens outside the trace.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from analyzer.errors import InputError
-from analyzer.importer.program import Node
 from analyzer.importer.recorder import recorded
 from analyzer.importer.straight_through import FLOAT8_MAX, fake_quantize
 
@@ -93,7 +92,7 @@ class Quantized:
 
     def levels(self) -> Tensor:
         """The stored numbers as floating values: whole ones, and gradients pass through."""
-        levels = self.real / self.scale
+        levels: Tensor = self.real / self.scale
         if self.kind in FLOAT8_MAX:
             return levels + self.zero_point
         one = torch.ones((), dtype=levels.dtype)
@@ -130,10 +129,10 @@ class Quantized:
         if self.per_tensor and scale is self.source[0] and zero_point is self.source[1]:
             return True
         other, zero = grid(self.real.shape, scale, zero_point, axis, block)
-        return _same(self.scale, other) and _same(self.zero_point, zero)
+        return same(self.scale, other) and same(self.zero_point, zero)
 
 
-def _same(a: Tensor, b: Tensor) -> bool:
+def same(a: Tensor, b: Tensor) -> bool:
     if recorded(a) or recorded(b):
         return False
     if a.numel() == 1 and b.numel() == 1:
@@ -184,8 +183,8 @@ def quantize(
 ) -> Quantized:
     """Put real values on a grid.
 
-    ``accumulator`` is the unit of the integer arithmetic that gave ``x`` (scale of the input times scale of the weights), where
-    there was such: rounding then falls exactly as in the integer runtime.
+    ``accumulator`` is the unit of the integer arithmetic that gave ``x`` (scale of the input times scale of the
+    weights), where there was such: rounding then falls exactly as in the integer runtime.
     """
     kind = kind or kind_of(zero_point)
     if kind not in KINDS:
@@ -229,115 +228,3 @@ def plain(value: Any) -> Any:
 def observed(value: Any, recording: bool) -> Any:
     """What an observer sees: the value in the trace while one is recorded, stored integers otherwise."""
     return value.real if recording and isinstance(value, Quantized) else plain(value)
-
-
-# --- running nodes that know only tensors ------------------------------------------------------------------------------
-
-_AWARE: set[Callable[..., Any]] = set()
-
-#: Operators that move values or choose among them -> the inputs that hold such values (None: all).
-MOVING: dict[str, tuple[int, ...] | None] = {
-    **dict.fromkeys(
-        "Identity Reshape Flatten Squeeze Unsqueeze Transpose Split Slice Gather GatherElements GatherND Expand Tile "
-        "DepthToSpace SpaceToDepth MaxPool NhwcMaxPool GlobalMaxPool ReduceMax ReduceMin Upsample Resize Dropout TopK "
-        "ReverseSequence Compress Unsqueeze ExpandDims MaxUnpool".split(),
-        (0,),
-    ),
-    "Concat": None,
-    "Max": None,
-    "Min": None,
-    "Where": (1, 2),
-    "Pad": (0, 2),
-    "ScatterElements": (0, 2),
-    "ScatterND": (0, 2),
-}
-
-#: Arithmetic on accumulators -> the inputs that are numbers.
-_ARITHMETIC: dict[str, tuple[int, ...] | None] = {
-    **dict.fromkeys("Add Sub Mul Sum Clip Relu Neg Max Min".split()),
-    "ReduceSum": (0,),
-}
-_ORDERED = ("Clip", "Relu", "Max", "Min")
-_FLOATS = {1, 10, 11, 16}
-
-
-def accepts_quantized(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Mark an operator function that takes :class:`Quantized` inputs as they are."""
-    _AWARE.add(function)
-    return function
-
-
-def call(function: Callable[..., Any], node: Node, inputs: tuple[Any, ...]) -> Any:
-    """Run an operator function on inputs some of which may be quantised.
-
-    Operators that move values get the real ones, and the result is quantised as its input was; casts to floating types and
-    arithmetic on accumulators get the stored numbers as floating values; anything else gets stored integers.
-    """
-    held = next((value for value in inputs if isinstance(value, Quantized)), None)
-    if held is None or function in _AWARE:
-        return function(node, *inputs)
-    if node.op_type in MOVING and held.per_tensor and _moves(node):
-        moved = _on_grid(inputs, MOVING[node.op_type], held)
-        if moved is not None:
-            return _rewrapped(function(node, *moved), lambda real: replace(held, real=real), held.real.dtype)
-    first = inputs[0]
-    if isinstance(first, Quantized) and _casts_to_floating(node, inputs):
-        return function(node, first.levels(), *inputs[1:])
-    if node.op_type in _ARITHMETIC and (held.kind in ("int32", "int64") or node.op_type in _ORDERED):
-        chosen = _ARITHMETIC[node.op_type]
-        numbers = [_numbers(v, held) if chosen is None or i in chosen else v for i, v in enumerate(inputs)]
-        return _rewrapped(function(node, *numbers), lambda real: _counted(real, held.kind), held.real.dtype)
-    return function(node, *(plain(value) for value in inputs))
-
-
-def _moves(node: Node) -> bool:
-    """Resizing moves values only where it takes the nearest; a negative or missing pad mode is constant."""
-    return node.op_type not in ("Resize", "Upsample") or node.attr("mode", "nearest") == "nearest"
-
-
-def _casts_to_floating(node: Node, inputs: tuple[Any, ...]) -> bool:
-    if node.op_type == "Cast":
-        return node.attr("to") in _FLOATS
-    return node.op_type == "CastLike" and isinstance(inputs[1], Tensor) and inputs[1].is_floating_point()
-
-
-def _on_grid(inputs: tuple[Any, ...], chosen: tuple[int, ...] | None, held: Quantized) -> list[Any] | None:
-    """The inputs with their values as real ones; None where they don't share one grid."""
-    moved: list[Any] = []
-    for position, value in enumerate(inputs):
-        if isinstance(value, Quantized):
-            same = value is held or (value.kind == held.kind and _shares_grid(value, held))
-            if not same:
-                return None
-            moved.append(value.real)
-        elif isinstance(value, Tensor) and (chosen is None or position in chosen):
-            moved.append((value.to(held.real.dtype) - held.zero_point) * held.scale)
-        else:
-            moved.append(value)
-    pads_implicitly = len(chosen or ()) > 1 and len(inputs) <= 2
-    if pads_implicitly:  # Pad without a value pads with the stored number 0
-        moved.append((0.0 - held.zero_point) * held.scale)
-    return moved
-
-
-def _shares_grid(a: Quantized, b: Quantized) -> bool:
-    if a.source[0] is not None and a.source[0] is b.source[0] and a.source[1] is b.source[1]:
-        return True
-    return a.per_tensor and _same(a.scale, b.scale) and _same(a.zero_point, b.zero_point)
-
-
-def _numbers(value: Any, held: Quantized) -> Any:
-    if isinstance(value, Quantized):
-        return value.levels()
-    return value.to(held.real.dtype) if isinstance(value, Tensor) else value
-
-
-def _counted(real: Tensor, kind: str) -> Quantized:
-    one = torch.ones((), dtype=real.dtype)
-    return Quantized(real, one, torch.zeros_like(one), kind)
-
-
-def _rewrapped(out: Any, wrap: Callable[[Tensor], Quantized], dtype: torch.dtype) -> Any:
-    if isinstance(out, tuple):
-        return tuple(_rewrapped(value, wrap, dtype) for value in out)
-    return wrap(out) if isinstance(out, Tensor) and out.dtype == dtype else out

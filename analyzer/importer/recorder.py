@@ -103,15 +103,18 @@ class Recorder(TorchDispatchMode):
         recorded = [a for a in tree_leaves((args, kwargs)) if isinstance(a, Tensor) and a in self._nodes]
         if not recorded:
             return func(*args, **kwargs)
-        if func is aten._local_scalar_dense.default:
+        tags = func.tags  # type: ignore[attr-defined]
+        if torch.Tag.data_dependent_output in tags:  # a number or a truth value of Python, not a tensor
             self.mark_data_dependent()
             return func(*args, **kwargs)
+        if func._schema.is_mutable:  # type: ignore[attr-defined]
+            raise RuntimeError(f"{func} changes a recorded tensor in place")
+        if torch.Tag.dynamic_output_shape in tags and (func is not aten.index.Tensor or _masked(args[1])):
+            self.mark_data_dependent()
         out = func(*args, **kwargs)
         if func in _ALIASES:
             self._nodes[out] = self._nodes[args[0]]
             return out
-        if func._schema.is_mutable:  # type: ignore[attr-defined]
-            raise RuntimeError(f"{func} changes a recorded tensor in place")
         node = self.graph.call_function(
             func, tree_map(self._argument, args), tree_map(self._argument, kwargs)
         )
@@ -149,6 +152,11 @@ class Recorder(TorchDispatchMode):
         module = fx.GraphModule(self.root, self.graph)
         self._nodes, self._alive = WeakTensorKeyDictionary(), []
         return module
+
+
+def _masked(indices: Any) -> bool:
+    """Whether an index selects by truth values, as many as there are."""
+    return any(isinstance(each, Tensor) and each.dtype in (torch.bool, torch.uint8) for each in indices)
 
 
 @contextlib.contextmanager

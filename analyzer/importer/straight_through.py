@@ -1,14 +1,15 @@
 """Rounding that gradients and relevance pass through: the torch operators of the namespace ``onnxplain``.
 
-Belongs here: operators that a trace needs and ATen lacks, their derivatives and their plain-ATen definitions. Not here:
-what a quantised value is (``quantized``) and ONNX's quantisation operators (``ops/quantization``).
+Belongs here: operators that a trace needs and ATen lacks, their derivatives and their plain-ATen definitions.
+Not here: what a quantised value is (``quantized``) and ONNX's quantisation operators (``ops/quantization``).
 
-``onnxplain::fake_quantize`` gives the real value that a quantised tensor stands for. Its derivative is one where the value
-could be represented and zero where it was clipped. The clip belongs to the function: quantisers fold a ReLU or a Clip
-that follows a layer into the range of the layer's result, so the saturated side is where that ReLU was off.
+``onnxplain::fake_quantize`` gives the real value that a quantised tensor stands for. Its derivative is one
+where the value could be represented and zero where it was clipped. The clip belongs to the function: quantisers
+fold a ReLU or a Clip that follows a layer into the range of the layer's result, so the saturated side is where
+that ReLU was off.
 
-``onnxplain::dynamic_range`` gives the scale and the zero point of a tensor that is quantised as it comes. They follow the
-input's values, but nothing is attributed to them: their derivative is zero.
+``onnxplain::dynamic_range`` gives the scale and the zero point of a tensor that is quantised as it comes. They
+follow the input's values, but nothing is attributed to them: their derivative is zero.
 """
 
 from __future__ import annotations
@@ -53,9 +54,11 @@ def fake_quantize_definition(
     return (levels * scale.to(levels.dtype)).to(x.dtype)
 
 
-def dynamic_range_definition(x: Tensor) -> tuple[Tensor, Tensor]:
+def dynamic_range_definition(x: Tensor, rows: bool = False) -> tuple[Tensor, Tensor]:
     """``onnxplain::dynamic_range`` in plain ATen operators."""
-    smallest, largest = torch.clamp(x.amin(), max=0.0), torch.clamp(x.amax(), min=0.0)
+    over = (-1,) if rows else tuple(range(x.ndim))
+    smallest = torch.clamp(torch.amin(x, over, keepdim=rows), max=0.0)
+    largest = torch.clamp(torch.amax(x, over, keepdim=rows), min=0.0)
     scale = (largest - smallest) / 255.0
     scale = torch.where(scale == 0, torch.ones_like(scale), scale)
     return scale, torch.clamp(torch.round(-smallest / scale), 0.0, 255.0)
@@ -88,8 +91,8 @@ def fake_quantize(
     kind
         Stored type, such as ``uint8``; a float8 type rounds to its own values.
     grid
-        Where given, ``x`` is the result of exact integer arithmetic in multiples of ``grid`` and is first put back on it, so
-        that rounding falls as in the integer runtime.
+        Where given, ``x`` is the result of exact integer arithmetic in multiples of ``grid`` and is first put
+        back on it, so that rounding falls as in the integer runtime.
     """
     return fake_quantize_definition(x, scale, zero_point, low, high, kind, grid).clone()
 
@@ -99,7 +102,7 @@ def _fake_quantize_shape(x: Tensor, *_: Any) -> Tensor:
     return torch.empty_like(x)
 
 
-def _remember(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: ARG001 - torch's signature
+def _remember(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     x, scale, zero_point, low, high, kind, grid = inputs
     ctx.save_for_backward(x, scale, zero_point, grid)
     ctx.range = (low, high, kind)
@@ -109,29 +112,33 @@ def _pass_through(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     x, scale, zero_point, grid = ctx.saved_tensors
     low, high, kind = ctx.range
     with torch.no_grad():
-        levels, raw = levels_of(x, scale, zero_point, low, high, kind, grid)
-        inside = (raw >= low - zero_point) & (raw <= high - zero_point) if kind not in FLOAT8_MAX else levels == levels
-        if kind in FLOAT8_MAX:
-            inside = raw.abs() <= high
+        _, raw = levels_of(x, scale, zero_point, low, high, kind, grid)
+        inside = (raw >= low - zero_point) & (raw <= high - zero_point)
     return torch.where(inside, grad, torch.zeros_like(grad)), None, None, None, None, None, None
 
 
 fake_quantize.register_autograd(_pass_through, setup_context=_remember)
 
 
-@torch.library.custom_op("onnxplain::dynamic_range", mutates_args=(), schema="(Tensor x) -> (Tensor, Tensor)")
-def dynamic_range(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Scale and zero point (0-d, floating) that map the values of ``x`` and zero onto 0 … 255."""
-    return dynamic_range_definition(x)
+@torch.library.custom_op(
+    "onnxplain::dynamic_range", mutates_args=(), schema="(Tensor x, bool rows=False) -> (Tensor, Tensor)"
+)
+def dynamic_range(x: Tensor, rows: bool = False) -> tuple[Tensor, Tensor]:
+    """Scale and zero point that map the values of ``x`` and zero onto 0 … 255.
+
+    Floating and 0-d; with ``rows`` one for each row (…, 1).
+    """
+    return dynamic_range_definition(x, rows)
 
 
 @dynamic_range.register_fake
-def _dynamic_range_shape(x: Tensor) -> tuple[Tensor, Tensor]:
-    return x.new_empty(()), x.new_empty(())
+def _dynamic_range_shape(x: Tensor, rows: bool = False) -> tuple[Tensor, Tensor]:
+    shape = (*x.shape[:-1], 1) if rows else ()
+    return x.new_empty(shape), x.new_empty(shape)
 
 
-def _nothing(ctx: Any, *grads: Tensor) -> None:  # noqa: ARG001 - torch's signature
-    return None
+def _nothing(ctx: Any, *grads: Tensor) -> tuple[None, None]:
+    return None, None
 
 
 dynamic_range.register_autograd(_nothing)

@@ -145,7 +145,7 @@ class Context:
             else:
                 feed[name] = value
         output = self.model.values(feed, [self.scored.value])[self.scored.value]
-        if self.resolved.weights.ndim == 0 or len(output) != len(copies):
+        if not np.ndim(output) or len(output) != len(copies):
             raise UsageError(
                 "target.no_batch",
                 f"output {self.scored.output!r} of shape {list(np.shape(output))} has no batch axis",

@@ -3,9 +3,9 @@
 Belongs here: choosing a branch, counting iterations, carrying state and stacking scan outputs. Not here: running a
 graph (``interpreter``) and recurrent layers (``recurrent``).
 
-A condition or trip count that depends on the model's input is read through :func:`recorder.concrete`, which marks the
-trace as valid for that input only. One that doesn't (a flag, a constant, a shape) leaves no mark, and the trace holds the
-unrolled iterations and nothing of the loop.
+A condition or trip count that depends on the model's input is read through :func:`recorder.concrete`, which
+marks the trace as valid for that input only. One that doesn't (a flag, a constant, a shape) leaves no mark, and
+the trace holds the unrolled iterations and nothing of the loop.
 """
 
 from __future__ import annotations

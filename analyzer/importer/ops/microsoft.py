@@ -1,4 +1,5 @@
-"""Further operators of onnxruntime's own domain: those that are a standard operator by another name, and a few small ones.
+"""Further operators of onnxruntime's own domain: those that are a standard operator by another name, and a few
+small ones.
 
 Belongs here: what fits no other family. Not here: fusions (``microsoft_fused``), normalisation (``microsoft_norm``),
 attention (``microsoft_attention``), quantised operators (``microsoft_quantized``).
@@ -15,7 +16,8 @@ from torch import Tensor
 from analyzer.importer import recorder
 from analyzer.importer.ops.quantization import MICROSOFT, standard
 from analyzer.importer.program import Node
-from analyzer.importer.quantized import Quantized, accepts_quantized, dequantize
+from analyzer.importer.quantized import Quantized, dequantize
+from analyzer.importer.quantized_nodes import accepts_quantized
 from analyzer.importer.table import operator
 
 #: Operators that became standard ones -> the opset whose definition they have.
@@ -55,7 +57,8 @@ def expand_dims(node: Node, x: Tensor, axis: Tensor) -> Tensor:
 @operator("Inverse", domain=MICROSOFT)
 def inverse(node: Node, x: Tensor) -> Tensor:
     wide = x.to(torch.promote_types(x.dtype, torch.float32))
-    return torch.linalg.inv(wide).to(x.dtype)
+    result: Tensor = torch.linalg.inv(wide).to(x.dtype)
+    return result
 
 
 @operator("CDist", domain=MICROSOFT)
@@ -92,7 +95,10 @@ def mul_integer(
     """Element-wise integer product; an int32 accumulator."""
     one = torch.ones(())
     real = [
-        (dequantize(v, v.scale if isinstance(v, Quantized) else one, zero), v.scale if isinstance(v, Quantized) else one)
+        (
+            dequantize(v, v.scale if isinstance(v, Quantized) else one, zero),
+            v.scale if isinstance(v, Quantized) else one,
+        )
         for v, zero in ((a, a_zero), (b, b_zero))
     ]
     return Quantized(real[0][0] * real[1][0], real[0][1] * real[1][1], torch.zeros(()), "int32")

@@ -1,12 +1,13 @@
 """Attention of onnxruntime's own domain, written out as two matrix products around a softmax.
 
-Belongs here: Attention, QAttention, MultiHeadAttention, GroupQueryAttention and RotaryEmbedding as onnxruntime's transformer
-optimiser writes them. Not here: the standard's Attention (``attention``).
+Belongs here: Attention, QAttention, MultiHeadAttention, GroupQueryAttention and RotaryEmbedding as
+onnxruntime's transformer optimiser writes them. Not here: the standard's Attention (``attention``).
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -16,7 +17,8 @@ from analyzer.importer import recorder
 from analyzer.importer.ops.attention import rotary_embedding as standard_rotary
 from analyzer.importer.ops.quantization import MICROSOFT, standard
 from analyzer.importer.program import Node
-from analyzer.importer.quantized import Quantized, accepts_quantized, dequantize
+from analyzer.importer.quantized import Quantized, dequantize
+from analyzer.importer.quantized_nodes import accepts_quantized
 from analyzer.importer.table import operator
 
 #: What onnxruntime adds to the score of a masked key where the node doesn't say.
@@ -66,7 +68,10 @@ def quantized_attention(
 ) -> tuple[Tensor, Tensor]:
     """Attention whose input projection is an integer product."""
     real = dequantize(x, x_scale, x_zero)
-    return attention(node, real, dequantize(weights, w_scale, w_zero, axis=-1), bias, mask, past)
+    result: tuple[Tensor, Tensor] = attention(
+        node, real, dequantize(weights, w_scale, w_zero, axis=-1), bias, mask, past
+    )
+    return result
 
 
 @operator("MultiHeadAttention", domain=MICROSOFT)
@@ -170,13 +175,12 @@ def rotary_embedding(node: Node, x: Tensor, positions: Tensor, cos: Tensor, sin:
 
 def _rotated(node: Node, x: Tensor, positions: Tensor, cos: Tensor, sin: Tensor, interleaved: str) -> Tensor:
     """The standard's rotation of (batch, heads, tokens, size)."""
-    from dataclasses import replace
-
     attributes = {
         "interleaved": node.attr(interleaved, 0),
         "rotary_embedding_dim": node.attr("rotary_embedding_dim", 0) or 2 * cos.shape[-1],
     }
-    return standard_rotary(replace(node, attributes=attributes), x, cos, sin, positions)
+    turned: Tensor = standard_rotary(replace(node, attributes=attributes), x, cos, sin, positions)
+    return turned
 
 
 def _heads(x: Tensor, heads: int) -> Tensor:
@@ -203,7 +207,7 @@ def _attend(
 
 
 def _mask(node: Node, mask: Tensor | None, batch: int, queries: int, keys: int) -> Tensor | None:
-    """What is added to the scores: one of the mask forms that onnxruntime takes, broadcast to (batch, heads, queries, keys)."""
+    """What is added to the scores (batch, heads, queries, keys), from any of the mask forms that onnxruntime takes."""
     if mask is None:
         return None
     filled = float(node.attr("mask_filter_value", MASKED))
@@ -233,5 +237,3 @@ def _refuse(node: Node, *names: str, negative: bool = False) -> None:
         value = node.attr(name, 0)
         if value and not (negative and value < 0):
             raise InputError("op.unsupported", f"{node}: {name} is not supported", "export without it")
-
-

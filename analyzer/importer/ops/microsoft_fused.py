@@ -7,12 +7,14 @@ Belongs here: what onnxruntime's optimiser writes for convolutions, products and
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own name for it
 from torch import Tensor
 
 from analyzer.errors import InputError
+from analyzer.importer import recorder
 from analyzer.importer.ops.quantization import MICROSOFT, standard
 from analyzer.importer.program import Node
 from analyzer.importer.table import operator
@@ -89,10 +91,6 @@ def conv_transpose_with_dynamic_pads(
     node: Node, x: Tensor, w: Tensor, pads: Tensor | None = None, b: Tensor | None = None
 ) -> Tensor:
     """Transposed convolution whose pads are an input."""
-    from dataclasses import replace
-
-    from analyzer.importer import recorder
-
     attributes = dict(node.attributes)
     if pads is not None:
         attributes["pads"] = recorder.integers(pads)
@@ -173,7 +171,8 @@ def bias_add(node: Node, x: Tensor, bias: Tensor, skip: Tensor) -> Tensor:
 def bias_softmax(node: Node, x: Tensor, bias: Tensor) -> Tensor:
     """Softmax of ``x + bias`` over the dimensions from ``axis`` on.
 
-    With inner broadcast the bias repeats over the dimensions before ``axis`` by blocks, otherwise as the last ones of a batch.
+    With inner broadcast the bias repeats over the dimensions before ``axis`` by blocks, otherwise as the last
+    ones of a batch.
     """
     axis = node.attr("axis", 1) % x.ndim
     rows, columns = x.shape[:axis].numel(), x.shape[axis:].numel()

@@ -1,7 +1,7 @@
 """Quantised operators of onnxruntime's own domain, which its quantiser and its optimiser write.
 
-Belongs here: QLinear operators, QGemm and the dynamically quantised products. Not here: the standard's quantised operators
-(``quantization``) and float fusions (``microsoft_fused``).
+Belongs here: QLinear operators, QGemm and the dynamically quantised products. Not here: the standard's
+quantised operators (``quantization``) and float fusions (``microsoft_fused``).
 
 Each is the standard operator on real numbers between dequantising and quantising.
 """
@@ -15,8 +15,9 @@ from analyzer.errors import InputError
 from analyzer.importer.ops.quantization import MICROSOFT, standard
 from analyzer.importer.ops.recurrent import run_lstm
 from analyzer.importer.program import Node
-from analyzer.importer.quantized import Quantized, accepts_quantized, dequantize, grid, quantize
-from analyzer.importer.straight_through import dynamic_range
+from analyzer.importer.quantized import Quantized, dequantize, grid, quantize
+from analyzer.importer.quantized_nodes import accepts_quantized
+from analyzer.importer.straight_through import dynamic_range, fake_quantize
 from analyzer.importer.table import operator
 
 Value = Tensor | Quantized
@@ -149,7 +150,9 @@ def qlinear_concat(node: Node, y_scale: Tensor, y_zero: Tensor, *parts: Value) -
     """Parts come as triples of value, scale and zero point."""
     if len(parts) % 3:
         raise InputError(
-            "op.bad_attribute", f"{node}: {len(parts)} inputs are no triples of value, scale, zero point", "re-export it"
+            "op.bad_attribute",
+            f"{node}: {len(parts)} inputs are no triples of value, scale, zero point",
+            "re-export it",
         )
     real = [
         dequantize(value, scale, zero)
@@ -195,9 +198,10 @@ def qgemm(
     columns = 0 if node.attr("transB", 0) else 1
     count = a_scale.reshape(()) * b_scale.flatten() * node.attr("alpha", 1.0)
     bias = None if c is None else dequantize(c, count, None, axis=-1)
-    y = standard("Gemm", 13)(node, dequantize(a, a_scale, a_zero), dequantize(b, b_scale, b_zero, axis=columns), bias)
+    left, right = dequantize(a, a_scale, a_zero), dequantize(b, b_scale, b_zero, axis=columns)
+    y: Tensor = standard("Gemm", 13)(node, left, right, bias)
     if y_scale is None:
-        return _tensor(y)
+        return y
     return quantize(y, y_scale, y_zero, accumulator=grid(y.shape, count, None, axis=-1)[0])
 
 
@@ -252,7 +256,7 @@ def dynamic_quantize_lstm(
         torch.stack([dequantize(v[d], s[d], z[d], axis=-1) for d in range(v.shape[0])]).transpose(1, 2)
         for v, s, z in ((w, w_scale, w_zero), (r, r_scale, r_zero))
     ]
-    return run_lstm(node, x, weights[0], weights[1], b, lengths, (h, c), p, round_dynamically)
+    return run_lstm(node, x, weights[0], weights[1], b, lengths, (h, c), p, _round_factor)
 
 
 @operator("MatMulNBits", domain=MICROSOFT)
@@ -287,18 +291,29 @@ def matmul_nbits(
 def _unpacked(packed: Tensor, bits: int) -> Tensor:
     """Numbers of a few bits, the lowest first in each byte, as float32."""
     shifts = torch.arange(0, 8, bits)
-    return ((packed.to(torch.int64).unsqueeze(-1) >> shifts) & (2**bits - 1)).flatten(-2).to(torch.float32)
+    numbers: Tensor = (packed.to(torch.int64).unsqueeze(-1) >> shifts) & (2**bits - 1)
+    return numbers.flatten(-2).to(torch.float32)
 
 
-def round_dynamically(x: Tensor) -> Tensor:
-    """Real values as they are after quantising to uint8 by their own range."""
-    scale, zero = dynamic_range(x)
-    return quantize(x, scale, zero, kind="uint8").real
+def round_dynamically(x: Tensor, rows: bool = False) -> Tensor:
+    """Real values as they are after quantising to uint8 by their own range, or each row by its own."""
+    scale, zero = dynamic_range(x, rows)
+    real: Tensor = fake_quantize(x, scale, zero, 0.0, 255.0, "uint8")
+    return real
+
+
+def _round_factor(x: Tensor) -> Tensor:
+    """A recurrent layer's factors: the input (steps, samples, features) as a whole, a state sample by sample.
+
+    onnxruntime takes as many samples of a state together as a thread gets; one by one a sample's result depends
+    on no other.
+    """
+    return round_dynamically(x, rows=x.ndim == 2)
 
 
 def _product(node: Node, a: Tensor, b: Tensor, bias: Tensor | None) -> Tensor:
-    y = standard("MatMul", 13)(node, a, b)
-    return _tensor(y if bias is None else y + bias)
+    y: Tensor = standard("MatMul", 13)(node, a, b)
+    return y if bias is None else y + bias
 
 
 def _kind(x: Value, zero_point: Tensor | None) -> str:
@@ -306,7 +321,3 @@ def _kind(x: Value, zero_point: Tensor | None) -> str:
     if zero_point is not None:
         return ""
     return x.kind if isinstance(x, Quantized) else str(x.dtype).removeprefix("torch.")
-
-
-def _tensor(value: Tensor) -> Tensor:
-    return value

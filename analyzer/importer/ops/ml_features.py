@@ -3,8 +3,8 @@
 Belongs here: operators of ``ai.onnx.ml`` that turn columns into columns, and ZipMap. Not here: models (``ml_linear``,
 ``ml_svm``, ``ml_trees``).
 
-Text has no tensor in a trace. Where an operator only names classes by text, its result is the class's position instead: an
-int64 tensor that counts in the order of the class names.
+Text has no tensor in a trace. Where an operator only names classes by text, its result is the class's position
+instead: an int64 tensor that counts in the order of the class names.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ def array_feature_extractor(node: Node, x: Any, positions: Tensor) -> Tensor:
 
 @operator("ZipMap", domain=ML)
 def zip_map(node: Node, x: Tensor) -> Tensor:
-    """The probabilities themselves, columns in the order of the class labels (the runtime makes dictionaries of them)."""
+    """The probabilities themselves, columns in the order of the class labels (the runtime gives dictionaries)."""
     return x.reshape(1, -1) if x.ndim == 1 else x
 
 

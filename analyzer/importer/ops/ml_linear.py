@@ -1,7 +1,7 @@
 """Linear models of the classical machine-learning domain, and how its classifiers turn scores into outputs.
 
-Belongs here: LinearRegressor, LinearClassifier and the post-transforms that all models of the domain share. Not here: trees
-(``ml_trees``) and support vectors (``ml_svm``).
+Belongs here: LinearRegressor, LinearClassifier and the post-transforms that all models of the domain share. Not
+here: trees (``ml_trees``) and support vectors (``ml_svm``).
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def transformed(scores: Tensor, name: str) -> Tensor:
 
 
 def probit(p: Tensor) -> Tensor:
-    """Quantile function of the normal distribution, by Winitzki's approximation of the inverse error function (2008)."""
+    """Quantiles of the normal distribution, by Winitzki's approximation of the inverse error function (2008)."""
     x = 2.0 * p - 1.0
     log = torch.log((1.0 - x) * (1.0 + x))
     half = 2.0 / (3.14159 * 0.147) + 0.5 * log

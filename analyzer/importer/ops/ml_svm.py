@@ -1,6 +1,7 @@
 """Support vector machines of the classical machine-learning domain.
 
-Belongs here: SVMRegressor, SVMClassifier and their kernels. Not here: pairwise coupling of probabilities (``coupling``).
+Belongs here: SVMRegressor, SVMClassifier and their kernels. Not here: pairwise coupling of probabilities
+(``coupling``).
 """
 
 from __future__ import annotations
@@ -47,10 +48,7 @@ def svm_regressor(node: Node, x: Tensor) -> Tensor:
     coefficients, rho = _needed(node, "coefficients"), _needed(node, "rho")
     count = int(node.attr("n_supports", 0))
     x = rows(x)
-    if count:
-        values = _kernel(node, x, _needed(node, "support_vectors").reshape(count, -1))
-    else:
-        values = x
+    values = _kernel(node, x, _needed(node, "support_vectors").reshape(count, -1)) if count else x
     y = torch.addmm(rho[:1], values, coefficients.reshape(-1, 1))
     if node.attr("one_class", 0):
         return torch.where(y > 0, 1.0, -1.0)

@@ -1,7 +1,8 @@
 """Tree ensembles of the classical machine-learning domain.
 
-Belongs here: TreeEnsembleClassifier, TreeEnsembleRegressor and TreeEnsemble: reading their attributes, adding up leaves and
-onnxruntime's ways with two classes. Not here: walking down the trees (``analyzer.importer.forest``).
+Belongs here: TreeEnsembleClassifier, TreeEnsembleRegressor and TreeEnsemble: reading their attributes, adding
+up leaves and onnxruntime's ways with two classes. Not here: walking down the trees
+(``analyzer.importer.forest``).
 """
 
 from __future__ import annotations
@@ -55,7 +56,9 @@ def _forest(node: Node, prefix: str, targets: int) -> Forest:
     rootless = sorted({*trees.tolist()} - {*trees[roots].tolist()})
     if rootless:
         raise InputError(
-            "op.bad_attribute", f"{node}: tree {rootless[0]} has no root, it leads back to itself", "re-export the model"
+            "op.bad_attribute",
+            f"{node}: tree {rootless[0]} has no root, it leads back to itself",
+            "re-export the model",
         )
     missing = _array(node, "nodes_missing_value_tracks_true").astype(bool)
     pairs = zip(_array(node, f"{prefix}_treeids").tolist(), _array(node, f"{prefix}_nodeids").tolist(), strict=True)
@@ -183,11 +186,8 @@ def _members(node: Node, modes: NDArray[np.int64], leaves: int) -> NDArray[np.fl
 
 def _finished(scores: Tensor, name: str) -> Tensor:
     """Post-transform of a regression: a single target knows the probit alone."""
-    if scores.shape[1] == 1:
-        scores = probit(scores) if name == "PROBIT" else scores
-    else:
-        scores = transformed(scores, name)
-    return scores.to(torch.float32)
+    name = name if scores.shape[1] > 1 or name == "PROBIT" else "NONE"
+    return transformed(scores, name).to(torch.float32)
 
 
 @operator("TreeEnsembleClassifier", domain=ML)

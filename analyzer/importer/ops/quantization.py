@@ -19,15 +19,14 @@ from torch import Tensor
 from analyzer.importer import table
 from analyzer.importer.program import Node
 from analyzer.importer.quantized import (
-    ONNX_KINDS,
     Quantized,
-    accepts_quantized,
     centre,
     dequantize,
     grid,
     kind_of,
     quantize,
 )
+from analyzer.importer.quantized_nodes import accepts_quantized
 from analyzer.importer.straight_through import dynamic_range
 from analyzer.importer.table import operator
 
@@ -54,9 +53,7 @@ def unit(*scales: Tensor) -> Tensor | None:
 @operator("QuantizeLinear", since=10)
 @operator("QuantizeLinear", domain=MICROSOFT)
 @accepts_quantized
-def quantize_linear(
-    node: Node, x: Tensor | Quantized, scale: Tensor, zero_point: Tensor | None = None
-) -> Quantized:
+def quantize_linear(node: Node, x: Tensor | Quantized, scale: Tensor, zero_point: Tensor | None = None) -> Quantized:
     if isinstance(x, Quantized):  # int32 accumulators
         x = x.levels()
     kind = kind_of(zero_point, node.attr("output_dtype", 0))
@@ -69,9 +66,7 @@ def quantize_linear(
 @operator("DequantizeLinear", since=10)
 @operator("DequantizeLinear", domain=MICROSOFT)
 @accepts_quantized
-def dequantize_linear(
-    node: Node, x: Tensor | Quantized, scale: Tensor, zero_point: Tensor | None = None
-) -> Tensor:
+def dequantize_linear(node: Node, x: Tensor | Quantized, scale: Tensor, zero_point: Tensor | None = None) -> Tensor:
     real = dequantize(x, scale, zero_point, node.attr("axis", 1), node.attr("block_size", 0))
     return real.to(_DTYPES.get(node.attr("output_dtype", 0), real.dtype))
 
@@ -169,7 +164,3 @@ def _accumulated(y: Tensor, *units: Tensor | None) -> Quantized:
     worth = unit(*(u for u in units if u is not None))
     worth = torch.ones((), dtype=y.dtype) if worth is None else worth
     return Quantized(y, worth, torch.zeros((), dtype=y.dtype), "int32")
-
-
-#: Stored types by ONNX's numbers, for modules that read attributes.
-STORED = ONNX_KINDS

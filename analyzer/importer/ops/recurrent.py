@@ -3,9 +3,9 @@
 Belongs here: the three layers, what they share (directions, lengths, layouts, initial states) and their activations by
 name. Not here: control flow (``control``).
 
-The input projection is one ``addmm`` over all steps, the recurrent projection one ``addmm`` per step (two for a GRU that
-resets before its projection), then follow explicit activations and products. So a relevance rule can treat a gate (the
-activated factor) and the signal it gates apart.
+The input projection is one ``addmm`` over all steps, the recurrent projection one ``addmm`` per step (two for a
+GRU that resets before its projection), then follow explicit activations and products. So a relevance rule can
+treat a gate (the activated factor) and the signal it gates apart.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from analyzer.importer.table import operator
 
 Activation = Callable[[Tensor], Tensor]
 
-#: Name in lower case -> function of (x, alpha, beta), default alpha, default beta; None where there is no such parameter.
+#: Name in lower case -> function of (x, alpha, beta), default alpha, default beta; None where there is no
+#: such parameter.
 _ACTIVATIONS: dict[str, tuple[Callable[[Tensor, float, float], Tensor], float | None, float | None]] = {
     "sigmoid": (lambda x, a, b: torch.sigmoid(x), None, None),
     "tanh": (lambda x, a, b: torch.tanh(x), None, None),
@@ -234,9 +235,7 @@ def _recurrent(
     return (y, *states)
 
 
-def _direction(
-    layer: Layer, x: Tensor, masks: list[Tensor] | None, step: Step
-) -> tuple[Tensor, tuple[Tensor, ...]]:
+def _direction(layer: Layer, x: Tensor, masks: list[Tensor] | None, step: Step) -> tuple[Tensor, tuple[Tensor, ...]]:
     """One direction: the outputs of all steps (steps, batch, hidden) and the final states."""
     steps, batch, width = x.shape
     x = x if layer.rounding is None else layer.rounding(x)

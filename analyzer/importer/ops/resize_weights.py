@@ -83,10 +83,11 @@ def nearest(axis: Axis, rounding: str) -> Integers:
     """Index of the input element that each output element repeats."""
     x = axis.coordinates()
     match rounding:
-        case "round_prefer_floor":
-            index = np.where(x == np.trunc(x) + np.float32(0.5), np.floor(x), _rounded(x))
-        case "round_prefer_ceil":
-            index = np.floor(x + np.float32(0.5))
+        case "round_prefer_floor" | "round_prefer_ceil":
+            # onnxruntime takes what lies within a millionth of the middle for the middle
+            middle = np.abs(x - np.floor(x) - np.float32(0.5)) < 1e-6
+            preferred = np.floor(x) if rounding == "round_prefer_floor" else np.ceil(x)
+            index = np.where(middle, preferred, np.rint(x))
         case "floor":
             index = np.floor(x)
         case "ceil":
@@ -96,13 +97,6 @@ def nearest(axis: Axis, rounding: str) -> Integers:
         case _:
             raise ValueError(f"unknown nearest_mode {rounding!r}")
     return np.clip(index, 0, axis.size - 1).astype(np.int64)
-
-
-def _rounded(x: Floats) -> Floats:
-    """The nearest whole number, halves away from zero; exact, where adding 0.5 first would round twice."""
-    whole = np.trunc(x)
-    rounded: Floats = whole + np.sign(x) * (np.abs(x - whole) >= np.float32(0.5))
-    return rounded
 
 
 def linear(axis: Axis) -> Floats:

@@ -456,12 +456,43 @@ def test_external_data_without_a_folder() -> None:
 
 def test_real_weights_equal_onnx(shared: Path) -> None:
     for path in sorted((shared / "exported").glob("*.onnx")):
-        loaded = read_model(path)
-        for tensor in every_tensor(loaded.proto):
-            got, expected = tensor_to_numpy(tensor, loaded), numpy_helper.to_array(tensor)
+        loaded, whole = read_model(path), onnx.load(path)
+        tensors, originals = list(every_tensor(loaded.proto)), list(every_tensor(whole))
+        assert [t.name for t in tensors] == [t.name for t in originals]
+        for tensor, original in zip(tensors, originals, strict=True):
+            got, expected = tensor_to_numpy(tensor, loaded), numpy_helper.to_array(original)
             assert got.dtype == expected.dtype
             assert got.shape == expected.shape
             assert got.tolist() == expected.tolist() if got.dtype == object else got.tobytes() == expected.tobytes()
+
+
+def test_large_weights_stay_in_the_file(tmp_path: Path) -> None:
+    weights = np.random.default_rng(0).standard_normal((64, 128)).astype(np.float32)
+    small = np.arange(4, dtype=np.float32)
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("MatMul", ["x", "w"], ["z"]), onnx.helper.make_node("Mul", ["z", "s"], ["y"])], "g",
+        [onnx.helper.make_tensor_value_info("x", 1, ["n", 64])], [onnx.helper.make_tensor_value_info("y", 1, None)],
+        [numpy_helper.from_array(weights, "w"), numpy_helper.from_array(small[:1], "s")],
+    )  # fmt: skip
+    path = tmp_path / "model.onnx"
+    path.write_bytes(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)]).SerializeToString())
+    before = path.read_bytes()
+    loaded = read_model(path)
+    by_name = {tensor.name: tensor for tensor in loaded.proto.graph.initializer}
+    assert loaded.proto.ByteSize() < 2000
+    assert loaded.external["w"].length == weights.nbytes
+    assert "s" not in loaded.external
+    assert tensor_to_numpy(by_name["w"], loaded).tobytes() == weights.tobytes()
+    assert tensor_to_numpy(by_name["s"], loaded).tolist() == [0.0]
+    assert list(loaded.proto.graph.node) == list(onnx.load(path).graph.node)
+    link = tmp_path / "link.onnx"
+    link.symlink_to(path)
+    through = read_model(link)
+    assert tensor_to_numpy(through.proto.graph.initializer[0], through).tobytes() == weights.tobytes()
+    assert path.read_bytes() == before
+    path.write_bytes(before[:500])
+    with pytest.raises(InputError, match="changed since it was loaded"):
+        tensor_to_numpy(by_name["w"], loaded)
 
 
 # ---- anything at all -------------------------------------------------------------------------------------------------

@@ -1,0 +1,1 @@
+"""Sources of the documentation; ``make.py`` writes the generated pages."""

@@ -1,0 +1,45 @@
+"""The generated pages are what the code says, and the written ones link to what exists."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from docs.make import HERE, NOT_TRACED, PAGES
+
+ROOT = HERE.parent
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_generated_page_is_up_to_date(name: str) -> None:
+    assert (HERE / name).read_text(encoding="utf-8") == PAGES[name](), "run `make docs`"
+
+
+def test_every_standard_operator_is_covered_or_has_its_reason() -> None:
+    assert "no function yet" not in PAGES["operators.md"]()
+    for name in NOT_TRACED:
+        assert f"| {name} |" in PAGES["operators.md"]()
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "docs/how_it_works.md", "docs/targets.md", "models/README.md"])
+def test_links_lead_somewhere(page: str) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    for target in re.findall(r"\]\((?!http)([^)#]+)", text):
+        assert ((ROOT / page).parent / target).exists(), target
+
+
+def test_readme_gives_the_commands_that_the_gate_runs() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    gate = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for command in ("make test", "make demo"):
+        assert command in readme
+        assert re.search(rf"^{command.split()[1]}:", makefile, re.MULTILINE)
+    assert "make test" in gate
+
+
+def test_nothing_needs_the_reference_folder() -> None:
+    for path in Path(ROOT / "analyzer").rglob("*.py"):
+        assert "/shared" not in path.read_text(encoding="utf-8"), path
