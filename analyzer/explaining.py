@@ -141,8 +141,8 @@ def _with_source(explanation: Explanation, job: Job, files: Sequence[LoadedInput
     """With what was asked for and how the files became inputs, so that the record alone reproduces it."""
     record = dict(explanation.record)
     record["request"] = {"target": job.target, "score": job.score}
-    record["files"] = [each.record for each in files]
-    record["preprocess"] = next((r["preprocess"] for r in record["files"] if "preprocess" in r), None)
+    record["sources"] = [each.record for each in files]
+    record["preprocess"] = next((r["preprocess"] for r in record["sources"] if "preprocess" in r), None)
     return replace(explanation, record=record)
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from analyzer.model import Model
 
 #: What a free dimension becomes in a trial input: the sides of pictures; other axes, tried one after the other.
-_FREE_SIDE, _FREE_LENGTHS = 224, (16, 1, 512)
+_FREE_SIDE, _FREE_LENGTHS = 224, (16, 1, 256)
 #: Methods that only look at the gradient in another way: they work where it works.
 _OF_THE_GRADIENT = ("gradient-x-input", "saliency", "sensitivity")
 _WHOLE_NUMBERS = tuple(getattr(onnx.TensorProto, n) for n in ("INT32", "INT64", "BOOL", "UINT32", "UINT64", "STRING"))
@@ -184,11 +184,12 @@ def _methods(model: Model) -> dict[str, Any]:
             parity = model.require_parity(feed)
         except Exception as problem:
             refusal = _failure(problem)
+    perturbed = _try(model, feed, "occlusion") if feed is not None else None
     for name, info in registry.methods().items():
         if feed is None:
             verdicts[name] = {"works": None, "reason": f"not tried: no trial input fits ({reason})"}
-        elif info.needs == "runtime":
-            verdicts[name] = {"works": True, "reason": ""}
+        elif info.needs == "runtime" and perturbed is not None:
+            verdicts[name] = dict(perturbed)  # they all run the model in the same way
         elif name in _OF_THE_GRADIENT and "gradient" in verdicts:
             verdicts[name] = dict(verdicts["gradient"])
         else:
@@ -212,7 +213,13 @@ def _running_feed(model: Model) -> tuple[dict[str, NDArray[Any]] | None, str]:
 
 def _try(model: Model, feed: dict[str, NDArray[Any]], name: str) -> dict[str, Any]:
     """Explain the trial input with few evaluations."""
-    quick: dict[str, Any] = {"integrated-gradients": {"steps": 1}, "smoothgrad": {"samples": 1}}.get(name, {})
+    longest = max(next(iter(feed.values())).shape[1:], default=1)
+    few = {
+        "integrated-gradients": {"steps": 1},
+        "smoothgrad": {"samples": 1},
+        "occlusion": {"window": -(-longest // 2)},
+    }
+    quick: dict[str, Any] = few.get(name, {})
     try:
         done = model.explain(feed, method=name, **quick)
     except Exception as problem:

@@ -67,6 +67,11 @@ class Resolved:
         """The explained score per sample, shape (batch,), float64."""
         return weighted(output, self.weights)
 
+    def rows(self, start: int, stop: int) -> Resolved:
+        """The target of some of the samples."""
+        part = slice(start, stop)
+        return Resolved(self.weights[part], self.names[part], self.classes[part], self.notes)
+
 
 def weighted(output: Array, weights: Array) -> Array:
     """sum(weights * output) over all axes but the first; zero weights hide non-finite values."""

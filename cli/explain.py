@@ -77,7 +77,8 @@ def _show(item: Item, options: Options) -> None:
     for index in range(min(count, _MOST_SAMPLES)):
         label = item.name if count == 1 else f"{item.name} [{index}]"
         if prediction:
-            top = ", ".join(f"{name} {value:.3f}" for _, name, value in prediction["top"][index])
+            ranked = prediction["top"][index]
+            top = ", ".join(f"{name if len(ranked) > 1 else 'value'} {value:.3f}" for _, name, value in ranked)
             line(options, f"{label}: {top}", "bold")
         elif count > 1:
             line(options, label, "bold")

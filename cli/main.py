@@ -24,6 +24,10 @@ COMMANDS = {
 }
 
 
+#: A shell that wants completions asks through this variable.
+_COMPLETE = "_ONNXPLAIN_COMPLETE"
+
+
 class LazyGroup(click.Group):
     """A group whose commands are imported when they are used."""
 
@@ -135,8 +139,10 @@ def _answer(arguments: list[str]) -> int:
 
 def _invoke(arguments: list[str]) -> object:
     """What ``group.main`` does, without its own answers to Ctrl-C and to a broken pipe."""
-    if "_ONNXPLAIN_COMPLETE" in os.environ:
-        return group.main(arguments, prog_name="onnxplain", standalone_mode=False)
+    if wanted := os.environ.get(_COMPLETE):
+        from click.shell_completion import shell_complete
+
+        return shell_complete(group, {}, "onnxplain", _COMPLETE, wanted)
     try:
         with group.make_context("onnxplain", list(arguments)) as context:
             return group.invoke(context)

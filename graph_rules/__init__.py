@@ -11,7 +11,10 @@ module                what lives there
 ``sweep``             one forward pass, one reverse sweep
 ``rules``             the rules: small frozen dataclasses
 ``facts``             what is known about values without running the model: signs
-``tables``            rule tables and composites: which node gets which rule
+``tables``            rule tables: which node gets which rule
+``composites``        the named tables
+``affine``            a linear node: apply, transpose, modified weights
+``stabilizer``        what keeps denominators from zero
 ``cam``               finding the layer that class activation maps are read at
 ====================  ===========================================================================
 """

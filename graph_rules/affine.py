@@ -59,9 +59,10 @@ class Affine:
 
     @property
     def weight(self) -> Tensor:
-        """The constant operand."""
+        """The constant operand, times the factor that the operator may have."""
         value: Tensor = self.call.args[self.weight_position]
-        return value
+        alpha = self.call.kwargs.get("alpha", 1)
+        return value if alpha == 1 else value * alpha
 
     @property
     def bias(self) -> Tensor | None:
@@ -81,7 +82,8 @@ class Affine:
             return self.weight
         if isinstance(source, fx.Node) and source.op == "get_attr":
             value: Tensor = self.call.plan.cached(
-                (source, name, self.weight.dtype, self.weight.device), lambda: function(self.weight)
+                (source, name, self.call.kwargs.get("alpha", 1), self.weight.dtype, self.weight.device),
+                lambda: function(self.weight),
             )
             return value
         return function(self.weight)
@@ -96,7 +98,7 @@ class Affine:
         if target is aten.convolution.default:
             return aten.convolution.default(x, w, None, *args[3:])  # type: ignore[no-any-return]
         product = (x, w) if self.input_position < self.weight_position else (w, x)
-        return _product(target)(*product) * self.call.kwargs.get("alpha", 1)  # type: ignore[no-any-return]
+        return _product(target)(*product)
 
     def transpose(self, s: Tensor, w: Tensor) -> Tensor:
         """W^T s, shaped like the input."""
@@ -105,7 +107,7 @@ class Affine:
             return aten.convolution_backward.default(  # type: ignore[no-any-return]
                 s.contiguous(), self.x, w, None, *args[3:], [True, False, False]
             )[0]
-        product, alpha = _product(target), self.call.kwargs.get("alpha", 1)
+        product = _product(target)
         if product is torch.mv:
             back = torch.outer(s, w) if self.input_position < self.weight_position else w.mT @ s
         elif product is torch.dot:
@@ -114,7 +116,7 @@ class Affine:
             back = product(s, w.mT)
         else:
             back = product(w.mT, s)
-        return back * alpha if alpha != 1 else back
+        return back
 
 
 def _product(target: object) -> Callable[..., Tensor]:

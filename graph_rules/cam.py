@@ -10,11 +10,31 @@ from math import prod
 
 from torch import fx
 
-from graph_rules.kinds import kind
+from graph_rules.kinds import aten, kind
 from graph_rules.sweep import active_nodes
 
-_FEATURES = ("convolution", "relu", "activation", "add", "batch-norm", "layer-norm", "movement", "gate", "product", "scale", "shift")
+_FEATURES = (
+    "convolution",
+    "relu",
+    "activation",
+    "add",
+    "batch-norm",
+    "layer-norm",
+    "movement",
+    "gate",
+    "product",
+    "scale",
+    "shift",
+)
 _LINEAR_HEAD = ("linear", "average", "movement", "shift", "scale")
+
+
+#: After these axis 1 needn't hold channels any more, until the next convolution.
+_REARRANGING = {
+    aten.view.default, aten._unsafe_view.default, aten.reshape.default, aten.permute.default, aten.transpose.int,
+    aten.t.default, aten.squeeze.dim, aten.squeeze.dims, aten.squeeze.default, aten.unsqueeze.default,
+    aten.select.int, aten.unbind.int, aten.stack.default, aten.unfold.default, aten.as_strided.default,
+}  # fmt: skip
 
 
 class NoFeatureMapError(LookupError):
@@ -41,10 +61,11 @@ def last_feature_map(output: fx.Node, sources: tuple[fx.Node, ...]) -> fx.Node:
         if node not in active or node.op != "call_function":
             continue
         what = kind(node, active)
-        if what == "convolution" or any(a in below for a in node.all_input_nodes):
+        carried = any(a in below for a in node.all_input_nodes) and what not in ("linear", "matmul")
+        if what == "convolution" or (carried and node.target not in _REARRANGING):
             below.add(node)
         shape = tuple(node.meta.get("shape", ()))
-        spatial = len(shape) in (3, 4, 5) and prod(shape[2:]) > 1 and all(size > 1 for size in shape[2:])
+        spatial = len(shape) in (3, 4, 5) and prod(shape[2:]) > 1
         if node in below and spatial and what in _FEATURES and _keeps_places(node, what, below):
             found = node
     if found is None:
@@ -65,5 +86,8 @@ def in_the_way_of_cam(layer: fx.Node, output: fx.Node) -> list[fx.Node]:
     return [
         node
         for node in output.graph.nodes
-        if node in active and node is not layer and node.op == "call_function" and kind(node, active) not in _LINEAR_HEAD
+        if node in active
+        and node is not layer
+        and node.op == "call_function"
+        and kind(node, active) not in _LINEAR_HEAD
     ]

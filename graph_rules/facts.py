@@ -49,6 +49,8 @@ def _prove(node: fx.Node, plan: Plan) -> bool:
         return _BY_ARGUMENT[target](node)
     if target is aten.constant_pad_nd.default and len(node.args) > 2 and float(node.args[2]) < 0:  # type: ignore[arg-type]
         return False
+    if target is aten.masked_fill.Scalar and not nonnegative(node.args[2], plan):
+        return False
     if target is getitem or target in _KEEPS or (target in MOVEMENTS and target not in _CUBIC):
         if target is aten.add.Tensor and float(node.kwargs.get("alpha", 1)) < 0:  # type: ignore[arg-type]
             return False
@@ -66,7 +68,9 @@ def _floating(node: fx.Node) -> bool:
 def _lower_bound(position: int, default: float | None) -> Callable[[fx.Node], bool]:
     def check(node: fx.Node) -> bool:
         value = node.args[position] if len(node.args) > position else default
-        return isinstance(value, (int, float)) and value >= 0
+        above = node.args[position + 1] if len(node.args) > position + 1 else None
+        crossed = isinstance(above, (int, float)) and above < 0  # then everything is the upper bound
+        return isinstance(value, (int, float)) and value >= 0 and not crossed
 
     return check
 

@@ -1,7 +1,7 @@
 """What an ATen operator is to a rule table: convolution, activation, addition, movement, …
 
-Belongs here: the one list that sorts ATen operators into kinds, and finding a node's weights. Not here: what a rule does
-with a node (``rules``) or which rule it gets (``tables``).
+Belongs here: the one list that sorts ATen operators into kinds, and finding a node's weights. Not here: what a rule
+does with a node (``rules``) or which rule it gets (``tables``).
 
 The kind depends on which arguments depend on the explained input ("active"): ``mul`` by a constant is a ``scale``, of
 two active tensors a ``product``; ``mm`` with a constant matrix is ``linear``, of two active ones a ``matmul``.
@@ -89,17 +89,13 @@ KINDS = {
 
 def active_arguments(node: fx.Node, active: Container[fx.Node]) -> list[fx.Node]:
     """The node's floating-point arguments that depend on the explained input, each once, in order."""
-    return [
-        argument
-        for argument in node.all_input_nodes
-        if argument in active
-    ]
+    return [argument for argument in node.all_input_nodes if argument in active]
 
 
 def weight_position(node: fx.Node, active: Container[fx.Node]) -> tuple[int, int] | None:
     """Positions of (input, weight) among a linear node's arguments where exactly one operand is active."""
     if node.target is aten.convolution.default:
-        return (0, 1) if node.args[0] in active and node.args[1] not in active else None
+        return (0, 1) if node.args[0] in active and not any(a in active for a in node.args[1:3]) else None
     if node.target not in LINEAR:
         return None
     first = 1 if node.target in (aten.addmm.default, aten.baddbmm.default, aten.addmv.default) else 0
@@ -124,7 +120,7 @@ def kind(node: fx.Node, active: Container[fx.Node]) -> str:
     if target in ADDITIONS:
         return "add" if len(active_arguments(node, active)) > 1 else "shift"
     if target in PRODUCTS:
-        operands = active_arguments(node, active)
+        operands = [a for a in node.args[:2] if isinstance(a, fx.Node) and a in active]  # x * x has two
         if len(operands) < 2:
             return "other" if target is aten.div.Tensor and node.args[0] not in active else "scale"
         if target is aten.mul.Tensor and sum(is_gate(operand) for operand in operands) == 1:
@@ -138,8 +134,9 @@ def kind(node: fx.Node, active: Container[fx.Node]) -> str:
 
 def is_gate(node: fx.Node) -> bool:
     """Whether a value comes from a gate activation, looking through movements."""
-    while node.op == "call_function" and node.target in MOVEMENTS and node.all_input_nodes:
-        node = node.all_input_nodes[0]
+    if node.op == "call_function" and node.target in MOVEMENTS:
+        values = [a for a in node.all_input_nodes if a.meta.get("dtype") is None or a.meta["dtype"].is_floating_point]
+        return bool(values) and all(is_gate(value) for value in values)
     return node.op == "call_function" and node.target in GATES
 
 

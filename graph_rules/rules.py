@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -24,7 +25,7 @@ from graph_rules.affine import Affine
 from graph_rules.facts import nonnegative
 from graph_rules.kinds import is_gate, weight_position
 from graph_rules.stabilizer import stabilize
-from graph_rules.sweep import Call, evaluate
+from graph_rules.sweep import Call, active_nodes, evaluate
 
 Bound = float | tuple[float, ...]
 
@@ -75,6 +76,9 @@ class Pass:
         """R_in = R."""
         if isinstance(relevance, list):
             relevance = relevance[0]
+        if relevance is None or not all(_widens_to(x.shape, relevance.shape) for x in call.inputs):
+            op = call.node.meta.get("op", call.node.target)
+            raise ValueError(f"the pass rule is for elementwise nodes, not for {op}")
         return [relevance.sum_to_size(x.shape) if x.shape != relevance.shape else relevance for x in call.inputs]
 
 
@@ -126,8 +130,18 @@ class Epsilon:
     zero_bias: bool = False
     tape: ClassVar[bool] = True
 
+    def __post_init__(self) -> None:
+        if not self.epsilon >= 0:
+            raise ValueError(f"epsilon must be at least 0, not {self.epsilon:g}")
+
     def backward(self, call: Call, relevance: Any) -> Sequence[Tensor | None]:
         """a J^T [R / S(z)]."""
+        if not isinstance(call.output, Tensor):
+            several = [
+                None if part is None else part / stabilize(z.detach(), self.epsilon)
+                for z, part in zip(call.output, relevance, strict=True)
+            ]
+            return [x.detach() * share for x, share in zip(call.inputs, call.vjp(several), strict=True)]
         z = call.output.detach()
         if self.zero_bias and _has_weights(call):
             bias = Affine.of(call).bias
@@ -182,6 +196,10 @@ class Gamma:
     epsilon: float = 1e-6
     zero_bias: bool = False
     tape: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        if not self.gamma >= 0:
+            raise ValueError(f"gamma must be at least 0, not {self.gamma:g}")
 
     def backward(self, call: Call, relevance: Tensor) -> Sequence[Tensor | None]:
         """Shares of the positive outputs, and of the negative ones where any relevance sits there."""
@@ -243,6 +261,10 @@ class ZBox:
     epsilon: float = 1e-6
     tape: ClassVar[bool] = False
 
+    def __post_init__(self) -> None:
+        if not np.all(np.asarray(self.low, float) <= np.asarray(self.high, float)):
+            raise ValueError(f"the z-box needs low <= high, not {self.low} and {self.high}")
+
     def backward(self, call: Call, relevance: Tensor) -> Sequence[Tensor | None]:
         """Share of the distance to the box's corners."""
         linear = Affine.of(call)
@@ -257,15 +279,19 @@ class ZBox:
 
 def carried_bound(call: Call, bound: Bound) -> Tensor:
     """A bound of the explained input as it arrives at a node's active input; that input's shape and dtype."""
-    x, source = call.inputs[0], call.plan.sources[0]
-    shape = tuple(source.meta["shape"])
+    x, node = call.inputs[0], call.active[0]
+    reaching = [source for source in call.plan.sources if node in active_nodes((source,), node)]
+    full = {source: _spread(bound, tuple(source.meta["shape"]), x) for source in reaching}
+    return full[node] if node in full else evaluate(call.plan, full, node)
+
+
+def _spread(bound: Bound, shape: tuple[int, ...], x: Tensor) -> Tensor:
     full = torch.as_tensor(bound, dtype=x.dtype, device=x.device)
     if full.ndim == 1 and full.numel() > 1:
         if len(shape) < 2 or full.numel() != shape[1]:
             raise ValueError(f"{full.numel()} bounds don't fit the input's shape {shape}: give one or one per channel")
         full = full.reshape(1, -1, *[1] * (len(shape) - 2))
-    full = full.expand(shape)
-    return full if call.active[0] is source else evaluate(call.plan, {source: full}, call.active[0])
+    return full.expand(shape)
 
 
 def _share(
@@ -279,6 +305,11 @@ def _share(
     up, down = x.clamp(min=0), x.clamp(max=0)
     s = relevance / stabilize(linear.apply(up, weights[0]) + linear.apply(down, weights[1]) + bias, epsilon)
     return up * linear.transpose(s, weights[0]) + down * linear.transpose(s, weights[1])
+
+
+def _widens_to(shape: torch.Size, wider: torch.Size) -> bool:
+    paired = zip(reversed(shape), reversed(wider), strict=False)
+    return len(shape) <= len(wider) and all(a in (1, b) for a, b in paired)
 
 
 def _has_weights(call: Call) -> bool:

@@ -10,5 +10,10 @@ from torch import Tensor
 
 
 def stabilize(z: Tensor, epsilon: float) -> Tensor:
-    """z + epsilon * sign(z), with sign(0) = +1 (Bach et al. 2015, eq. 58)."""
-    return z + torch.where(z >= 0, epsilon, -epsilon)
+    """z + epsilon * sign(z), with sign(0) = +1 (Bach et al. 2015, eq. 58); keeps z's dtype.
+
+    Without an epsilon, a sum of exactly zero becomes infinite: it has nothing to share.
+    """
+    if epsilon == 0:
+        return z.masked_fill(z == 0, torch.inf)
+    return torch.where(z >= 0, z + epsilon, z - epsilon)

@@ -67,9 +67,7 @@ class Call:
         if not outputs:
             return [torch.zeros_like(value) for value in self.inputs]
         grads = torch.autograd.grad(outputs, self.inputs, weights, allow_unused=True)
-        return [
-            torch.zeros_like(x) if g is None else g for x, g in zip(self.inputs, grads, strict=True)
-        ]
+        return [torch.zeros_like(x) if g is None else g for x, g in zip(self.inputs, grads, strict=True)]
 
     def argument(self, position: int) -> Any:
         """A positional argument's value, None where it isn't given."""
@@ -217,17 +215,17 @@ def evaluate(plan: Plan, overrides: Mapping[fx.Node, Tensor], wanted: fx.Node) -
                 if todo:
                     stack.extend(todo)
                     continue
-                values[node] = _value(plan, node, values)
+                values[node] = _value(plan, node, values, next(iter(overrides.values())).device)
             stack.pop()
     result: Tensor = values[wanted]
     return result
 
 
-def _value(plan: Plan, node: fx.Node, values: Mapping[fx.Node, Any]) -> Any:
+def _value(plan: Plan, node: fx.Node, values: Mapping[fx.Node, Any], device: torch.device | None = None) -> Any:
     if node.op == "get_attr":
         return getattr(plan.module, str(node.target))
     if node.op == "placeholder":
-        return torch.zeros(node.meta["shape"], dtype=node.meta["dtype"])
+        return torch.zeros(node.meta["shape"], dtype=node.meta["dtype"], device=device)
     args, kwargs = map_arg(node.args, values.__getitem__), map_arg(node.kwargs, values.__getitem__)
     return node.target(*args, **kwargs)  # type: ignore[operator]
 
@@ -319,6 +317,6 @@ def backward(run: Pass, relevance: Tensor, at: Iterable[fx.Node] = ()) -> dict[f
     for node in wanted:
         if node not in found:
             value = run.kept.get(node)
-            if value is not None:
-                found[node] = torch.zeros_like(value)
+            empty = torch.zeros(node.meta["shape"], dtype=node.meta["dtype"], device=relevance.device)
+            found[node] = empty if value is None else torch.zeros_like(value)
     return found

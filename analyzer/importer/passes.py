@@ -69,6 +69,7 @@ def fold_batch_norm(module: fx.GraphModule, node: fx.Node) -> Done:
         return None
     replacement.meta.update(shape=users[0].meta["shape"], dtype=users[0].meta["dtype"], folded=node.meta.get("onnx"))
     users[0].replace_all_uses_with(replacement)
+    _erase(module, users[0], node, layer)
     what = f"batch normalisation {node.meta.get('onnx')!r} folded into {layer.meta.get('onnx')!r}"
     return users[0], replacement, what
 
@@ -85,6 +86,8 @@ def merge_bias(module: fx.GraphModule, node: fx.Node) -> Done:
         while chain[-1].target in (aten.view.default, aten._unsafe_view.default) and len(chain[-1].users) == 1:
             chain.append(chain[-1].args[0])  # type: ignore[arg-type]
         inner = chain[-1]
+        if inner.target is aten.convolution.default and len(chain) > 1:
+            continue  # another shape's axis 1 isn't the channels
         if inner.target not in (aten.convolution.default, aten.mm.default, aten.addmm.default) or len(inner.users) > 1:
             continue
         if any(view.meta["shape"][-1] != inner.meta["shape"][-1] for view in chain) and len(chain) > 1:
@@ -95,11 +98,23 @@ def merge_bias(module: fx.GraphModule, node: fx.Node) -> Done:
         replacement = _with_affine(module, inner, None, offset.double())
         if replacement is None:
             continue
-        inner.replace_all_uses_with(replacement)
-        node.replace_all_uses_with(layer if layer is not inner else replacement)
-        final = layer if layer is not inner else replacement
+        replacement.meta["folded"] = node.meta.get("onnx")
+        final = replacement
+        for view in chain[-2::-1]:
+            with module.graph.inserting_before(node):
+                final = module.graph.create_node(view.op, view.target, (final, *view.args[1:]), dict(view.kwargs))
+            final.meta.update(view.meta)
+        node.replace_all_uses_with(final)
+        _erase(module, node, *chain)
         return node, final, f"bias {node.meta.get('onnx')!r} merged into {inner.meta.get('onnx')!r}"
     return None
+
+
+def _erase(module: fx.GraphModule, *nodes: fx.Node) -> None:
+    """Remove nodes that nobody reads any more, so that later passes don't take them for readers."""
+    for node in nodes:
+        if not node.users:
+            module.graph.erase_node(node)
 
 
 def _per_channel(layer: fx.Node, constant: Tensor, shape: tuple[int, ...]) -> Tensor | None:

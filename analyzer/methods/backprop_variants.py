@@ -10,7 +10,7 @@ from analyzer.methods.registry import method
 @method("guided-backprop", "gradient", source="Springenberg et al. 2015, Striving for simplicity, section 3.4")
 def guided_backprop(context: Context) -> Result:
     """Gradient through ReLUs that let only positive signals through active units."""
-    from graph_rules.tables import GUIDED_BACKPROP
+    from graph_rules.composites import GUIDED_BACKPROP
 
     return per_input(context, context.engine.sweep(GUIDED_BACKPROP).relevance)
 
@@ -18,6 +18,6 @@ def guided_backprop(context: Context) -> Result:
 @method("deconvnet", "gradient", source="Zeiler, Fergus 2014, Visualizing and understanding convolutional networks")
 def deconvnet(context: Context) -> Result:
     """Gradient through ReLUs that let only positive signals through, whether the unit was active or not."""
-    from graph_rules.tables import DECONVNET
+    from graph_rules.composites import DECONVNET
 
     return per_input(context, context.engine.sweep(DECONVNET).relevance)

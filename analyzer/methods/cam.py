@@ -29,17 +29,19 @@ def feature_map(context: Context, layer: str) -> tuple[str, fx.Node, Array, Arra
         ``layer.unknown``, ``layer.not_spatial``.
     """
     from graph_rules.cam import NoFeatureMapError, last_feature_map
-    from graph_rules.tables import GRADIENT
+    from graph_rules.composites import GRADIENT
 
     engine = context.engine
     if layer == "auto":
         try:
             node = last_feature_map(engine.output, tuple(source.node for source in engine.sources))
         except NoFeatureMapError as problem:
-            raise UnsupportedError("layer.none", str(problem), "name a layer, or use another family of methods") from None
+            raise UnsupportedError(
+                "layer.none", str(problem), "name a layer, or use another family of methods"
+            ) from None
     else:
         node = engine.layer(layer)
-    name = str(node.meta.get("onnx", layer))
+    name = str(node.meta.get("folded") or node.meta.get("onnx", layer))
     if len(node.meta["shape"]) < 3:
         raise UsageError(
             "layer.not_spatial",
@@ -62,9 +64,11 @@ def as_result(context: Context, raw: Array, layer: str, relu: bool) -> Result:
     return Result({first: resized}, {first: raw}, notes=notes, record={"layer": layer})
 
 
-@method("cam", "CAM", signed=True, modalities=("image", "series"), source="Zhou et al. 2016, Learning deep features, eq. 2")
+@method(
+    "cam", "CAM", signed=True, modalities=("image", "series"), source="Zhou et al. 2016, Learning deep features, eq. 2"
+)
 def cam(context: Context, *, layer: Layer = "auto", relu: Rectify = False) -> Result:
-    """Feature maps weighted by the class's weights; for networks that end in global average pooling and a linear layer."""
+    """Feature maps weighted by the class's weights; the network must end in global pooling and a linear layer."""
     from graph_rules.cam import in_the_way_of_cam
 
     name, node, activation, gradient = feature_map(context, layer)
@@ -85,7 +89,13 @@ def cam(context: Context, *, layer: Layer = "auto", relu: Rectify = False) -> Re
     return as_result(context, (weights * activation).sum(axis=1, keepdims=True), name, relu)
 
 
-@method("grad-cam", "CAM", signed=False, modalities=("image", "series"), source="Selvaraju et al. 2017, Grad-CAM, eq. 1 and 2")
+@method(
+    "grad-cam",
+    "CAM",
+    signed=False,
+    modalities=("image", "series"),
+    source="Selvaraju et al. 2017, Grad-CAM, eq. 1 and 2",
+)
 def grad_cam(context: Context, *, layer: Layer = "auto", relu: Rectify = True) -> Result:
     """Feature maps weighted by the mean gradient of the score."""
     name, _, activation, gradient = feature_map(context, layer)

@@ -24,30 +24,33 @@ def lrp(
     *,
     composite: Annotated[str, "which rule each kind of layer gets"] = "epsilon-plus",
     rules: Annotated[
-        dict[str, str] | None, "overrides: node-name glob, operator, first, last or kind -> rule, as in {'Conv': 'gamma:0.5'}"
+        dict[str, str] | None,
+        "overrides: node-name glob, operator, first, last or kind -> rule, as in {'Conv': 'gamma:0.5'}",
     ] = None,
     epsilon: Annotated[float, "stabiliser of the epsilon rule, at least 0"] = 1e-6,
     gamma: Annotated[float, "extra weight of positive parts in the gamma rule, at least 0"] = 0.25,
     alpha: Annotated[float, "weight of positive contributions; alpha - beta = 1"] = 2.0,
     beta: Annotated[float, "weight of negative contributions"] = 1.0,
-    low: Annotated[Bound, "lowest input value, a number or one per channel (z-box); None: from the preprocessing"] = None,
+    low: Annotated[
+        Bound, "lowest input value, a number or one per channel (z-box); None: from the preprocessing"
+    ] = None,
     high: Annotated[Bound, "highest input value (z-box)"] = None,
     initial: Annotated[Literal["logit", "one"], "relevance put on the target: its score, or 1"] = "logit",
     zero_bias: Annotated[bool, "biases take no share of the relevance"] = False,
 ) -> Result:
     """Relevance of the score handed back layer by layer, shared by contribution."""
-    from graph_rules import tables
+    from graph_rules import composites
 
-    if composite not in tables.names():
+    if composite not in composites.names():
         raise UsageError(
             "params.invalid",
-            f"unknown composite {composite!r}{near(composite, tables.names())}",
-            f"composites: {', '.join(tables.names())}",
+            f"unknown composite {composite!r}{near(composite, composites.names())}",
+            f"composites: {', '.join(composites.names())}",
         )
     lowest, highest = bounds(context, low, high)
-    settings = tables.Settings(epsilon, gamma, alpha, beta, lowest, highest, zero_bias)
+    settings = composites.Settings(epsilon, gamma, alpha, beta, lowest, highest, zero_bias)
     try:
-        table = tables.composite(composite, settings, rules)
+        table = composites.composite(composite, settings, rules)
         swept = context.engine.sweep(table, initial)
     except ValueError as problem:
         raise UsageError("params.invalid", f"lrp: {problem}", "see `onnxplain methods lrp`") from None

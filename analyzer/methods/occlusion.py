@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Iterator, Sequence
 from typing import Annotated
@@ -81,8 +82,7 @@ def _places(sides: Sequence[int], windows: Sequence[int], strides: Sequence[int]
     ]
     for corner in itertools.product(*starts):
         yield tuple(
-            slice(start, min(start + window, side))
-            for start, window, side in zip(corner, windows, sides, strict=True)
+            slice(start, min(start + window, side)) for start, window, side in zip(corner, windows, sides, strict=True)
         )
 
 
@@ -106,10 +106,8 @@ def replaced(context: Context, name: str, how: Fill) -> Array:
 
     value = context.inputs[name]
     if isinstance(how, str):
-        try:
+        with contextlib.suppress(ValueError):
             how = float(how)
-        except ValueError:
-            pass
     if value.dtype.kind in "iu":
         if isinstance(how, str):
             raise UsageError("params.invalid", f"fill {how!r} doesn't suit whole numbers", "give a number, such as 0")

@@ -20,12 +20,13 @@ from analyzer.explanation import Completeness, Explanation
 from analyzer.methods import registry
 from analyzer.methods.context import Context, Result
 from analyzer.score import Scored
-from analyzer.target import TargetLike, output_of, resolve
+from analyzer.target import Resolved, TargetLike, output_of, resolve
 
 if TYPE_CHECKING:
     from analyzer.model import Model
 
 Array = NDArray[Any]
+Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,9 @@ class Request:
     seed: int = 0
     backend: str = "auto"
     precision: str = "float32"
-    progress: Callable[[int, int], None] | None = field(default=None, repr=False)
+    progress: Progress | None = field(default=None, repr=False)
+    resolved: Resolved | None = field(default=None, repr=False)
+    """The target where it has been resolved already, on a larger batch."""
 
 
 def explain(model: Model, feed: dict[str, Array], request: Request) -> Explanation:
@@ -65,7 +68,7 @@ def explain(model: Model, feed: dict[str, Array], request: Request) -> Explanati
         scored = model.scored(scored.output, "probability")
         values, shown = {**values, **model.values(feed, [scored.value])}, given
     output = np.asarray(values[scored.value])
-    resolved = resolve(request.target, shown, model.labels)
+    resolved = request.resolved or resolve(request.target, shown, model.labels)
     resolved = replace(resolved, weights=scored.pulled_back(resolved.weights, output))
     context = Context(model, feed, scored, resolved, output, request.seed, request.precision, request.progress)
     record = _record(model, request) | {"prediction": _prediction(model, scored, given)}
@@ -120,6 +123,7 @@ def _in_pieces(model: Model, feed: dict[str, Array], request: Request, size: int
     """A model whose batch is fixed: explain piece by piece and put the pieces together."""
     count = len(next(iter(feed.values())))
     parts = []
+    whole = _indexed_whole(model, feed, request)
     for start in range(0, count, size):
         target = request.target
         if isinstance(target, (list, tuple, np.ndarray)):
@@ -127,14 +131,15 @@ def _in_pieces(model: Model, feed: dict[str, Array], request: Request, size: int
                 raise UsageError("target.count", f"{len(target)} targets were given for a batch of {count}")
             target = list(target[start : start + size])
         piece = {name: value[start : start + size] for name, value in feed.items()}
-        parts.append(explain(model, piece, replace(request, target=target)))
+        part = replace(request, target=target, progress=_counted(request.progress, start // size, count // size))
+        if whole is not None:
+            part = replace(part, resolved=whole.rows(start, start + size))
+        parts.append(explain(model, piece, part))
     first = parts[0]
     completeness = None
     if first.completeness is not None:
         both = [part.completeness for part in parts if part.completeness is not None]
-        completeness = Completeness(
-            np.concatenate([c.total for c in both]), np.concatenate([c.expected for c in both])
-        )
+        completeness = Completeness(np.concatenate([c.total for c in both]), np.concatenate([c.expected for c in both]))
     return replace(
         first,
         attributions={k: np.concatenate([part.attributions[k] for part in parts]) for k in first.attributions},
@@ -143,9 +148,44 @@ def _in_pieces(model: Model, feed: dict[str, Array], request: Request, size: int
         target=tuple(name for part in parts for name in part.target),
         classes=tuple(c for part in parts for c in part.classes),
         score=np.concatenate([part.score for part in parts]),
-        record={**first.record, "prediction": _joined([part.record.get("prediction") for part in parts])},
+        record=_joined_record([part.record for part in parts]),
         completeness=completeness,
     )
+
+
+def _indexed_whole(model: Model, feed: dict[str, Array], request: Request) -> Resolved | None:
+    """An indexed target on the whole batch, which its first index means; None for other targets."""
+    if not (isinstance(request.target, str) and request.target.endswith("]")):
+        return None
+    scored = model.scored(output_of(request.target), request.score)
+    return resolve(request.target, model.predict(feed)[scored.output], model.labels)
+
+
+def _counted(progress: Progress | None, piece: int, pieces: int) -> Progress | None:
+    """Progress of one piece as progress of all."""
+    if progress is None:
+        return None
+    return lambda done, total: progress(piece * total + done, pieces * total)
+
+
+def _joined_record(records: list[Mapping[str, Any]]) -> dict[str, Any]:
+    """One record of all pieces: all notes, sums of counts and times, the worst parity, per-sample lists in a row."""
+    joined = dict(records[0])
+    for key, value in joined.items():
+        every = [record[key] for record in records]
+        if key == "prediction":
+            joined[key] = _joined(every)
+        elif key == "notes":
+            joined[key] = list(dict.fromkeys(note for notes in every for note in notes))
+        elif key == "seconds":
+            joined[key] = {name: sum(times[name] for times in every) for name in value}
+        elif key == "evaluations":
+            joined[key] = sum(every)
+        elif key == "parity":
+            joined[key] = max(every, key=lambda parity: parity["error"])
+        elif isinstance(value, list):
+            joined[key] = [entry for entries in every for entry in entries]
+    return joined
 
 
 def _joined(predictions: list[dict[str, Any] | None]) -> dict[str, Any] | None:

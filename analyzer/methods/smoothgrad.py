@@ -14,7 +14,11 @@ from analyzer.methods.gradient import per_input
 from analyzer.methods.registry import method
 
 
-@method("smoothgrad", "gradient", source="Smilkov et al. 2017, SmoothGrad; square: Hooker et al. 2019; variance: Adebayo et al. 2018")
+@method(
+    "smoothgrad",
+    "gradient",
+    source="Smilkov et al. 2017, SmoothGrad; square: Hooker et al. 2019; variance: Adebayo et al. 2018",
+)
 def smoothgrad(
     context: Context,
     *,
@@ -46,6 +50,7 @@ def smoothgrad(
         }
         varied = replace(context)
         varied.engine = context.engine.at(noisy)  # replaces the cached property of this copy alone
+        varied.score = np.tile(context.score, times)
         maps = info.function(varied, **info.check({}))
         for name, map_ in (maps.raws or maps.attributions).items():
             stacked = map_.reshape(times, *values[name].shape).astype(np.float64)

@@ -21,8 +21,9 @@ from analyzer.importer.trace import Trace
 from analyzer.methods.registry import near
 from analyzer.model import Model, to_numpy
 from graph_rules import sweep
+from graph_rules.composites import GRADIENT
 from graph_rules.sweep import Plan
-from graph_rules.tables import GRADIENT, MissingRuleError, RuleTable
+from graph_rules.tables import MissingRuleError, RuleTable
 
 Array = NDArray[Any]
 _PRECISION = {"float32": None, "float64": torch.float64}
@@ -105,7 +106,9 @@ class Engine:
             trace.module.to(device)
         found = _sources(trace, output)
         if not found:
-            raise UnsupportedError("model.no_gradient", f"no differentiable path leads from the inputs to {value!r}", _INSTEAD)
+            raise UnsupportedError(
+                "model.no_gradient", f"no differentiable path leads from the inputs to {value!r}", _INSTEAD
+            )
         return cls(model, inputs, trace, output, value, weights, precision, device, found)
 
     def values(self) -> dict[str, Array]:
@@ -113,7 +116,9 @@ class Engine:
         if self.moved:
             return dict(self.moved)
         if not any(source.tokens for source in self.sources):
-            return {source.name: self.inputs[source.name] for source in self.sources}
+            wide = self.precision == "float64"
+            values = {source.name: self.inputs[source.name] for source in self.sources}
+            return {k: v.astype(np.float64) if wide and v.dtype == np.float32 else v for k, v in values.items()}
         return self.sweep(GRADIENT).values
 
     def at(self, values: Mapping[str, Array]) -> Engine:
@@ -140,6 +145,13 @@ class Engine:
             (label, node) pairs to stop at in place of the inputs.
         """
         values = values or self.moved
+        if values and self.trace.data_dependent is not None:
+            raise UnsupportedError(
+                "model.data_dependent",
+                f"what {self.trace.data_dependent!r} does depends on the input's values: "
+                "a method that needs gradients at other inputs can't follow",
+                _INSTEAD,
+            )
         if values and len(next(iter(values.values()))) > self.batch:
             return self.repeated(len(next(iter(values.values()))) // self.batch).sweep(table, initial, values, at)
         stops = list(at) if at is not None else [(s.name, s.node) for s in self.sources]
@@ -194,12 +206,25 @@ class Engine:
             ``layer.unknown`` with the near name.
         """
         node = self.trace.find(name)
+        folded = [n for n in self.trace.module.graph.nodes if n.meta.get("onnx") == name]
+        if node is None and folded and folded[-1].meta.get("folded"):
+            raise UsageError(
+                "layer.folded",
+                f"{name!r} was folded together with {folded[-1].meta['folded']!r}: its own value isn't computed",
+                f"name {folded[-1].meta['folded']!r}",
+            )
         if node is None:
             known = [*self.trace.nodes, *self.trace.values]
             raise UsageError(
                 "layer.unknown",
                 f"the model has no node or value {name!r} that depends on the input{near(name, known)}",
                 "`onnxplain inspect -v` lists the nodes",
+            )
+        if node not in sweep.active_nodes((node,), self.output):
+            raise UsageError(
+                "layer.unread",
+                f"the explained score doesn't depend on {name!r}",
+                "name a layer on the way to the output",
             )
         return node
 
@@ -266,6 +291,11 @@ def _embedding(tokens: fx.Node, needed: set[fx.Node]) -> fx.Node | None:
         dtype = node.meta.get("dtype")
         if dtype is not None and not dtype.is_floating_point:
             below.add(node)
-        elif node in needed and dtype is not None and len(node.meta["shape"]) > rank and node.meta["shape"][:rank] == shape:
+        elif (
+            node in needed
+            and dtype is not None
+            and len(node.meta["shape"]) > rank
+            and node.meta["shape"][:rank] == shape
+        ):
             return node
     return None

@@ -6,7 +6,6 @@ import collections
 import datetime
 import enum
 import json
-import os
 import pathlib
 from pathlib import Path
 from typing import Any
@@ -63,8 +62,8 @@ def test_arrays_come_back_from_an_npz_as_they_were(tmp_path: Path) -> None:
             "attribution", "raw", "input", "attribution/row/1:0", "raw/row/1:0", "input/row/1:0", "input/unexplained",
         }  # fmt: skip
         for key, expected in (
-            ("attribution", MAP), ("raw", RAW), ("input", np.ones((2, 3, 4, 4), np.float32)), ("attribution/row/1:0", ROW),
-            ("input/unexplained", np.arange(2)),
+            ("attribution", MAP), ("raw", RAW), ("input", np.ones((2, 3, 4, 4), np.float32)),
+            ("attribution/row/1:0", ROW), ("input/unexplained", np.arange(2)),
         ):  # fmt: skip
             assert arrays[key].dtype == expected.dtype
             np.testing.assert_array_equal(arrays[key], expected)
@@ -164,11 +163,11 @@ def test_a_full_disk_is_one_line(tmp_path: Path) -> None:
 def test_places_that_cannot_be_written_are_one_line(tmp_path: Path, place: str) -> None:
     (tmp_path / "file").write_text("a file")
     (tmp_path / "folder").mkdir()
-    before = sorted(os.listdir(tmp_path))
+    before = sorted(p.name for p in tmp_path.iterdir())
     with pytest.raises(UsageError) as caught:
         write_atomically(tmp_path / place, lambda p: p.write_text("x"))
     assert caught.value.code == "output.unwritable"
-    assert sorted(os.listdir(tmp_path)) == before
+    assert sorted(p.name for p in tmp_path.iterdir()) == before
 
 
 # --- JSON -----------------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from torch import Tensor
 from graph_rules import rules as r
 from graph_rules import sweep
 from graph_rules.sweep import Rule
-from graph_rules.tables import GRADIENT, Settings, composite
+from graph_rules.composites import GRADIENT, Settings, composite
 from tests.graph_rules.counting import Calls
 from tests.graph_rules.graphs import Recorded, aten, plan_of, record, swept, tensor
 

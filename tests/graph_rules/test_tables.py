@@ -11,19 +11,10 @@ from torch import Tensor, fx
 
 from graph_rules import rules as r
 from graph_rules import sweep
+from graph_rules.composites import COMPOSITES, RULES, Settings, composite, names, parse_rule
 from graph_rules.kinds import KINDS, kind
 from graph_rules.sweep import Rule, active_nodes
-from graph_rules.tables import (
-    COMPOSITES,
-    RULES,
-    MissingRuleError,
-    RuleTable,
-    Settings,
-    composite,
-    describe,
-    names,
-    parse_rule,
-)
+from graph_rules.tables import MissingRuleError, RuleTable, describe
 from tests.graph_rules.graphs import Recorded, aten, plan_of, record, swept, tensor
 
 W1, W2, B = tensor(4, 3, 3, 3, seed=11), tensor(4, 4, 3, 3, seed=12), tensor(4, seed=13)

@@ -13,7 +13,7 @@ CASES = {case.name: case for case in cases()}
 
 
 @pytest.fixture
-def machine(monkeypatch: pytest.MonkeyPatch):  # noqa: ANN201 - a function
+def machine(monkeypatch: pytest.MonkeyPatch):
     """Pretends that the machine has so many CUDA devices and these providers."""
 
     def pretend(count: int, providers: tuple[str, ...] = ("CUDAExecutionProvider", "CPUExecutionProvider")) -> None:
@@ -23,7 +23,9 @@ def machine(monkeypatch: pytest.MonkeyPatch):  # noqa: ANN201 - a function
     return pretend
 
 
-@pytest.mark.parametrize("name", ["gpu", "CPU", "", "cuda:", "cuda:x", "cpu:0", "auto:1", "cuda:-1", "cuda :0", "cpu\n", "mps"])
+@pytest.mark.parametrize(
+    "name", ["gpu", "CPU", "", "cuda:", "cuda:x", "cpu:0", "auto:1", "cuda:-1", "cuda :0", "cpu\n", "mps"]
+)
 def test_other_names_are_refused(name: str) -> None:
     with pytest.raises(UsageError) as caught:
         devices.resolve(name)
@@ -36,7 +38,7 @@ def test_the_cpu_is_always_there() -> None:
     assert devices.providers("cpu") == ["CPUExecutionProvider"]
 
 
-def test_auto_prefers_a_cuda_that_works(machine) -> None:  # noqa: ANN001
+def test_auto_prefers_a_cuda_that_works(machine) -> None:
     machine(2)
     assert devices.resolve("auto") == "cuda:0"
     assert devices.resolve("cuda") == "cuda:0"
@@ -53,7 +55,7 @@ def test_auto_prefers_a_cuda_that_works(machine) -> None:  # noqa: ANN001
         (1, ("CUDAExecutionProvider",), "cuda:99999999999999999999", "only 1 CUDA device"),
     ],
 )
-def test_a_cuda_that_cannot_be_had_says_why(machine, count, providers, asked, why) -> None:  # noqa: ANN001
+def test_a_cuda_that_cannot_be_had_says_why(machine, count, providers, asked, why) -> None:
     machine(count, providers)
     with pytest.raises(UsageError, match=why) as caught:
         devices.resolve(asked)
@@ -61,7 +63,7 @@ def test_a_cuda_that_cannot_be_had_says_why(machine, count, providers, asked, wh
     assert caught.value.exit_code == 2
 
 
-def test_auto_without_cuda_is_the_cpu_whatever_onnxruntime_lists(machine) -> None:  # noqa: ANN001
+def test_auto_without_cuda_is_the_cpu_whatever_onnxruntime_lists(machine) -> None:
     machine(0)
     assert devices.resolve("auto") == "cpu"
     machine(1, ("CPUExecutionProvider",))

@@ -118,7 +118,12 @@ def test_a_model_with_external_data_is_explained(tmp_path: Path) -> None:
         (b"not a model", "load"),
         (b"", "load"),
         (cnn().SerializeToString()[:-40], "load"),
-        (assemble([helper.make_node("Nope", ["x"], ["y"])], {"x": (1, [1])}, {"y": (1, [1])}, {}).SerializeToString(), "Nope"),
+        (
+            assemble(
+                [helper.make_node("Nope", ["x"], ["y"])], {"x": (1, [1])}, {"y": (1, [1])}, {}
+            ).SerializeToString(),
+            "Nope",
+        ),
     ],
 )
 def test_what_cannot_be_loaded_is_one_line(source: bytes, text: str) -> None:
@@ -159,7 +164,10 @@ def test_feeds_that_do_not_fit_have_their_code(feed: dict[str, Any], code: str) 
 
 
 def test_a_fault_while_running_is_not_the_inputs_shape() -> None:
-    nodes = [helper.make_node("Cast", ["x"], ["i"], to=TensorProto.INT64), helper.make_node("Gather", ["w", "i"], ["y"])]
+    nodes = [
+        helper.make_node("Cast", ["x"], ["i"], to=TensorProto.INT64),
+        helper.make_node("Gather", ["w", "i"], ["y"]),
+    ]
     proto = assemble(nodes, {"x": (1, ["n"])}, {"y": (1, None)}, {"w": np.ones(3, np.float32)})
     with pytest.raises(InputError) as caught:
         session(proto).run({"x": np.array([7.0], np.float32)})

@@ -64,7 +64,10 @@ def test_text_has_no_tensor(text: np.ndarray) -> None:
 
 def test_what_the_table_lacks_is_named_wherever_it_is() -> None:
     branch = helper.make_graph(
-        [helper.make_node("Inner", ["x"], ["z"], name="deep", domain="made.up")], "b", [], [onnx.ValueInfoProto(name="z")]
+        [helper.make_node("Inner", ["x"], ["z"], name="deep", domain="made.up")],
+        "b",
+        [],
+        [onnx.ValueInfoProto(name="z")],
     )
     graph = graph_of(
         helper.make_node("Relu", ["x"], ["a"]),

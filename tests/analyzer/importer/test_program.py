@@ -49,7 +49,17 @@ def model(nodes: list[onnx.NodeProto], functions: list[onnx.FunctionProto] = [],
 def test_attributes_become_plain_values() -> None:
     tensor = numpy_helper.from_array(np.array([1, 2], np.int64), "t")
     node = helper.make_node(
-        "Strange", ["x"], ["y"], domain="local", i=3, f=0.5, s="text", ints=[1, 2], floats=[0.5], strings=["a", "b"], t=tensor
+        "Strange",
+        ["x"],
+        ["y"],
+        domain="local",
+        i=3,
+        f=0.5,
+        s="text",
+        ints=[1, 2],
+        floats=[0.5],
+        strings=["a", "b"],
+        t=tensor,
     )
     (found,) = built(model([node])).nodes
     assert {k: v for k, v in found.attributes.items() if k != "t"} == {

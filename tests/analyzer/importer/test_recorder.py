@@ -55,7 +55,9 @@ def test_a_recording_replayed_on_other_values_equals_the_function(function: Call
     assert recorder.data_dependent is None
     for value in (X, OTHER):
         expected = function(value)
-        expected = expected if isinstance(expected, tuple) else tuple(expected) if isinstance(expected, list) else (expected,)
+        expected = (
+            expected if isinstance(expected, tuple) else tuple(expected) if isinstance(expected, list) else (expected,)
+        )
         for mine, theirs in zip(module(value), expected, strict=True):
             torch.testing.assert_close(mine, theirs, rtol=0, atol=0)
 
@@ -205,7 +207,7 @@ def test_every_node_carries_provenance_shape_and_dtype() -> None:
             assert node.meta["shape"] == (2, 3)
     last = module.graph.output_node().args[0][0]
     assert (last.meta["onnx"], last.meta["shape"], last.meta["dtype"]) == ("two", (2, 2), torch.float32)
-    assert [str(node.target) for node in module.graph.nodes if node.meta.get("onnx") == "one"][0] == "aten.relu.default"
+    assert next(str(n.target) for n in module.graph.nodes if n.meta.get("onnx") == "one") == "aten.relu.default"
 
 
 def test_what_is_recorded_is_known_only_while_recording() -> None:

@@ -111,7 +111,7 @@ def test_a_mask_gives_the_segments_of_a_picture(mask: Any) -> None:
     done = linear(w).explain(x, method="lime", segments=mask, samples=150, alpha=1e-6, fill=0.0)
     expected = np.zeros((2, 1, 4, 4))
     for value in (0, 1, 2, 7):
-        inside = MASK == value
+        inside = value == MASK
         expected[:, 0, inside] = (x * w)[:, :, inside].sum(axis=(1, 2))[:, None]
     np.testing.assert_allclose(done.attribution, expected, rtol=1e-3, atol=1e-3)
 
@@ -218,9 +218,9 @@ def test_seeds_decide_and_results_repeat() -> None:
 @pytest.mark.parametrize(
     "params",
     [
-        {"samples": 1}, {"samples": 0}, {"samples": "many"}, {"kernel_width": 0}, {"kernel_width": -1.0}, {"alpha": -0.1},
-        {"features": 0}, {"segments": "hexagons"}, {"segments": 0}, {"segments": -3}, {"segments": np.zeros((5, 5), int)},
-        {"segments": np.full((4, 4), 0.5)}, {"fill": "chequered"},
+        {"samples": 1}, {"samples": 0}, {"samples": "many"}, {"kernel_width": 0}, {"kernel_width": -1.0},
+        {"alpha": -0.1}, {"features": 0}, {"segments": "hexagons"}, {"segments": 0}, {"segments": -3},
+        {"segments": np.zeros((5, 5), int)}, {"segments": np.full((4, 4), 0.5)}, {"fill": "chequered"},
     ],
 )  # fmt: skip
 def test_wrong_parameters_are_refused(params: dict[str, Any]) -> None:

@@ -55,9 +55,7 @@ def naive(drop: Array, axes: tuple[int, ...], window: tuple[int, ...], stride: t
 def check(x: Array, w: Array, axes: tuple[int, ...], window: Any, stride: Any, fill: float = 0.0) -> Array:
     """Assert that the method gives what the naive loop gives; returns the map."""
     done = linear(w).explain(x, method="occlusion", window=window, stride=stride, fill=fill)
-    sizes, steps = (
-        tuple([v] * len(axes)) if isinstance(v, int) else tuple(v) for v in (window, stride)
-    )
+    sizes, steps = (tuple([v] * len(axes)) if isinstance(v, int) else tuple(v) for v in (window, stride))
     expected = naive((x - fill).astype(np.float64) * w, axes, sizes, steps)
     np.testing.assert_allclose(done.attribution, expected, rtol=1e-4, atol=1e-4)
     return done.attribution
@@ -68,7 +66,20 @@ def check(x: Array, w: Array, axes: tuple[int, ...], window: Any, stride: Any, f
 
 @pytest.mark.parametrize(
     ("window", "stride"),
-    [(1, 1), (2, 2), (3, 1), (3, 2), (4, 3), (8, 8), (20, 1), ((2, 3), (1, 2)), ([3, 1], [3, 1]), (2, 5), (1, 3), (7, 5)],
+    [
+        (1, 1),
+        (2, 2),
+        (3, 1),
+        (3, 2),
+        (4, 3),
+        (8, 8),
+        (20, 1),
+        ((2, 3), (1, 2)),
+        ([3, 1], [3, 1]),
+        (2, 5),
+        (1, 3),
+        (7, 5),
+    ],
 )
 def test_pictures(window: Any, stride: Any) -> None:
     found = check(inputs(2, 3, 8, 9), weights_of(3, 8, 9), (2, 3), window, stride)

@@ -64,7 +64,12 @@ def test_every_parameter_is_documented_and_its_default_valid(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("wrong", "right"),
-    [("gradeint", "gradient"), ("Grad-CAM", "grad-cam"), ("ocllusion", "occlusion"), ("integrated_gradients", "integrated-gradients")],
+    [
+        ("gradeint", "gradient"),
+        ("Grad-CAM", "grad-cam"),
+        ("ocllusion", "occlusion"),
+        ("integrated_gradients", "integrated-gradients"),
+    ],
 )
 def test_a_mistyped_method_gets_the_near_name(wrong: str, right: str) -> None:
     with pytest.raises(UsageError, match=f"did you mean {right}") as caught:
@@ -171,7 +176,8 @@ def test_registering_reads_signature_and_docstring(monkeypatch: pytest.MonkeyPat
 def test_the_registry_needs_neither_torch_nor_onnxruntime() -> None:
     code = (
         "import sys, analyzer; names = list(analyzer.methods()); assert len(names) > 5;"
-        "heavy = {'torch', 'onnxruntime', 'sklearn', 'skimage', 'matplotlib'} & set(sys.modules); assert not heavy, heavy"
+        "heavy = {'torch', 'onnxruntime', 'sklearn', 'skimage', 'matplotlib'} & set(sys.modules);"
+        "assert not heavy, heavy"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
 

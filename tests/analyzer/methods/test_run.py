@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,10 @@ from onnx import TensorProto, helper
 
 import analyzer
 from analyzer.errors import AnalyzerError, InputError, UsageError
+from analyzer.methods import registry
+from analyzer.methods.registry import get
 from tests.common.checks import load
-from tests.common.models import Array, assemble, cases, cnn, mlp, two_inputs
+from tests.common.models import Array, assemble, cases, mlp, two_inputs
 
 CASES = {case.name: case for case in cases()}
 X = CASES["mlp"].x
@@ -124,9 +127,19 @@ def test_per_sample_records_are_put_together_too() -> None:
     assert done.record["evaluations"] == free.record["evaluations"]
 
 
-def test_what_is_noted_in_any_piece_is_noted() -> None:
-    done = load(cnn(1)).explain(np.concatenate([CASES["cnn"].x[:1], np.zeros((1, 3, 8, 8), np.float32)]), method="lime", samples=20)
-    assert any("no structure" in note for note in done.record["notes"])
+def test_what_is_noted_in_any_piece_is_noted_once() -> None:
+    model, noted = load(mlp(1)), iter(["one", "two", "one"])
+    function = get("occlusion").function
+
+    def with_note(context: Any, **params: Any) -> Any:
+        result = function(context, **params)
+        result.notes.append(next(noted))
+        return result
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(registry._METHODS, "occlusion", replace(get("occlusion"), function=with_note))
+        done = model.explain(X, method="occlusion")
+    assert done.record["notes"] == ["one", "two"]
 
 
 def test_progress_over_pieces_goes_up_to_the_end_once() -> None:
