@@ -23,9 +23,9 @@ from analyzer.errors import (
 )
 
 if TYPE_CHECKING:
+    from analyzer import methods
     from analyzer.explanation import Completeness, Explanation
     from analyzer.importer.parity import Parity
-    from analyzer import methods
     from analyzer.methods.registry import MethodInfo, Parameter
     from analyzer.model import Model, load
     from analyzer.specs import TensorSpec

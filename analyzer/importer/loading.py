@@ -24,9 +24,9 @@ from onnx import ModelProto, TensorProto
 
 from analyzer.errors import InputError, UsageError
 from analyzer.importer import _load_file, _load_tensors, _load_wire
+from analyzer.importer._load_lean import give_back, without_weights
 from analyzer.importer._load_limits import DEFAULT_LIMITS, Limits
 from analyzer.importer._load_text import escape_undecodable, quoted
-from analyzer.importer._load_lean import give_back, without_weights
 from analyzer.importer.external import ExternalTensor, is_external
 from analyzer.importer.validation import validate
 

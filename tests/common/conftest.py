@@ -9,13 +9,8 @@ import pytest
 
 #: (test, word of the parameters) -> why it fails.
 KNOWN = {
-    ("*", "lrp-half"): "graph_rules.stabilizer promotes half precision to single, which convolution_backward refuses",
-    ("test_a_half_precision_model_gets_nearly_the_same_map", "lrp"): "as above",
-    (
-        "test_a_sample_alone_equals_the_sample_in_a_batch",
-        "smoothgrad-*",
-    ): "smoothgrad draws its noise over the whole batch",
-    ("test_a_fixed_batch_is_explained_piece_by_piece", "smoothgrad"): "as above",
+    ("test_a_sample_alone_equals_the_sample_in_a_batch", "smoothgrad-*"): "smoothgrad draws noise over the batch",
+    ("test_a_fixed_batch_is_explained_piece_by_piece", "smoothgrad"): "smoothgrad draws noise over the batch",
 }
 
 

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from graph_rules import rules as r
 from graph_rules import sweep
-from graph_rules.sweep import Rule
 from graph_rules.composites import GRADIENT, Settings, composite
+from graph_rules.sweep import Rule
 from tests.graph_rules.counting import Calls
 from tests.graph_rules.graphs import Recorded, aten, plan_of, record, swept, tensor
 
