@@ -107,7 +107,7 @@ def explain_files(job: Job, progress: Callable[[int, int], None] | None = None) 
     items = []
     notes: list[tuple[str, str]] = []
     for name, shown, feed in read:
-        notes += [(note, name) for each in shown for note in each.notes]
+        notes += [(note, name) for each in shown for note in each.notes if not note.startswith("picture shown")]
         explanations = [
             model.explain(
                 feed, method=method, target=job.target, score=job.score, seed=job.seed, progress=progress,

@@ -184,7 +184,9 @@ class Model:
                 raise InputError("data.missing_input", f"input {name!r} is missing", f"it takes {self.inputs[name]}")
         return {name: fitted(name, np.asarray(value), self.inputs.get(name)) for name, value in given.items()}
 
-    def _in_pieces(self, feed: dict[str, Array], run: Callable[[dict[str, Array]], dict[str, Array]]) -> dict[str, Array]:
+    def _in_pieces(
+        self, feed: dict[str, Array], run: Callable[[dict[str, Array]], dict[str, Array]]
+    ) -> dict[str, Array]:
         size = self.pieces(feed)
         if size is None:
             return run(feed)
@@ -268,7 +270,9 @@ class Model:
         expected = {k: v for k, v in self.values(feed, list(self.outputs)).items() if _numeric(v)}
         parity = compare(self._run_trace(feed), expected, tolerance)
         if not parity.ok:
-            where = first_difference(self.graph, self._all_values(feed), functools.partial(self._inner, feed), tolerance)
+            where = first_difference(
+                self.graph, self._all_values(feed), functools.partial(self._inner, feed), tolerance
+            )
             parity = type(parity)(parity.error, tolerance, parity.outputs, where)
         self._parities[key] = parity
         while len(self._parities) > _KEPT_TRACES:

@@ -112,7 +112,16 @@ def explained(graph: onnx.GraphProto, output: str | None, score: str) -> Scored:
         return Scored(name, value, "probability")
     if value != name or _from_classifier(graph, value):
         return Scored(name, value, "probability")
-    return Scored(name, value, "value" if score == "probability" else "logit")
+    return Scored(name, value, "logit" if score == "logit" and _has_classes(graph, name) else "value")
+
+
+def _has_classes(graph: onnx.GraphProto, output: str) -> bool:
+    """Whether the output can hold one score per class: two axes (trailing ones aside), the second longer than one."""
+    shape = next(o.type.tensor_type.shape for o in graph.output if o.name == output)
+    sizes = [dim.dim_value if dim.HasField("dim_value") else 0 for dim in shape.dim]
+    while len(sizes) > 2 and sizes[-1] == 1:
+        sizes.pop()
+    return not sizes or (len(sizes) == 2 and sizes[1] != 1)
 
 
 def _first_floating(graph: onnx.GraphProto) -> str:

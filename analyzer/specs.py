@@ -28,6 +28,26 @@ class TensorSpec:
         return f"{self.dtype} [{', '.join('?' if d is None else str(d) for d in self.shape)}]"
 
 
+def batch_axis(shape: tuple[int | str | None, ...], first: int | str | None, value: Array, batch: int) -> int | None:
+    """Which axis of an input counts the samples; None where none does.
+
+    Parameters
+    ----------
+    shape
+        The input's declared dimensions.
+    first
+        The declared batch dimension of the model's main input: another input may have it elsewhere under the same name.
+    value, batch
+        The input's value, and how many samples there are.
+    """
+    if isinstance(first, str) and first in shape:
+        return shape.index(first)
+    if value.ndim and len(value) == batch:
+        return 0
+    free = [axis for axis, size in enumerate(shape) if not isinstance(size, int) and axis < value.ndim]
+    return next((axis for axis in free if value.shape[axis] == batch), None)
+
+
 def spec_of(value: onnx.ValueInfoProto) -> TensorSpec:
     """The spec of a graph input or output; sequences and maps give their kind as element type."""
     if not value.type.HasField("tensor_type"):
@@ -37,7 +57,9 @@ def spec_of(value: onnx.ValueInfoProto) -> TensorSpec:
         dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type).name
     except KeyError:
         dtype = "unknown"
-    dims = (d.dim_value if d.HasField("dim_value") and d.dim_value > 0 else d.dim_param or None for d in tensor.shape.dim)
+    dims = (
+        d.dim_value if d.HasField("dim_value") and d.dim_value > 0 else d.dim_param or None for d in tensor.shape.dim
+    )
     return TensorSpec("string" if dtype == "object" else dtype, tuple(dims))
 
 
@@ -81,5 +103,3 @@ def _holds(dtype: str, value: Array) -> bool:
 
 def _code(dtype: str) -> int:
     return int(onnx.helper.np_dtype_to_tensor_dtype(np.dtype(dtype)))
-
-

@@ -114,6 +114,16 @@ COMPOSITES: dict[str, Callable[[Settings], dict[str, Rule]]] = {
 }  # fmt: skip
 
 
+def deep_taylor(settings: Settings) -> RuleTable:
+    """Deep Taylor decomposition: z+ everywhere, on the first layers the root-point rule of the input's domain.
+
+    Bounded inputs (``low`` and ``high``) get the z-box rule, unbounded ones the w2 rule (Montavon et al. 2017, table 1).
+    """
+    first = r.WSquare(settings.stabilizer, settings.zero_bias) if settings.low is None else _box(settings)
+    plus = _zplus(settings)
+    return RuleTable("deep-taylor", base() | {"first": first, "convolution": plus, "linear": plus})
+
+
 def composite(name: str, settings: Settings, overrides: Mapping[str, str] | None = None) -> RuleTable:
     """The rule table of a named composite with the user's overrides.
 

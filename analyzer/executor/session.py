@@ -122,8 +122,9 @@ def _outputs(names: Sequence[str]) -> bytes:
 
 def _reason(problem: Exception) -> str:
     text = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", str(problem)).strip()
-    text = re.sub(r"/[^ ]*/(?=[\w.]+\.(?:cc|h):\d+)", "", text)
-    return text.splitlines()[0][:300] if text else type(problem).__name__
+    text = re.sub(r"^\S+\.(?:cc|h):\d+ .*?\) (?=[A-Z])", "", text)  # where in onnxruntime's source: nobody's business
+    first = text.splitlines()[0] if text else type(problem).__name__
+    return first if len(first) <= 300 else first[:300].rsplit(" ", 1)[0] + " …"
 
 
 def _load_error(problem: Exception) -> AnalyzerError:
@@ -136,6 +137,8 @@ def _load_error(problem: Exception) -> AnalyzerError:
 
 def _run_error(problem: Exception) -> AnalyzerError:
     text = str(problem)
+    if "indices element out of data bounds" in text or "out of range" in text:
+        return InputError("runtime.op_failed", _reason(problem), "a number in the input is beyond what the model knows")
     if "INVALID_ARGUMENT" in text and ("dimension" in text or "rank" in text.lower()):
         return InputError("data.bad_shape", _reason(problem), "see `onnxplain inspect` for the shapes it takes")
     if "INVALID_ARGUMENT" in text or "Required inputs" in text:

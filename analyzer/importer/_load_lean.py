@@ -73,9 +73,7 @@ def _rewritten(view: memoryview, path: Path) -> tuple[bytes, dict[str, ExternalT
     return b"".join([view[:start], _number(_GRAPH), _number(len(graph)), graph, view[stop:]]), found
 
 
-def _lean_tensor(
-    view: memoryview, body: int, stop: int, path: Path, found: dict[str, ExternalTensor]
-) -> bytes | None:
+def _lean_tensor(view: memoryview, body: int, stop: int, path: Path, found: dict[str, ExternalTensor]) -> bytes | None:
     """An initializer whose raw data became a reference; None where it keeps its values."""
     fields = list(_fields(view, body, stop))
     raw = [(start, inner, end) for tag, start, inner, end in fields if tag == _RAW]

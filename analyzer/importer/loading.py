@@ -117,8 +117,8 @@ def tensor_to_numpy(tensor: TensorProto, model: LoadedModel) -> np.ndarray:
     -------
     ndarray
         In the tensor's shape. Large weights and external data are mapped, not read; other raw data costs one copy
-        (protobuf gives no view of it); only sub-byte types and those in typed fields are converted. bfloat16, float8, float6, float4, int4 and
-        int2 have their ml_dtypes type, text is an object array of ``str``.
+        (protobuf gives no view of it); only sub-byte types and those in typed fields are converted. bfloat16, float8,
+        float6, float4, int4 and int2 have their ml_dtypes type, text is an object array of ``str``.
 
     Raises
     ------

@@ -40,6 +40,8 @@ class Recorder(TorchDispatchMode):
     data_dependent
         The first ONNX node that read concrete numbers from a recorded tensor, or None. Such a trace is valid for its
         input only.
+    branches
+        Whether such numbers depend on a floating-point input: then a small step of it may need another trace.
     provenance
         What new graph nodes get as metadata: ``onnx`` (node name) and ``op`` (operator type).
     names
@@ -56,6 +58,8 @@ class Recorder(TorchDispatchMode):
         self._constants: dict[tuple[Any, ...], fx.Node] = {}
         self._alive: list[Tensor] = []
         self.names: dict[int, str] = {}
+        self.branches = False
+        self._moving: set[fx.Node] = set()
 
     def __enter__(self) -> Recorder:
         _current.append(self)
@@ -75,6 +79,8 @@ class Recorder(TorchDispatchMode):
         node = self.graph.placeholder(f"input_{len(self.graph.find_nodes(op='placeholder'))}")
         node.meta.update(value=name, shape=tuple(value.shape), dtype=value.dtype)
         self._nodes[value] = node
+        if value.dtype.is_floating_point:
+            self._moving.add(node)
         return value
 
     def node_of(self, value: Tensor) -> fx.Node | None:
@@ -90,9 +96,7 @@ class Recorder(TorchDispatchMode):
             self.root.register_buffer(label, value)
             self._alive.append(value)
             node = self.graph.get_attr(label)
-            node.meta.update(
-                constant=self.names.get(value.data_ptr(), ""), shape=tuple(value.shape), dtype=value.dtype
-            )
+            node.meta.update(constant=self.names.get(value.data_ptr(), ""), shape=tuple(value.shape), dtype=value.dtype)
             self._constants[key] = node
         return self._constants[key]
 
@@ -105,20 +109,20 @@ class Recorder(TorchDispatchMode):
             return func(*args, **kwargs)
         tags = func.tags  # type: ignore[attr-defined]
         if torch.Tag.data_dependent_output in tags:  # a number or a truth value of Python, not a tensor
-            self.mark_data_dependent()
+            self.mark_data_dependent(*recorded)
             return func(*args, **kwargs)
         if func._schema.is_mutable:  # type: ignore[attr-defined]
             raise RuntimeError(f"{func} changes a recorded tensor in place")
         if torch.Tag.dynamic_output_shape in tags and (func is not aten.index.Tensor or _masked(args[1])):
-            self.mark_data_dependent()
+            self.mark_data_dependent(*recorded)
         out = func(*args, **kwargs)
         if func in _ALIASES:
             self._nodes[out] = self._nodes[args[0]]
             return out
-        node = self.graph.call_function(
-            func, tree_map(self._argument, args), tree_map(self._argument, kwargs)
-        )
+        node = self.graph.call_function(func, tree_map(self._argument, args), tree_map(self._argument, kwargs))
         node.meta.update(self.provenance)
+        if any(argument in self._moving for argument in node.all_input_nodes):
+            self._moving.add(node)
         self._track(out, node)
         return out
 
@@ -137,12 +141,16 @@ class Recorder(TorchDispatchMode):
                 if isinstance(item, Tensor):
                     part = self.graph.call_function(getitem, (node, index))
                     part.meta.update(self.provenance)
+                    if node in self._moving:
+                        self._moving.add(part)
                     self._track(item, part)
 
-    def mark_data_dependent(self) -> None:
-        """Note that concrete numbers were read from a recorded tensor."""
+    def mark_data_dependent(self, *values: Tensor) -> None:
+        """Note that concrete numbers were read from recorded tensors."""
         if self.data_dependent is None:
             self.data_dependent = self.provenance.get("onnx", "")
+        if any(self._nodes[value] in self._moving for value in values):
+            self.branches = True
 
     def finish(self, outputs: Mapping[str, Tensor]) -> fx.GraphModule:
         """Close the graph; its result is the tuple of outputs in the given order."""
@@ -177,7 +185,7 @@ def recorded(value: Any) -> bool:
 def concrete(value: Tensor) -> np.ndarray:
     """The tensor's numbers, for decisions in Python; a recorded tensor makes the trace valid for its input only."""
     if recorded(value):
-        _current[-1].mark_data_dependent()
+        _current[-1].mark_data_dependent(value)
     with without_recording():
         cpu = value.detach().cpu()
         return cpu.float().numpy() if cpu.dtype == torch.bfloat16 else cpu.numpy()

@@ -34,6 +34,8 @@ class Trace:
         ONNX node name -> graph node of its first output.
     data_dependent
         The ONNX node whose behaviour depends on the input's values, or None. Such a trace is valid for its input only.
+    branches
+        Whether that behaviour depends on floating-point inputs, so that methods which vary them can't use this trace.
     changes
         What the passes did, one line each.
     converted
@@ -50,6 +52,7 @@ class Trace:
     data_dependent: str | None
     changes: tuple[str, ...]
     converted: tuple[str, ...] = ()
+    branches: bool = False
     cache: dict[tuple[Any, ...], Any] = field(default_factory=dict, repr=False, compare=False)
 
     def run(self, feed: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -125,7 +128,7 @@ def trace(
 
     return Trace(
         module, tuple(tensors), tuple(out), current(observed), current(producers), data_dependent, tuple(changes),
-        tuple(str(node) for node in interpreter.converted),
+        tuple(str(node) for node in interpreter.converted), recorder.branches,
     )  # fmt: skip
 
 

@@ -126,7 +126,10 @@ def to_dtype(values: NDArray[Any], dtype: np.dtype[Any], where: str) -> tuple[ND
         cast = np.ascontiguousarray(values.astype(dtype)).reshape(values.shape)
     if dtype.kind == "f":
         _check_finite(cast, where, f" as {dtype}")
-    return cast, [f"{values.dtype} converted to {dtype}"]
+    usual = (
+        values.dtype.kind in "iuf" and dtype.kind == "f" and dtype.itemsize >= 4
+    )  # nothing that a reader would ask about
+    return cast, [] if usual else [f"{values.dtype} converted to {dtype}"]
 
 
 def _check_finite(values: NDArray[Any], where: str, how: str) -> None:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from analyzer.errors import UsageError
 from analyzer.explanation import Completeness
 from analyzer.score import Scored
+from analyzer.specs import batch_axis
 from analyzer.target import Resolved, weighted
 
 if TYPE_CHECKING:
@@ -102,6 +103,13 @@ class Context:
                 return name
         raise UsageError("input.no_batch", "no input has a batch axis to perturb", "give a batch-first input")
 
+    def batch_axis(self, name: str) -> int | None:
+        """The axis of an input that counts the samples; None where the input is the same for all."""
+        main, specs = self.model.inputs.get(self.perturbed), self.model.inputs
+        first = main.shape[0] if main is not None and main.shape else None
+        value = self.inputs[name]
+        return batch_axis(specs[name].shape if name in specs else (), first, value, self.batch)
+
     def advance(self, done: int, total: int) -> None:
         """Report progress in model evaluations."""
         if self.progress is not None:
@@ -140,10 +148,9 @@ class Context:
         for name, value in self.inputs.items():
             if name == self.perturbed:
                 feed[name] = np.stack(copies).astype(value.dtype, copy=False)
-            elif value.ndim and len(value) == self.batch:
-                feed[name] = np.repeat(value[sample : sample + 1], len(copies), axis=0)
             else:
-                feed[name] = value
+                axis = self.batch_axis(name)
+                feed[name] = value if axis is None else np.repeat(value.take([sample], axis), len(copies), axis)
         output = self.model.values(feed, [self.scored.value])[self.scored.value]
         if not np.ndim(output) or len(output) != len(copies):
             raise UsageError(

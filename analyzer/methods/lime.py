@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import numpy as np
 
 from analyzer.errors import UsageError
 from analyzer.methods.context import Array, Context, Result
-from analyzer.methods.maps import channel_axis
-from analyzer.methods.occlusion import Fill, replaced
+from analyzer.methods.occlusion import Fill
 from analyzer.methods.registry import method
-
-Kind = Literal["image", "table", "series", "tokens"]
+from analyzer.methods.sampling import Field
 
 
 @method(
@@ -34,55 +32,32 @@ def lime(
         raise UsageError(
             "params.invalid", "lime needs samples >= 2, kernel_width > 0, alpha >= 0, features >= 1", "see the defaults"
         )
-    name = context.perturbed
-    value = context.inputs[name]
-    if isinstance(fill, str) and fill == "mean" and (value.ndim < 3 or value.dtype.kind in "iu"):
+    field = Field.of(context, segments)
+    value = field.values
+    if isinstance(fill, str) and fill == "mean" and (field.embedded or value.ndim < 3 or value.dtype.kind in "iu"):
         fill = 0.0
-    replacement = replaced(context, name, fill)
+    replacement = field.replaced(fill)
     maps: list[Array] = []
     notes: list[str] = []
     fits: list[float] = []
     counts: list[int] = []
     for sample, x in enumerate(value):
-        ids, said = segments_of(context, x, segments)
+        ids, said = field.segments(sample, segments)
         notes += [note for note in said if note not in notes]
         count = int(ids.max()) + 1
         kept = np.random.default_rng(context.seed).integers(0, 2, (samples, count)).astype(bool)  # as if alone
         kept[0] = True  # the unchanged input anchors the fit
         copies = (np.where(row[ids], x, replacement[sample]) for row in kept)
         scores = np.empty(samples)
-        for done, score in enumerate(context.evaluate(sample, copies)):
+        for done, score in enumerate(field.scores(sample, copies)):
             scores[done] = score
             context.advance(sample * samples + done + 1, samples * len(value))
         weights, r2 = fit(kept, scores, kernel_width, alpha, features)
         fits.append(r2)
         counts.append(count)
         maps.append(weights[ids])
-    stacked = np.stack(maps).astype(np.float32)
     record = {"r2": fits, "segments": counts, "evaluations": samples * len(value)}
-    return Result({name: stacked}, notes=notes, record=record)
-
-
-def segments_of(context: Context, x: Array, how: Any) -> tuple[Array, tuple[str, ...]]:
-    """Segment ids of one sample, of its rank and broadcastable to it, numbered from 0 without gaps; and what was noted."""
-    from analyzer.inputs import segment_with_notes
-
-    kind, layout = _kind(context, x)
-    count = None
-    if isinstance(how, str) and how.isdigit():
-        how = int(how)
-    if isinstance(how, int):
-        count, how = how, None
-    ids, notes = segment_with_notes(x, how, count, context.seed, kind=kind, layout=layout)
-    return ids.reshape((1,) * (x.ndim - ids.ndim) + ids.shape), notes
-
-
-def _kind(context: Context, x: Array) -> tuple[Kind, Literal["CHW", "HWC"] | None]:
-    """What a sample is and where its channels are."""
-    if x.ndim in (2, 3):
-        last = channel_axis((1, *x.shape), context.model) == x.ndim
-        return "image" if x.ndim == 3 else "series", "HWC" if last else "CHW"
-    return "tokens" if x.dtype.kind in "iu" else "table", None
+    return field.result(maps, notes=notes, record=record)
 
 
 def fit(kept: Array, scores: Array, width: float, alpha: float, features: int | None) -> tuple[Array, float]:

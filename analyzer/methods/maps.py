@@ -6,7 +6,7 @@ Belongs here: where an input's spatial axes are. Not here: the maps themselves.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -15,6 +15,9 @@ from analyzer.methods.context import Array
 if TYPE_CHECKING:
     from analyzer.methods.context import Context
     from analyzer.model import Model
+
+#: How maps are resampled: linearly between centres, linearly with the corners aligned, or the nearest place.
+Resampling = Literal["linear", "corners", "nearest"]
 
 
 def channel_axis(shape: Sequence[int], model: Model) -> int:
@@ -38,13 +41,13 @@ def spatial_axes(shape: Sequence[int], model: Model) -> tuple[int, ...]:
     return tuple(axis for axis in range(1, len(shape)) if axis != channels)
 
 
-def at_input(context: Context, name: str, raw: Array) -> Array | None:
+def at_input(context: Context, name: str, raw: Array, how: Resampling = "linear") -> Array | None:
     """A map (batch, 1, *spatial) at the input's resolution, broadcastable to it; None where they don't match."""
     shape = context.inputs[name].shape
     axes = spatial_axes(shape, context.model)
     if len(axes) != raw.ndim - 2:
         return None
-    resized = context.engine.resample(raw, [shape[axis] for axis in axes])
+    resized = context.engine.resample(raw, [shape[axis] for axis in axes], how)
     if len(shape) == 2:
         return resized.reshape(len(raw), -1)
     return np.moveaxis(resized, 1, channel_axis(shape, context.model))

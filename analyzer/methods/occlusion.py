@@ -16,6 +16,8 @@ from analyzer.methods.registry import method
 
 Size = int | tuple[int, ...] | list[int] | None
 Fill = float | int | str
+#: Up to so many columns or words are taken one by one; a longer row is taken for a series.
+COLUMNS = 128
 
 
 @method(
@@ -25,7 +27,7 @@ Fill = float | int | str
 def occlusion(
     context: Context,
     *,
-    window: Annotated[Size, "window size, one number or one per axis; None: an eighth of each axis"] = None,
+    window: Annotated[Size, "window size, one number or one per axis; None: an eighth of each axis, or one column or word"] = None,
     stride: Annotated[Size, "step between windows; None: half the window"] = None,
     fill: Annotated[Fill, "what replaces the window: a number, mean, blur or noise"] = 0.0,
 ) -> Result:
@@ -34,7 +36,9 @@ def occlusion(
     value = context.inputs[name]
     axes = spatial_axes(value.shape, context.model)
     sides = [value.shape[axis] for axis in axes]
-    windows = _sizes("window", window, [max(1, round(side / 8)) if len(axes) > 1 or side > 32 else 1 for side in sides])
+    few = COLUMNS if value.ndim == 2 else 32
+    usual = [max(1, round(side / 8)) if len(axes) > 1 or side > few else 1 for side in sides]
+    windows = _sizes("window", window, usual)
     strides = _sizes("stride", stride, [max(1, size // 2) for size in windows])
     windows = [min(size, side) for size, side in zip(windows, sides, strict=True)]
     places = list(_places(sides, windows, strides))
@@ -95,12 +99,12 @@ def _region(rank: int, axes: Sequence[int], place: tuple[slice, ...]) -> tuple[s
 
 
 def _with(x: Array, region: tuple[slice, ...], replacement: Array) -> Array:
-    copy = x.copy()
+    copy = np.array(x)
     copy[region] = replacement[region]
     return copy
 
 
-def replaced(context: Context, name: str, how: Fill) -> Array:
+def replaced(context: Context, name: str, how: Fill | Array) -> Array:
     """What removed elements of an input become; the input's shape and dtype."""
     from analyzer.inputs import fill
 

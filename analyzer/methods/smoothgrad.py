@@ -29,7 +29,10 @@ def smoothgrad(
         Literal["mean", "square", "variance"], "mean of maps, mean of squared maps, or variance of maps"
     ] = "mean",
 ) -> Result:
-    """Mean, mean square or variance of a gradient method's maps over noisy copies of the input."""
+    """Mean, mean square or variance of a gradient method's maps over noisy copies of the input.
+
+    All samples of a batch get the same draws, each scaled to its own range: a sample alone is explained as in a batch.
+    """
     info = registry.get(base)
     if info.family != "gradient" or base == "smoothgrad":
         raise UsageError("params.invalid", f"smoothgrad can't average {base!r}", "give a method of the gradient family")
@@ -45,7 +48,7 @@ def smoothgrad(
     for start in range(0, samples, chunk):
         times = min(chunk, samples - start)
         noisy = {
-            k: np.concatenate([v + sigma[k] * rng.standard_normal(v.shape) for _ in range(times)]).astype(v.dtype)
+            k: np.concatenate([v + sigma[k] * rng.standard_normal(v.shape[1:]) for _ in range(times)]).astype(v.dtype)
             for k, v in values.items()
         }
         varied = replace(context)

@@ -18,8 +18,10 @@ from torch import fx
 from analyzer.errors import UnsupportedError, UsageError
 from analyzer.importer.interpreter import as_tensor
 from analyzer.importer.trace import Trace
+from analyzer.methods.maps import Resampling
 from analyzer.methods.registry import near
 from analyzer.model import Model, to_numpy
+from analyzer.specs import batch_axis
 from graph_rules import sweep
 from graph_rules.composites import GRADIENT
 from graph_rules.sweep import Plan
@@ -145,13 +147,8 @@ class Engine:
             (label, node) pairs to stop at in place of the inputs.
         """
         values = values or self.moved
-        if values and self.trace.data_dependent is not None:
-            raise UnsupportedError(
-                "model.data_dependent",
-                f"what {self.trace.data_dependent!r} does depends on the input's values: "
-                "a method that needs gradients at other inputs can't follow",
-                _INSTEAD,
-            )
+        if values:
+            self._follows()
         if values and len(next(iter(values.values()))) > self.batch:
             return self.repeated(len(next(iter(values.values()))) // self.batch).sweep(table, initial, values, at)
         stops = list(at) if at is not None else [(s.name, s.node) for s in self.sources]
@@ -163,12 +160,25 @@ class Engine:
         weights = self._tensor(self.weights).to(run.value.dtype).reshape(run.value.shape)
         relevance = weights * run.value if initial == "logit" else weights
         found = sweep.backward(run, relevance)
-        score = (weights.double() * run.value.double()).reshape(max(1, len(weights) if weights.ndim else 1), -1).sum(1)
         return Swept(
             {label: to_numpy(found[node]) for label, node in stops},
             {label: to_numpy(run.sources[node]) for label, node in stops},
-            to_numpy(score),
+            self._score(run.value),
         )
+
+    def score_with(self, layer: fx.Node, value: Array) -> Array:
+        """The explained score, shape (batch,), float64, where a layer has another value; only what it needs is run.
+
+        Parameters
+        ----------
+        value
+            Of the layer's shape in this trace; :meth:`repeated` gives an engine for more variations of the batch.
+        """
+        self._follows()
+        plan = self._plan(GRADIENT, (layer,))
+        placeholders = {node.meta["value"]: node for node in self.trace.module.graph.find_nodes(op="placeholder")}
+        given = {placeholders[name]: self._tensor(self.inputs[name]) for name in self.trace.inputs}
+        return self._score(sweep.evaluate(plan, {**given, layer: self._tensor(value)}, self.output))
 
     @property
     def batch(self) -> int:
@@ -182,10 +192,12 @@ class Engine:
     def repeated(self, times: int) -> Engine:
         """The engine for the same batch, ``times`` over."""
         if times not in self.larger:
-            count = len(self.weights)
-            inputs = {
-                k: np.concatenate([v] * times) if v.ndim and len(v) == count else v for k, v in self.inputs.items()
-            }
+            specs, count = self.model.inputs, len(self.weights)
+            first = specs[self.sources[0].name].shape[0] if self.sources[0].name in specs else None
+            inputs = {}
+            for name, value in self.inputs.items():
+                axis = batch_axis(specs[name].shape if name in specs else (), first, value, count)
+                inputs[name] = value if axis is None else np.concatenate([value] * times, axis)
             weights = np.concatenate([self.weights] * times)
             self.larger[times] = Engine.on(self.model, inputs, self.value, weights, self.precision)
         return self.larger[times]
@@ -228,13 +240,38 @@ class Engine:
             )
         return node
 
-    def resample(self, map_: Array, size: Sequence[int]) -> Array:
-        """Maps (batch, channels, *spatial) resampled to another spatial size, linearly, corners not aligned."""
-        mode = {1: "linear", 2: "bilinear", 3: "trilinear"}[map_.ndim - 2]
+    def resample(self, map_: Array, size: Sequence[int], how: Resampling = "linear") -> Array:
+        """Maps (batch, channels, *spatial) resampled to another spatial size.
+
+        Parameters
+        ----------
+        how
+            ``linear`` between the places' centres, ``corners`` linear between the outermost centres put on the
+            corners, ``nearest``.
+        """
+        linear = {1: "linear", 2: "bilinear", 3: "trilinear"}[map_.ndim - 2]
         resized = torch.nn.functional.interpolate(
-            torch.from_numpy(np.ascontiguousarray(map_)), tuple(size), mode=mode, align_corners=False
+            torch.from_numpy(np.ascontiguousarray(map_)),
+            tuple(size),
+            mode="nearest" if how == "nearest" else linear,
+            align_corners=None if how == "nearest" else how == "corners",
         )
         return to_numpy(resized)
+
+    def _score(self, value: torch.Tensor) -> Array:
+        weights = self._tensor(self.weights).double().reshape(value.shape)
+        rows = max(1, len(weights) if weights.ndim else 1)
+        return to_numpy((weights * value.double()).reshape(rows, -1).sum(1))
+
+    def _follows(self) -> None:
+        """Refuse other values where the trace only holds for the given input."""
+        if self.trace.branches:
+            raise UnsupportedError(
+                "model.data_dependent",
+                f"what {self.trace.data_dependent!r} does depends on the input's values: "
+                "a method that needs gradients or scores at other values can't follow",
+                _INSTEAD,
+            )
 
     def _plan(self, table: RuleTable, stops: tuple[fx.Node, ...]) -> Plan:
         key = (table, stops)
@@ -245,7 +282,12 @@ class Engine:
                 raise UnsupportedError(
                     "rule.missing", str(problem), "give a rule for it with rules={...}, or use a gradient method"
                 ) from None
-            self.plans[key] = sweep.plan(self.trace.module, stops, self.output, choose, self.trace.cache)
+            plan = sweep.plan(self.trace.module, stops, self.output, choose, self.trace.cache)
+            if plan.output not in plan.active:
+                raise UnsupportedError(
+                    "model.no_gradient", f"no differentiable path leads from the inputs to {self.value!r}", _INSTEAD
+                )
+            self.plans[key] = plan
         return self.plans[key]
 
     def _tensor(self, value: Array) -> torch.Tensor:

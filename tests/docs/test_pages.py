@@ -23,7 +23,9 @@ def test_every_standard_operator_is_covered_or_has_its_reason() -> None:
         assert f"| {name} |" in PAGES["operators.md"]()
 
 
-@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "docs/how_it_works.md", "docs/targets.md", "models/README.md"])
+@pytest.mark.parametrize(
+    "page", ["README.md", "CONTRIBUTING.md", "docs/how_it_works.md", "docs/targets.md", "models/README.md"]
+)
 def test_links_lead_somewhere(page: str) -> None:
     text = (ROOT / page).read_text(encoding="utf-8")
     for target in re.findall(r"\]\((?!http)([^)#]+)", text):

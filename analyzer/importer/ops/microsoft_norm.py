@@ -77,10 +77,8 @@ def embed_layer_normalization(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Normalised sum of word, position and segment embeddings; the lengths by the mask; the sum."""
     summed = F.embedding(ids.to(torch.int64), words)
-    if places is None:
-        summed = summed + positions[: ids.shape[1]]
-    else:
-        summed = summed + F.embedding(places.to(torch.int64), positions)
+    where = positions[: ids.shape[1]] if places is None else F.embedding(places.to(torch.int64), positions)
+    summed = summed + where
     if segments is not None and kinds is not None:
         summed = summed + F.embedding(segments.to(torch.int64), kinds)
     out, _, _ = aten.native_layer_norm(summed, [summed.shape[-1]], gamma, beta, float(node.attr("epsilon", 1e-12)))

@@ -47,9 +47,7 @@ def runtime(model: onnx.ModelProto, feed: Mapping[str, np.ndarray]) -> list[np.n
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 4
-    session = onnxruntime.InferenceSession(
-        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     wanted = {i.name for i in session.get_inputs()}
     return list(session.run(None, {k: v for k, v in feed.items() if k in wanted}))
 
@@ -63,9 +61,7 @@ def table(model: onnx.ModelProto, feed: Mapping[str, np.ndarray], record: bool =
             return [_numpy(v) for v in run_graph(graph, tensors, Interpreter()).values()]
         recorder = Recorder()
         with recorder:
-            tensors = {
-                k: recorder.placeholder(k, as_tensor(v)) for k, v in feed.items() if k in graph.inputs
-            }
+            tensors = {k: recorder.placeholder(k, as_tensor(v)) for k, v in feed.items() if k in graph.inputs}
             out = run_graph(graph, tensors, Interpreter(recorder))
         module = recorder.finish(out)
         return [_numpy(v) for v in module(*[as_tensor(v).clone() for k, v in feed.items() if k in graph.inputs])]
@@ -75,9 +71,7 @@ def _numpy(value: torch.Tensor) -> np.ndarray:
     return value.float().numpy() if value.dtype == torch.bfloat16 else value.numpy()
 
 
-def check(
-    model: onnx.ModelProto, feed: Mapping[str, np.ndarray], rtol: float = 1e-4, atol: float = 1e-5
-) -> None:
+def check(model: onnx.ModelProto, feed: Mapping[str, np.ndarray], rtol: float = 1e-4, atol: float = 1e-5) -> None:
     """Assert that the table, run directly and replayed from its trace, equals onnxruntime in value, shape and dtype."""
     expected = runtime(model, feed)
     for record in (False, True):

@@ -28,7 +28,9 @@ class ResidualNet(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.stem = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1, bias=False), nn.BatchNorm2d(8), nn.ReLU(), nn.MaxPool2d(3, 2, 1))
+        self.stem = nn.Sequential(
+            nn.Conv2d(3, 8, 3, 2, 1, bias=False), nn.BatchNorm2d(8), nn.ReLU(), nn.MaxPool2d(3, 2, 1)
+        )
         self.body = nn.ModuleList(
             nn.Sequential(nn.Conv2d(8, 8, 3, 1, 1, bias=False), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 8, 3, 1, 1))
             for _ in range(2)
@@ -58,7 +60,9 @@ class TextEncoder(nn.Module):
 
     def attend(self, x: Tensor, layer: int) -> Tensor:
         batch, length = x.shape[0], x.shape[1]
-        split = self.qkv[layer](x).reshape(batch, length, 3, self.heads, self.width // self.heads).permute(2, 0, 3, 1, 4)
+        split = (
+            self.qkv[layer](x).reshape(batch, length, 3, self.heads, self.width // self.heads).permute(2, 0, 3, 1, 4)
+        )
         scores = torch.matmul(split[0], split[1].transpose(-1, -2)) / (self.width // self.heads) ** 0.5
         mixed = torch.matmul(torch.softmax(scores, dim=-1), split[2])
         return self.out[layer](mixed.transpose(1, 2).reshape(batch, length, self.width))

@@ -475,7 +475,9 @@ def test_large_weights_stay_in_the_file(tmp_path: Path) -> None:
         [numpy_helper.from_array(weights, "w"), numpy_helper.from_array(small[:1], "s")],
     )  # fmt: skip
     path = tmp_path / "model.onnx"
-    path.write_bytes(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)]).SerializeToString())
+    path.write_bytes(
+        onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)]).SerializeToString()
+    )
     before = path.read_bytes()
     loaded = read_model(path)
     by_name = {tensor.name: tensor for tensor in loaded.proto.graph.initializer}

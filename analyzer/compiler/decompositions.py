@@ -1,0 +1,293 @@
+"""Operators taken apart where neither ONNX nor torch's own definitions serve: mostly derivatives.
+
+Belongs here: ATen operators as simpler ATen operators. Not here: ONNX (``lowering_*``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from math import prod
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from analyzer.importer import straight_through
+
+aten = torch.ops.aten
+OWN: dict[Any, Callable[..., Any]] = {
+    torch.ops.onnxplain.dynamic_range.default: straight_through.dynamic_range_definition,
+}
+
+
+def _apart(*targets: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    def register(function: Callable[..., Any]) -> Callable[..., Any]:
+        for target in targets:
+            OWN[target] = function
+        return function
+
+    return register
+
+
+@_apart(torch.ops.onnxplain.fake_quantize.default)
+def fake_quantize(
+    x: Tensor, scale: Tensor, zero_point: Tensor, low: float, high: float, kind: str, grid: Tensor | None = None
+) -> Tensor:
+    """Quantised values in plain operators."""
+    return straight_through.fake_quantize_definition(x, scale, zero_point, low, high, kind, grid)
+
+
+@_apart(aten.convolution_backward.default)
+def convolution_backward(
+    grad: Tensor, x: Tensor, w: Tensor, bias_sizes: Any, stride: list[int], padding: list[int], dilation: list[int],
+    transposed: bool, output_padding: list[int], groups: int, mask: Sequence[bool],
+) -> tuple[Tensor | None, None, None]:  # fmt: skip
+    """The input's share: a transposed convolution with the same weights, a convolution for a transposed one."""
+    if mask[1] or mask[2]:
+        raise NotImplementedError("derivatives by weights")
+    if not mask[0]:
+        return None, None, None
+    if transposed:
+        return aten.convolution.default(grad, w, None, stride, padding, dilation, False, [0], groups), None, None
+    missing = [
+        size - ((out - 1) * s - 2 * p + d * (k - 1) + 1)
+        for size, out, s, p, d, k in zip(
+            x.shape[2:], grad.shape[2:], stride, padding, dilation, w.shape[2:], strict=True
+        )
+    ]
+    return aten.convolution.default(grad, w, None, stride, padding, dilation, True, missing, groups), None, None
+
+
+@_apart(aten.max_pool2d_with_indices_backward.default, aten.max_pool3d_with_indices_backward.default)
+def max_pool_backward(
+    grad: Tensor, x: Tensor, kernel: list[int], stride: list[int], padding: Any, dilation: Any, ceil: bool, at: Tensor
+) -> Tensor:
+    """Every maximum's gradient goes to where it came from; where windows overlap they add up."""
+    spatial = len(kernel)
+    places = prod(x.shape[-spatial:])
+    lead = x.shape[:-spatial]
+    empty = torch.zeros((*lead, places), dtype=grad.dtype)
+    flat, chosen = grad.reshape(*lead, -1), at.reshape(*lead, -1)
+    apart = all(s >= k for k, s in zip(kernel, stride or kernel, strict=True))
+    put = torch.scatter if apart else torch.scatter_add
+    return put(empty, -1, chosen, flat).reshape(x.shape)
+
+
+@_apart(aten.avg_pool2d_backward.default, aten.avg_pool3d_backward.default)
+def avg_pool_backward(
+    grad: Tensor, x: Tensor, kernel: list[int], stride: list[int], padding: list[int], ceil: bool, count_pad: bool,
+    divisor: int | None = None,
+) -> Tensor:  # fmt: skip
+    """Every window's gradient spread evenly over its places: a transposed convolution with ones."""
+    n = len(kernel)
+    stride, padding = list(stride) or list(kernel), list(padding) * (n if len(padding) == 1 else 1)
+    pool = {2: aten.avg_pool2d.default, 3: aten.avg_pool3d.default}[n]
+    inside = pool(torch.ones(1, 1, *x.shape[-n:], dtype=x.dtype), kernel, stride, padding, ceil, True, 1)
+    if divisor is not None:
+        counts = torch.full_like(inside, float(divisor))
+    elif count_pad:
+        bordered = [size + 2 * p for size, p in zip(x.shape[-n:], padding, strict=True)]
+        counts = pool(torch.ones(1, 1, *bordered, dtype=x.dtype), kernel, stride, [0] * n, ceil, True, 1)
+    else:
+        counts = inside
+    share = (grad / counts).reshape(-1, 1, *grad.shape[-n:])
+    missing = [
+        size - ((out - 1) * s - 2 * p + k)
+        for size, out, s, p, k in zip(x.shape[-n:], grad.shape[-n:], stride, padding, kernel, strict=True)
+    ]
+    over = [max(0, -m) for m in missing]  # windows that reach past the border in ceil mode
+    spread = aten.convolution.default(
+        share, torch.ones(1, 1, *kernel, dtype=grad.dtype), None, stride, padding, [1] * n, True,
+        [max(0, m) for m in missing], 1,
+    )  # fmt: skip
+    for place, extra in enumerate(over):
+        if extra:
+            spread = spread.narrow(2 + place, 0, x.shape[-n + place])
+    return spread.reshape(x.shape)
+
+
+@_apart(aten._adaptive_avg_pool2d.default, aten._adaptive_avg_pool3d.default)
+def adaptive_avg_pool(x: Tensor, size: list[int]) -> Tensor:
+    """Means over bins, one axis after the other: a product with a constant matrix."""
+    return _along(x, [_bins(have, want, x.dtype) for have, want in zip(x.shape[-len(size) :], size, strict=True)])
+
+
+@_apart(aten._adaptive_avg_pool2d_backward.default, aten._adaptive_avg_pool3d_backward.default)
+def adaptive_avg_pool_backward(grad: Tensor, x: Tensor) -> Tensor:
+    """The same matrices transposed."""
+    n = grad.ndim - 2 if grad.ndim > 3 else 2
+    return _along(grad, [_bins(h, w, x.dtype).T for h, w in zip(x.shape[-n:], grad.shape[-n:], strict=True)])
+
+
+def _bins(have: int, want: int, dtype: torch.dtype) -> Tensor:
+    matrix = torch.zeros(want, have, dtype=dtype)
+    for row in range(want):
+        start, stop = row * have // want, -(-(row + 1) * have // want)
+        matrix[row, start:stop] = 1 / (stop - start)
+    return matrix
+
+
+def _along(x: Tensor, matrices: Sequence[Tensor]) -> Tensor:
+    """Every spatial axis multiplied by its matrix (out, in)."""
+    for place, matrix in enumerate(reversed(matrices)):
+        if matrix.shape[0] == matrix.shape[1] and torch.equal(matrix, torch.eye(len(matrix), dtype=matrix.dtype)):
+            continue
+        x = (x.transpose(-1, -1 - place) @ matrix.T).transpose(-1, -1 - place)
+    return x
+
+
+def _resampling(function: Any, have: int, want: int, dtype: torch.dtype, scale: float | None, *more: Any) -> Tensor:
+    """The matrix (out, in) of a resampling along one axis."""
+    identity = torch.eye(have, dtype=dtype)[None]
+    return function(identity, [want], *more, scale)[0].T  # type: ignore[no-any-return]
+
+
+def _cubic(x: Tensor, size: list[int], corners: bool, scale: float | None) -> Tensor:
+    flat = x.reshape(1, -1, 1, x.shape[-1])
+    out = aten.upsample_bicubic2d.default(flat, [1, size[0]], corners, None, scale)
+    return out.reshape(1, -1, size[0])
+
+
+def _register_resampling() -> None:
+    linear, nearest = aten.upsample_linear1d.default, aten.upsample_nearest1d.default
+    kinds = [
+        (linear, 1, True, (aten.upsample_linear1d.default, aten.upsample_linear1d_backward.default)),
+        (linear, 2, True, (aten.upsample_bilinear2d.default, aten.upsample_bilinear2d_backward.default)),
+        (linear, 3, True, (aten.upsample_trilinear3d.default, aten.upsample_trilinear3d_backward.default)),
+        (_cubic, 2, True, (aten.upsample_bicubic2d.default, aten.upsample_bicubic2d_backward.default)),
+        (nearest, 1, False, (aten.upsample_nearest1d.default, aten.upsample_nearest1d_backward.default)),
+        (nearest, 2, False, (aten.upsample_nearest2d.default, aten.upsample_nearest2d_backward.default)),
+        (nearest, 3, False, (aten.upsample_nearest3d.default, aten.upsample_nearest3d_backward.default)),
+    ]
+    for function, n, corners, (forward, backward) in kinds:
+        OWN[forward] = _forward_resampling(function, n, corners)
+        OWN[backward] = _backward_resampling(function, n, corners)
+        vec = getattr(getattr(aten, forward.overloadpacket.__name__), "vec", None)
+        if vec is not None:
+            OWN[vec] = _forward_scaled(function, n, corners)
+
+
+def _matrices(
+    function: Any, have: Sequence[int], want: Sequence[int], dtype: torch.dtype, corners: tuple[Any, ...], scales: Any
+) -> list[Tensor]:
+    scales = list(scales) or [None] * len(have)
+    return [_resampling(function, h, w, dtype, s, *corners) for h, w, s in zip(have, want, scales, strict=True)]
+
+
+def _forward_resampling(function: Any, n: int, corners: bool) -> Callable[..., Tensor]:
+    def run(x: Tensor, size: Sequence[int], *more: Any) -> Tensor:
+        fixed, scales = (more[:1], more[1:]) if corners else ((), more)
+        return _along(x, _matrices(function, x.shape[-n:], size, x.dtype, fixed, scales))
+
+    return run
+
+
+def _forward_scaled(function: Any, n: int, corners: bool) -> Callable[..., Tensor]:
+    def run(x: Tensor, size: Any, *more: Any) -> Tensor:
+        fixed, scales = (more[:1], more[1]) if corners else ((), more[0])
+        want = size or [int(h * s) for h, s in zip(x.shape[-n:], scales, strict=True)]
+        return _along(x, _matrices(function, x.shape[-n:], want, x.dtype, fixed, scales or ()))
+
+    return run
+
+
+def _backward_resampling(function: Any, n: int, corners: bool) -> Callable[..., Tensor]:
+    def run(grad: Tensor, size: Sequence[int], shape: Sequence[int], *more: Any) -> Tensor:
+        fixed, scales = (more[:1], more[1:]) if corners else ((), more)
+        forward = _matrices(function, shape[-n:], size, grad.dtype, fixed, scales)
+        return _along(grad, [matrix.T for matrix in forward])
+
+    return run
+
+
+_register_resampling()
+
+
+@_apart(aten.slice_backward.default)
+def slice_backward(grad: Tensor, sizes: list[int], dim: int, start: int, end: int, step: int) -> Tensor:
+    """The slice put back between zeros."""
+    dim %= len(sizes)
+    start, end, _ = slice(start, end).indices(sizes[dim])
+    if step > 1:
+        count = grad.shape[dim]
+        apart = torch.nn.functional.pad(grad.unsqueeze(dim + 1), _pad(grad.ndim + 1, dim + 1, 0, step - 1))
+        grad = apart.flatten(dim, dim + 1).narrow(dim, 0, (count - 1) * step + 1)
+    return torch.nn.functional.pad(grad, _pad(len(sizes), dim, start, sizes[dim] - start - grad.shape[dim]))
+
+
+@_apart(aten.select_backward.default)
+def select_backward(grad: Tensor, sizes: list[int], dim: int, index: int) -> Tensor:
+    """The selected row put back between zeros."""
+    dim, index = dim % len(sizes), index % sizes[dim]
+    return torch.nn.functional.pad(grad.unsqueeze(dim), _pad(len(sizes), dim, index, sizes[dim] - index - 1))
+
+
+def _pad(rank: int, dim: int, before: int, after: int) -> list[int]:
+    return [0, 0] * (rank - dim - 1) + [before, after]
+
+
+@_apart(aten.gelu.default)
+def gelu(x: Tensor, approximate: str = "none") -> Tensor:
+    """GELU by erf or tanh."""
+    if approximate == "tanh":
+        return 0.5 * x * (1 + torch.tanh(0.7978845608028654 * (x + 0.044715 * x * x * x)))
+    return 0.5 * x * (1 + torch.erf(x * 0.7071067811865476))
+
+
+@_apart(aten._prelu_kernel.default)
+def prelu(x: Tensor, slope: Tensor) -> Tensor:
+    """PReLU by its two branches."""
+    return torch.where(x > 0, x, slope * x)
+
+
+@_apart(aten._prelu_kernel_backward.default)
+def prelu_backward(grad: Tensor, x: Tensor, slope: Tensor) -> tuple[Tensor, Tensor]:
+    """The branch's slope; the parameter's own derivative is not used."""
+    return torch.where(x > 0, grad, slope * grad), torch.zeros_like(slope)
+
+
+@_apart(aten.native_layer_norm.default)
+def layer_norm(
+    x: Tensor, shape: Sequence[int], weight: Tensor | None, bias: Tensor | None, eps: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Layer normalisation with its mean and reciprocal deviation."""
+    axes = tuple(range(x.ndim - len(shape), x.ndim))
+    mean = x.mean(axes, keepdim=True)
+    centred = x - mean
+    rstd = torch.rsqrt((centred * centred).mean(axes, keepdim=True) + eps)
+    out = centred * rstd
+    out = out if weight is None else out * weight
+    return out if bias is None else out + bias, mean, rstd
+
+
+@_apart(aten.native_layer_norm_backward.default)
+def layer_norm_backward(
+    grad: Tensor, x: Tensor, shape: Sequence[int], mean: Tensor, rstd: Tensor, weight: Tensor | None,
+    bias: Tensor | None, mask: Sequence[bool],
+) -> tuple[Tensor | None, None, None]:  # fmt: skip
+    """The input's gradient."""
+    axes = tuple(range(x.ndim - len(shape), x.ndim))
+    normal = (x - mean) * rstd
+    scaled = grad if weight is None else grad * weight
+    spread = scaled - scaled.mean(axes, keepdim=True) - normal * (scaled * normal).mean(axes, keepdim=True)
+    return spread * rstd, None, None
+
+
+def _extreme_of(largest: bool) -> Callable[..., tuple[Tensor, Tensor]]:
+    def run(x: Tensor, dim: int, keepdim: bool = False) -> tuple[Tensor, Tensor]:
+        values = torch.amax(x, dim, keepdim) if largest else torch.amin(x, dim, keepdim)
+        return values, torch.argmax(x, dim, keepdim) if largest else torch.argmin(x, dim, keepdim)
+
+    return run
+
+
+OWN[aten.max.dim], OWN[aten.min.dim] = _extreme_of(True), _extreme_of(False)
+
+
+@_apart(aten.value_selecting_reduction_backward.default)
+def selecting_backward(grad: Tensor, dim: int, indices: Tensor, sizes: Sequence[int], keepdim: bool) -> Tensor:
+    """A maximum's gradient goes to where it came from."""
+    if not keepdim and len(sizes):
+        grad, indices = grad.unsqueeze(dim), indices.unsqueeze(dim)
+    return torch.scatter(torch.zeros(tuple(sizes), dtype=grad.dtype), dim, indices, grad)
+

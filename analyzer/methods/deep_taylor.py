@@ -1,0 +1,55 @@
+"""Deep Taylor decomposition."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from analyzer.errors import UsageError
+from analyzer.methods.context import Context, Result
+from analyzer.methods.gradient import per_input
+from analyzer.methods.lrp import Bound, bounds
+from analyzer.methods.registry import method
+
+
+@method(
+    "deep-taylor", "relevance", complete=True,
+    source="Montavon et al. 2017, Explaining nonlinear classification decisions with deep Taylor decomposition, table 1",
+)  # fmt: skip
+def deep_taylor(
+    context: Context,
+    *,
+    low: Annotated[
+        Bound, "lowest input value, a number or one per channel; None: from the preprocessing, else unbounded"
+    ] = None,
+    high: Annotated[Bound, "highest input value"] = None,
+    initial: Annotated[Literal["logit", "one"], "relevance put on the target: its score, or 1"] = "logit",
+    zero_bias: Annotated[bool, "biases take no share of the relevance"] = False,
+) -> Result:
+    """Relevance handed back by a first-order Taylor expansion of every unit at a root point of its own.
+
+    Which root point is searched where, as rules of layer-wise relevance propagation:
+
+    - first convolutions and linear layers: the z-box rule where the input is bounded (``low`` and ``high``, given or
+      implied by the preprocessing), else the w2 rule;
+    - all other convolutions and linear layers: the z+ rule, with positive biases in the denominator unless
+      ``zero_bias``;
+    - sums, means and average pooling: share by contribution; max pooling: to the maximum;
+    - ReLUs and other elementwise activations: relevance passes unchanged.
+
+    Root points of the z+ rule are only searched among non-negative inputs: with activations other than ReLU the rules
+    are applied as they stand, and part of the relevance may be lost.
+    """
+    from graph_rules import composites
+
+    lowest, highest = bounds(context, low, high)
+    try:
+        table = composites.deep_taylor(composites.Settings(low=lowest, high=highest, zero_bias=zero_bias))
+        swept = context.engine.sweep(table, initial)
+    except ValueError as problem:
+        raise UsageError("params.invalid", f"deep-taylor: {problem}", "see `onnxplain methods deep-taylor`") from None
+    weights = context.resolved.weights
+    expected = context.score if initial == "logit" else weights.reshape(len(weights), -1).sum(axis=1)
+    record = {"first_layer": "w2" if lowest is None else "z-box"}
+    return per_input(
+        context, swept.relevance, completeness=context.complete(swept.relevance, expected), record=record
+    )
