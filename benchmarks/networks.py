@@ -14,6 +14,13 @@ import torch
 from torch import Tensor, nn
 
 
+class Add(nn.Module):
+    """The sum at the end of a residual block, as a module that others can replace."""
+
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        return a + b
+
+
 class Bottleneck(nn.Module):
     """The residual block of ResNet-50."""
 
@@ -24,6 +31,7 @@ class Bottleneck(nn.Module):
             nn.Conv2d(width, width, 3, stride, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU(),
             nn.Conv2d(width, 4 * width, 1, bias=False), nn.BatchNorm2d(4 * width),
         )  # fmt: skip
+        self.add, self.relu = Add(), nn.ReLU()
         self.shortcut: nn.Module = nn.Identity()
         if stride != 1 or channels != 4 * width:
             self.shortcut = nn.Sequential(
@@ -31,7 +39,7 @@ class Bottleneck(nn.Module):
             )
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.relu(self.layers(x) + self.shortcut(x))
+        return self.relu(self.add(self.layers(x), self.shortcut(x)))
 
 
 class Basic(nn.Module):
@@ -43,12 +51,13 @@ class Basic(nn.Module):
             nn.Conv2d(channels, width, 3, stride, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU(),
             nn.Conv2d(width, width, 3, 1, 1, bias=False), nn.BatchNorm2d(width),
         )  # fmt: skip
+        self.add, self.relu = Add(), nn.ReLU()
         self.shortcut: nn.Module = nn.Identity()
         if stride != 1 or channels != width:
             self.shortcut = nn.Sequential(nn.Conv2d(channels, width, 1, stride, bias=False), nn.BatchNorm2d(width))
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.relu(self.layers(x) + self.shortcut(x))
+        return self.relu(self.add(self.layers(x), self.shortcut(x)))
 
 
 def _stem() -> list[nn.Module]:
@@ -112,10 +121,10 @@ class Inverted(nn.Module):
             layers += [nn.Conv2d(channels, wide, 1, bias=False), nn.BatchNorm2d(wide), nn.ReLU6()]
         layers += [nn.Conv2d(wide, wide, 3, stride, 1, groups=wide, bias=False), nn.BatchNorm2d(wide), nn.ReLU6()]
         layers += [nn.Conv2d(wide, out, 1, bias=False), nn.BatchNorm2d(out)]
-        self.layers, self.skip = nn.Sequential(*layers), stride == 1 and channels == out
+        self.layers, self.add, self.skip = nn.Sequential(*layers), Add(), stride == 1 and channels == out
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.layers(x) if self.skip else self.layers(x)
+        return self.add(x, self.layers(x)) if self.skip else self.layers(x)
 
 
 def mobilenet_v2() -> nn.Module:
@@ -151,6 +160,18 @@ def seeded(name: str) -> nn.Module:
         with torch.no_grad():
             net(torch.randn(4, 3, 224, 224))
     return net.eval()
+
+
+def folded(net: nn.Module) -> nn.Module:
+    """The network with batch normalisation folded into the convolutions before it, in place."""
+    for module in net.modules():
+        if isinstance(module, nn.Sequential):
+            for index in range(len(module) - 1):
+                layer, norm = module[index], module[index + 1]
+                if isinstance(layer, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+                    module[index] = torch.nn.utils.fusion.fuse_conv_bn_eval(layer, norm)
+                    module[index + 1] = nn.Identity()
+    return net
 
 
 def export(name: str, folder: Path, opset: int = 17, *, fold: bool = True) -> tuple[Path, nn.Module]:

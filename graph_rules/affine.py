@@ -74,6 +74,15 @@ class Affine:
             return value.reshape(1, -1, *[1] * (self.z.ndim - 2))  # type: ignore[no-any-return]
         return value * self.call.kwargs.get("beta", 1)  # type: ignore[no-any-return]
 
+    @property
+    def fan_in(self) -> int:
+        """How many inputs contribute to one output."""
+        weight = self.call.args[self.weight_position]
+        if self.call.node.target is aten.convolution.default:
+            transposed = bool(self.call.args[6])
+            return int(weight.shape[0] // self.call.args[8] if transposed else weight[0].numel())
+        return int(self.x.shape[-1] if self.input_position < self.weight_position else self.x.shape[0])
+
     def weights(self, name: str, make: Callable[[Tensor], Tensor] | None = None) -> Tensor:
         """The weights in a modified form, computed once per plan for constants of the graph."""
         function = make or WEIGHTS[name]

@@ -22,8 +22,9 @@ import torch
 from torch import Tensor
 
 from graph_rules.affine import Affine
-from graph_rules.facts import nonnegative
-from graph_rules.kinds import is_gate, weight_position
+from graph_rules.kinds import gates, kind, weight_position
+from graph_rules.operators import LINEAR
+from graph_rules.signed import AlphaBeta, Gamma
 from graph_rules.stabilizer import stabilize
 from graph_rules.sweep import Call, active_nodes, evaluate
 
@@ -95,14 +96,18 @@ class Block:
 
 @dataclass(frozen=True)
 class SignalTakesAll:
-    """Product of a signal and a gate: the signal takes the relevance, the gate none (Arras et al. 2017)."""
+    """Product of a signal and a gate: the signal takes the relevance, the gate none (Arras et al. 2017).
+
+    Of a quotient the numerator is the signal.
+    """
 
     tape: ClassVar[bool] = False
 
     def backward(self, call: Call, relevance: Tensor) -> Sequence[Tensor | None]:
         """R_signal = R, R_gate = 0."""
+        weighing = gates(call.node, call.plan.active)
         return [
-            None if is_gate(node) else relevance.sum_to_size(x.shape)
+            None if node in weighing else relevance.sum_to_size(x.shape)
             for node, x in zip(call.active, call.inputs, strict=True)
         ]
 
@@ -124,6 +129,7 @@ class Epsilon:
     """LRP-epsilon, for every operator that is linear in its active inputs together: R_in = a J^T [R / S(z)].
 
     Bach et al. 2015, eq. 58; epsilon = 0 is LRP-0. One pass. ``zero_bias`` leaves the bias out of the denominator.
+    The matrix products of one unit, z = W x + U h + b, are stabilised once, in their sum (Arras et al. 2017).
     """
 
     epsilon: float = 1e-6
@@ -146,73 +152,28 @@ class Epsilon:
         if self.zero_bias and _has_weights(call):
             bias = Affine.of(call).bias
             z = z if bias is None else z - bias
-        shares = call.vjp(relevance / stabilize(z, self.epsilon))
+        epsilon = 0.0 if stabilised_in_sum(call) else self.epsilon
+        shares = call.vjp(relevance / stabilize(z, epsilon))
         return [x.detach() * share for x, share in zip(call.inputs, shares, strict=True)]
 
 
-@dataclass(frozen=True)
-class AlphaBeta:
-    """LRP-alpha-beta: positive and negative contributions apart, alpha - beta = 1 (Bach et al. 2015, eq. 60).
-
-    z+ = w+ a+ + w- a- + b+, z- = w- a+ + w+ a- + b-;
-    R_in = alpha (a+ w+^T + a- w-^T) R/S(z+) - beta (a+ w-^T + a- w+^T) R/S(z-).
-    alpha = 1, beta = 0 is the z+ rule. Passes: two for z+ on a non-negative input, four for alpha-beta; twice as many
-    on inputs of both signs.
-    """
-
-    alpha: float = 2.0
-    beta: float = 1.0
-    epsilon: float = 1e-6
-    zero_bias: bool = False
-    tape: ClassVar[bool] = False
-
-    def __post_init__(self) -> None:
-        if self.alpha < 0 or self.beta < 0 or abs(self.alpha - self.beta - 1) > 1e-9:
-            raise ValueError(f"alpha - beta must be 1 and both at least 0, not {self.alpha:g} and {self.beta:g}")
-
-    def backward(self, call: Call, relevance: Tensor) -> Sequence[Tensor | None]:
-        """Alpha times the positive share minus beta times the negative one."""
-        linear = Affine.of(call)
-        plus, minus = linear.weights("w+"), linear.weights("w-")
-        bias = "0" if self.zero_bias else "w+"
-        result = self.alpha * _share(linear, relevance, (plus, minus), linear.biases(bias), self.epsilon)
-        if self.beta:
-            bias = "0" if self.zero_bias else "w-"
-            negative = _share(linear, relevance, (minus, plus), linear.biases(bias), self.epsilon)
-            result = result - self.beta * negative
-        return [result]
-
-
-@dataclass(frozen=True)
-class Gamma:
-    """LRP-gamma, generalised to outputs and inputs of both signs (Montavon et al. 2019; Andéol et al. 2021).
-
-    With w^p = w + gamma w+ and w^n = w + gamma w-, biases likewise: an output z > 0 is shared by a+ w^p + a- w^n + b^p,
-    an output z < 0 by a+ w^n + a- w^p + b^n, and z = 0 hands on nothing.
-    Passes on a non-negative input: two where no relevance sits at negative outputs (below a ReLU), else four.
-    """
-
-    gamma: float = 0.25
-    epsilon: float = 1e-6
-    zero_bias: bool = False
-    tape: ClassVar[bool] = False
-
-    def __post_init__(self) -> None:
-        if not self.gamma >= 0:
-            raise ValueError(f"gamma must be at least 0, not {self.gamma:g}")
-
-    def backward(self, call: Call, relevance: Tensor) -> Sequence[Tensor | None]:
-        """Shares of the positive outputs, and of the negative ones where any relevance sits there."""
-        linear, gamma = Affine.of(call), self.gamma
-        up = linear.weights(f"gamma+{gamma}", lambda w: w + gamma * w.clamp(min=0))
-        down = linear.weights(f"gamma-{gamma}", lambda w: w + gamma * w.clamp(max=0))
-        at_positive, at_negative = relevance * (linear.z > 0), relevance * (linear.z < 0)
-        bias = 0.0 if self.zero_bias else linear.biases("w") + gamma * linear.biases("w+")
-        result = _share(linear, at_positive, (up, down), bias, self.epsilon)
-        if bool(at_negative.any()):
-            bias = 0.0 if self.zero_bias else linear.biases("w") + gamma * linear.biases("w-")
-            result = result + _share(linear, at_negative, (down, up), bias, self.epsilon)
-        return [result]
+def stabilised_in_sum(call: Call) -> bool:
+    """Whether a node is a matrix product that is read by sums of its unit alone, which have the epsilon rule."""
+    if call.node.target not in LINEAR or not _has_weights(call):
+        return False
+    plan, stack, sums = call.plan, [call.node], False
+    while stack:
+        for user in stack.pop().users:
+            if user not in plan.active:
+                continue
+            what = kind(user, plan.active)
+            if what == "movement":
+                stack.append(user)
+            elif what in ("layer-sum", "bias") and isinstance(plan.rules.get(user), Epsilon):
+                sums = True
+            else:
+                return False
+    return sums
 
 
 @dataclass(frozen=True)
@@ -292,19 +253,6 @@ def _spread(bound: Bound, shape: tuple[int, ...], x: Tensor) -> Tensor:
             raise ValueError(f"{full.numel()} bounds don't fit the input's shape {shape}: give one or one per channel")
         full = full.reshape(1, -1, *[1] * (len(shape) - 2))
     return full.expand(shape)
-
-
-def _share(
-    linear: Affine, relevance: Tensor, weights: tuple[Tensor, Tensor], bias: Tensor | float, epsilon: float
-) -> Tensor:
-    """Shares of a+ through the first weights and a- through the second, over their common sum."""
-    x = linear.x
-    if nonnegative(linear.call.node.args[linear.input_position], linear.call.plan):
-        s = relevance / stabilize(linear.apply(x, weights[0]) + bias, epsilon)
-        return x * linear.transpose(s, weights[0])
-    up, down = x.clamp(min=0), x.clamp(max=0)
-    s = relevance / stabilize(linear.apply(up, weights[0]) + linear.apply(down, weights[1]) + bias, epsilon)
-    return up * linear.transpose(s, weights[0]) + down * linear.transpose(s, weights[1])
 
 
 def _widens_to(shape: torch.Size, wider: torch.Size) -> bool:

@@ -10,7 +10,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from graph_rules import rules as r
-from graph_rules import sweep
+from graph_rules import signed, sweep
 from graph_rules.composites import GRADIENT, Settings, composite
 from graph_rules.sweep import Rule
 from tests.graph_rules.counting import Calls
@@ -269,22 +269,55 @@ def passes(function: Callable[[Tensor], Tensor], rule: Rule, relevance: str = "o
 @pytest.mark.parametrize(
     ("rule", "count"),
     [(r.Gradient(), 2), (r.Epsilon(), 2), (r.Epsilon(zero_bias=True), 2), (r.AlphaBeta(1.0, 0.0), 3), (r.Gamma(), 3),
-     (r.AlphaBeta(2.0, 1.0), 5), (r.WSquare(), 3), (r.Flat(), 3)],
+     (r.AlphaBeta(2.0, 1.0), 4), (r.WSquare(), 3), (r.Flat(), 3)],
     ids=str,
 )  # fmt: skip
-def test_convolution_passes_on_non_negative_inputs(rule: Rule, count: int) -> None:
-    """Below a ReLU, with relevance at positive outputs only."""
+def test_convolution_passes_on_non_negative_inputs(rule: Rule, count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Below a ReLU, with relevance at positive outputs only; layers of many contributions to an output."""
+    monkeypatch.setattr(signed, "FEW", 0)
     assert passes(two_layers, rule, "value") == count
 
 
 @pytest.mark.parametrize(
     ("rule", "count"),
-    [(r.Gradient(), 2), (r.Epsilon(), 2), (r.AlphaBeta(1.0, 0.0), 5), (r.AlphaBeta(2.0, 1.0), 9), (r.Gamma(), 9),
+    [(r.Gradient(), 2), (r.Epsilon(), 2), (r.AlphaBeta(1.0, 0.0), 4), (r.AlphaBeta(2.0, 1.0), 6), (r.Gamma(), 4),
      (r.WSquare(), 3), (r.Flat(), 3)],
     ids=str,
 )  # fmt: skip
-def test_convolution_passes_on_inputs_of_both_signs(rule: Rule, count: int) -> None:
+def test_convolution_passes_on_inputs_of_both_signs(rule: Rule, count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(signed, "FEW", 0)
     assert passes(two_signed_layers, rule) == count
+
+
+@pytest.mark.parametrize(
+    ("rule", "rectified", "mixed"),
+    [(r.AlphaBeta(1.0, 0.0), 3, 5), (r.AlphaBeta(2.0, 1.0), 5, 9), (r.Gamma(), 3, 7)],
+    ids=str,
+)
+def test_passes_of_layers_with_few_contributions(rule: Rule, rectified: int, mixed: int) -> None:
+    """Their sums are taken one by one."""
+    assert passes(two_layers, rule, "value") == rectified
+    assert passes(two_signed_layers, rule) == mixed
+
+
+@pytest.mark.parametrize("rule", [r.AlphaBeta(1.0, 0.0), r.AlphaBeta(2.0, 1.0), r.Gamma(), r.Gamma(zero_bias=True)], ids=str)
+@pytest.mark.parametrize("function", [two_layers, two_signed_layers])
+def test_sums_by_difference_equal_sums_one_by_one(
+    rule: Rule, function: Callable[[Tensor], Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The rules themselves are held against their matrix form in test_rules, one by one."""
+
+    def relevance() -> Tensor:
+        graph = record(function, tensor(1, 3, 5, 6, seed=1))
+        elementwise = {aten.relu.default: r.Pass()}
+        plan = sweep.plan(graph.module, graph.placeholders, graph.output, lambda n, _: elementwise.get(n.target, rule))
+        run = sweep.forward(plan, graph.inputs)
+        return sweep.backward(run, torch.ones_like(run.value))[graph.placeholders[0]]
+
+    one_by_one = relevance()
+    monkeypatch.setattr(signed, "FEW", 0)
+    by_difference = relevance()
+    assert (one_by_one - by_difference).abs().max() <= 1e-7 * one_by_one.abs().max()
 
 
 def test_convolution_passes_of_the_z_box() -> None:
