@@ -10,6 +10,7 @@ module                what lives there
 ``kinds``             what an ATen operator is to a rule table
 ``sweep``             one forward pass, one reverse sweep
 ``rules``             the rules: small frozen dataclasses
+``signed``            alpha-beta and gamma: contributions of both signs apart
 ``facts``             what is known about values without running the model: signs
 ``tables``            rule tables: which node gets which rule
 ``composites``        the named tables

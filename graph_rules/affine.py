@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, fx
 
-from graph_rules.kinds import aten, weight_position
+from graph_rules.kinds import weight_position
+from graph_rules.operators import aten
 from graph_rules.sweep import Call
 
 WEIGHTS: dict[str, Callable[[Tensor], Tensor]] = {

@@ -8,7 +8,7 @@ Notation: ``a`` input, ``w`` weights, ``b`` bias, ``z = w a + b`` output, ``R`` 
 the input is non-negative (``facts``), it leaves out the passes that are zero.
 
 Cost is given in passes: one pass is one application of the node's operator, forwards or transposed, beside the model's
-own forward pass.
+own forward pass. ``AlphaBeta`` and ``Gamma`` live in ``signed`` and can be had from here too.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from torch import Tensor
 from graph_rules.affine import Affine
 from graph_rules.kinds import gates, kind, weight_position
 from graph_rules.operators import LINEAR
-from graph_rules.signed import AlphaBeta, Gamma
+from graph_rules.signed import AlphaBeta as AlphaBeta
+from graph_rules.signed import Gamma as Gamma
 from graph_rules.stabilizer import stabilize
 from graph_rules.sweep import Call, active_nodes, evaluate
 

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from graph_rules.affine import Affine
 from graph_rules.facts import nonnegative
-from graph_rules.kinds import aten
+from graph_rules.operators import aten
 from graph_rules.stabilizer import stabilize
 from graph_rules.sweep import Call
 

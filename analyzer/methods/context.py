@@ -103,6 +103,19 @@ class Context:
                 return name
         raise UsageError("input.no_batch", "no input has a batch axis to perturb", "give a batch-first input")
 
+    @property
+    def unchanged(self) -> list[str]:
+        """A note that names the inputs with samples that perturbation methods leave as they are; empty without such."""
+        others = [n for n in self.inputs if n != self.perturbed and self.batch_axis(n) is not None]
+        return [f"only input {self.perturbed!r} is changed, not {', '.join(map(repr, others))}"] if others else []
+
+    @functools.cached_property
+    def columns(self) -> tuple[str, ...]:
+        """The numeric inputs of a table whose columns are inputs of their own; empty for other models."""
+        one = [value.ndim and len(value) == value.size == self.batch for value in self.inputs.values()]
+        names = tuple(name for name, value in self.inputs.items() if value.dtype.kind in "fiu")
+        return names if all(one) and len(names) > 1 else ()
+
     def batch_axis(self, name: str) -> int | None:
         """The axis of an input that counts the samples; None where the input is the same for all."""
         main, specs = self.model.inputs.get(self.perturbed), self.model.inputs
@@ -123,30 +136,34 @@ class Context:
         bytes_each = max(1, sum(value[:1].nbytes for value in self.inputs.values() if value.ndim))
         return int(np.clip(_BATCH_BYTES // bytes_each, 1, _BATCH_MOST))
 
-    def evaluate(self, sample: int, copies: Iterable[Array]) -> Iterator[float]:
+    def evaluate(self, sample: int, copies: Iterable[Array], *, joined: bool = False) -> Iterator[float]:
         """Scores of perturbed copies of one sample, in order, a batch at a time; memory is one batch.
 
         Parameters
         ----------
         copies
-            Each of the perturbed input's shape without the batch axis.
+            Each of the perturbed input's shape without the batch axis; joined, a row with one number for each of
+            :attr:`columns`.
         """
         size, pending = self.batch_size(), []
         for copy in copies:
             pending.append(copy)
             if len(pending) == size:
-                yield from self._run(sample, pending)
+                yield from self._run(sample, pending, joined)
                 pending = []
         if pending:
-            yield from self._run(sample, pending)
+            yield from self._run(sample, pending, joined)
 
-    def _run(self, sample: int, copies: list[Array]) -> list[float]:
+    def _run(self, sample: int, copies: list[Array], joined: bool) -> list[float]:
         count, size = len(copies), self.batch_size()
         if self.model.fixed_batch is not None:
             copies = copies + [copies[-1]] * (size - count)
         feed = {}
         for name, value in self.inputs.items():
-            if name == self.perturbed:
+            if joined and name in self.columns:
+                column = np.stack(copies)[:, self.columns.index(name)].reshape(-1, *value.shape[1:])
+                feed[name] = (np.rint(column) if value.dtype.kind in "iu" else column).astype(value.dtype)
+            elif name == self.perturbed and not joined:
                 feed[name] = np.stack(copies).astype(value.dtype, copy=False)
             else:
                 axis = self.batch_axis(name)

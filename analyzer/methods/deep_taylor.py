@@ -12,7 +12,7 @@ from analyzer.methods.registry import method
 
 
 @method(
-    "deep-taylor", "relevance", complete=True,
+    "deep-taylor", "relevance",
     source="Montavon et al. 2017, Explaining nonlinear classification decisions with deep Taylor decomposition, table 1",
 )  # fmt: skip
 def deep_taylor(
@@ -36,8 +36,8 @@ def deep_taylor(
     - sums, means and average pooling: share by contribution; max pooling: to the maximum;
     - ReLUs and other elementwise activations: relevance passes unchanged.
 
-    Root points of the z+ rule are only searched among non-negative inputs: with activations other than ReLU the rules
-    are applied as they stand, and part of the relevance may be lost.
+    In ReLU networks without biases the relevance of a positive score is kept. It isn't where all contributions to a unit
+    are negative: relevance that arrives there (a negative score, say) is lost.
     """
     from graph_rules import composites
 
@@ -47,9 +47,7 @@ def deep_taylor(
         swept = context.engine.sweep(table, initial)
     except ValueError as problem:
         raise UsageError("params.invalid", f"deep-taylor: {problem}", "see `onnxplain methods deep-taylor`") from None
-    weights = context.resolved.weights
-    expected = context.score if initial == "logit" else weights.reshape(len(weights), -1).sum(axis=1)
-    record = {"first_layer": "w2" if lowest is None else "z-box"}
-    return per_input(
-        context, swept.relevance, completeness=context.complete(swept.relevance, expected), record=record
-    )
+    notes = []
+    if initial == "logit" and bool((context.score < 0).any()):
+        notes.append("the explained score is negative: deep Taylor decomposition is meant for positive ones")
+    return per_input(context, swept.relevance, notes=notes, record={"first_layer": "w2" if lowest is None else "z-box"})

@@ -19,7 +19,9 @@ from analyzer.methods.sampling import Field
 def feature_ablation(
     context: Context,
     *,
-    segments: Annotated[Any, "count, slic, grid:8, or an integer mask (of tokens, or of their embedding); None: suits the input"] = None,
+    segments: Annotated[
+        Any, "count, slic, grid:8, or an integer mask (of tokens, or of their embedding); None: suits the input"
+    ] = None,
     fill: Annotated[Fill, "what replaces a segment: a number, mean, blur or noise"] = 0.0,
 ) -> Result:
     """Drop of the score when a superpixel, column, word or piece of a series is replaced, one at a time."""

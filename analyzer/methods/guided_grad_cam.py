@@ -9,13 +9,12 @@ import numpy as np
 from analyzer.errors import UnsupportedError
 from analyzer.methods.cam import Layer, Rectify, feature_map, grad_cam_of
 from analyzer.methods.context import Context, Result
+from analyzer.methods.gradient import per_input
 from analyzer.methods.maps import at_input
 from analyzer.methods.registry import method
 
 
-@method(
-    "guided-grad-cam", "CAM", modalities=("image", "series"), source="Selvaraju et al. 2017, Grad-CAM, section 3.2"
-)
+@method("guided-grad-cam", "CAM", modalities=("image", "series"), source="Selvaraju et al. 2017, Grad-CAM, section 3.2")
 def guided_grad_cam(
     context: Context,
     *,
@@ -27,16 +26,15 @@ def guided_grad_cam(
     from graph_rules.composites import GUIDED_BACKPROP
 
     found = feature_map(context, layer)
-    raw = grad_cam_of(found)
+    raw = np.maximum(grad_cam_of(found), 0) if relu else grad_cam_of(found)
     name = context.engine.sources[0].name
-    resized = at_input(
-        context, name, np.maximum(raw, 0) if relu else raw, "nearest" if interpolate == "nearest" else "linear"
-    )
-    guided = context.engine.sweep(GUIDED_BACKPROP).relevance[name]
-    if resized is None or resized.ndim != guided.ndim:
+    resized = at_input(context, name, raw, "nearest" if interpolate == "nearest" else "linear")
+    if resized is None:
         raise UnsupportedError(
             "method.unsuitable",
-            f"the map at {found.name!r} has other axes than input {name!r} of shape {list(guided.shape)}",
+            f"the map at {found.name!r} has other axes than input {name!r} of shape {list(context.inputs[name].shape)}",
             "use guided-backprop, or grad-cam",
         )
-    return Result({name: guided * resized}, record={"layer": found.name})
+    guided = context.engine.sweep(GUIDED_BACKPROP).relevance[name]
+    weight = resized.reshape(*resized.shape, *[1] * (guided.ndim - resized.ndim))  # an embedding is wider than tokens
+    return per_input(context, {name: guided * weight}, record={"layer": found.name})

@@ -27,7 +27,9 @@ COLUMNS = 128
 def occlusion(
     context: Context,
     *,
-    window: Annotated[Size, "window size, one number or one per axis; None: an eighth of each axis, or one column or word"] = None,
+    window: Annotated[
+        Size, "window size, one number or one per axis; None: an eighth of each axis, or one column or word"
+    ] = None,
     stride: Annotated[Size, "step between windows; None: half the window"] = None,
     fill: Annotated[Fill, "what replaces the window: a number, mean, blur or noise"] = 0.0,
 ) -> Result:
@@ -51,11 +53,12 @@ def occlusion(
         counts = np.zeros(sides)
         scores = context.evaluate(sample, copies)
         for done, (place, score) in enumerate(zip(places, scores, strict=True), 1):
-            maps[sample][place] += context.score[sample] - score
+            maps[sample, ...][place] += context.score[sample] - score
             counts[place] += 1
             context.advance(sample * len(places) + done, total)
         maps[sample] /= np.maximum(counts, 1)
-    return Result({name: spread(maps, value, axes, context)}, record={"evaluations": total, "windows": len(places)})
+    record = {"evaluations": total, "windows": len(places)}
+    return Result({name: spread(maps, value, axes, context)}, notes=context.unchanged, record=record)
 
 
 def _sizes(what: str, given: Size, default: Sequence[int]) -> list[int]:

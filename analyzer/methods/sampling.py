@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -16,13 +16,16 @@ from analyzer.methods.context import Array, Context, Result
 from analyzer.methods.maps import channel_axis, spatial_axes
 from analyzer.methods.occlusion import Fill, replaced
 
+if TYPE_CHECKING:
+    from analyzer.methods.whitebox import Engine
+
 Kind = Literal["image", "table", "series", "tokens"]
 Draw = Callable[[np.random.Generator, int], Array]
 
 
 @dataclass(frozen=True)
 class Field:
-    """What a method changes: an input, or the embedding that tokens select.
+    """What a method changes: an input, the embedding that tokens select, or the columns of a table given as inputs.
 
     Attributes
     ----------
@@ -30,17 +33,23 @@ class Field:
         The unchanged values, batch first.
     embedded
         Whether they are an embedding; its copies run through the trace instead of the runtime.
+    joined
+        Whether they are a table put together from several inputs, one column from each.
     """
 
     context: Context
     name: str
     values: Array
     embedded: bool = False
+    joined: bool = False
 
     @classmethod
     def of(cls, context: Context, segments: Any = None) -> Field:
-        """The perturbed input; for tokens whose mask has the embedding's rank, the embedding."""
+        """The perturbed input or columns; for tokens whose mask has the embedding's rank, the embedding."""
         name = context.perturbed
+        if context.columns:
+            table = np.stack([context.inputs[column].reshape(-1) for column in context.columns], axis=1)
+            return cls(context, name, table.astype(np.float64), joined=True)
         values = context.inputs[name]
         if values.dtype.kind in "iu" and isinstance(segments, list | tuple | np.ndarray):
             shape = list(np.shape(segments))
@@ -52,7 +61,7 @@ class Field:
 
     def replaced(self, how: Fill | Array) -> Array:
         """What removed elements become; of the values' shape and dtype."""
-        if not self.embedded:
+        if not self.embedded and not self.joined:
             return replaced(self.context, self.name, how)
         return replaced(replace(self.context, inputs={self.name: self.values}), self.name, how)
 
@@ -67,21 +76,23 @@ class Field:
     def scores(self, sample: int, copies: Iterable[Array]) -> Iterator[float]:
         """Scores of changed copies of one sample, in order, a batch at a time."""
         if not self.embedded:
-            yield from self.context.evaluate(sample, copies)
+            yield from self.context.evaluate(sample, copies, joined=self.joined)
             return
         engine = self._alone(sample)
+        entry = next(source.node for source in engine.sources if source.name == self.name)
         remaining = iter(copies)
         while block := list(itertools.islice(remaining, engine.batch)):
             padded = block + block[-1:] * (engine.batch - len(block))
-            scores = engine.gradient({self.name: np.stack(padded).astype(self.values.dtype)}).score
+            scores = engine.score_with(entry, np.stack(padded).astype(self.values.dtype))
             yield from (float(score) for score in scores[: len(block)])
 
-    def _alone(self, sample: int) -> Any:
+    def _alone(self, sample: int) -> Engine:
         """The engine on one sample, repeated to a batch."""
-        context, part = self.context, slice(sample, sample + 1)
+        context = self.context
         times = context.model.fixed_batch or min(context.batch_size(), 16)
+        axes = {name: context.batch_axis(name) for name in context.inputs}
         inputs = {
-            name: np.repeat(value[part], times, axis=0) if value.ndim and len(value) == context.batch else value
+            name: value if (axis := axes[name]) is None else np.repeat(value.take([sample], axis), times, axis)
             for name, value in context.inputs.items()
         }
         target = context.resolved.rows(sample, sample + 1)
@@ -96,6 +107,10 @@ class Field:
     def result(self, maps: Sequence[Array], **more: Any) -> Result:
         """Maps per sample, of its rank; of an embedding, their sum over its width beside them."""
         stacked = np.stack(maps).astype(np.float32)
+        if self.joined:
+            names, inputs = self.context.columns, self.context.inputs
+            return Result({n: stacked[:, i].reshape(inputs[n].shape) for i, n in enumerate(names)}, **more)
+        more["notes"] = [*more.get("notes", []), *self.context.unchanged]
         if not self.embedded:
             return Result({self.name: stacked}, **more)
         more["record"] = {
@@ -152,7 +167,7 @@ class Moments:
         """Take up masks (n, *mask) with their scores (n,)."""
         g = scores - self.reference
         powers = np.stack([np.ones_like(g), g, g**2])
-        wide = masks.astype(np.float64)
+        wide = np.ascontiguousarray(masks, np.float64)
         self.scores = self.scores + powers.sum(axis=1)
         self.first = self.first + np.tensordot(powers, wide, axes=1)
         self.second = self.second + np.tensordot(powers, wide**2, axes=1)
@@ -201,7 +216,11 @@ def probe(context: Context, fill: Fill, total: int, draw: Draw) -> list[Moments]
     block = context.batch_size() * -(-16 // context.batch_size())
     found = []
     for sample, x in enumerate(value):
-        rng, moments, gone = np.random.default_rng(context.seed), Moments(float(context.score[sample])), replacement[sample]
+        rng, moments, gone = (
+            np.random.default_rng(context.seed),
+            Moments(float(context.score[sample])),
+            replacement[sample],
+        )
         for start in range(0, total, block):
             masks = draw(rng, min(block, total - start))
             placed = masks if len(axes) == x.ndim else np.expand_dims(masks, channel_axis(value.shape, context.model))
@@ -216,7 +235,7 @@ def mixed(x: Array, gone: Array, mask: Array) -> Array:
     """``x`` where the mask is 1, its replacement where it is 0; whole numbers are never blended."""
     if x.dtype.kind in "iu":
         return np.where(mask >= 0.5, x, gone)
-    return (gone + mask.astype(x.dtype) * (x - gone)).astype(x.dtype, copy=False)
+    return np.asarray(gone + mask.astype(x.dtype) * (x - gone), x.dtype)
 
 
 def interpolation(cells: int, side: int) -> Array:

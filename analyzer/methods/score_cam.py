@@ -14,6 +14,8 @@ from analyzer.methods.registry import method
 
 #: Channels whose masks are held at once.
 _TOGETHER = 32
+#: Below this share of a channel's largest value its differences are rounding errors of the resampling.
+_EVEN = 1e-6
 
 
 @method(
@@ -59,4 +61,5 @@ def _masks(context: Context, name: str, maps: Array) -> Iterator[Array]:
         assert resized is not None
         for mask in resized:
             span = np.ptp(mask)
-            yield (mask - mask.min()) / (span if span > 0 else 1)
+            even = span <= _EVEN * np.abs(mask).max()
+            yield np.zeros_like(mask) if even else (mask - mask.min()) / span
