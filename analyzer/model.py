@@ -154,11 +154,11 @@ class Model:
             whole = next((s for k, s in self._sessions.items() if set(expose) <= set(k)), None)
             if whole is not None:
                 return whole
-            source, folder = self._source()
+            source, folder = self.source()
             self._sessions[expose] = Session(source, self.device, expose, folder, self.threads)
         return self._sessions[expose]
 
-    def _source(self) -> tuple[Path | bytes, Path | None]:
+    def source(self) -> tuple[Path | bytes, Path | None]:
         """What onnxruntime reads: the file, or what was loaded where that differs from it; where external data lies."""
         folder = self.path.parent if self.path else None
         if self.path is None or self.loaded.repaired:
@@ -238,12 +238,13 @@ class Model:
 
     def _verified_trace(self, feed: dict[str, Array]) -> dict[str, Array]:
         """The trace's outputs; where the second source had a part in it, not without holding it against onnxruntime."""
-        values = self._run_trace(feed)
+        values = self.run_trace(feed)
         if self.trace(feed).converted:
             self.require_parity(feed)
         return values
 
-    def _run_trace(self, feed: dict[str, Array]) -> dict[str, Array]:
+    def run_trace(self, feed: dict[str, Array]) -> dict[str, Array]:
+        """The trace's outputs, not held against anything."""
         from analyzer.importer.interpreter import as_tensor
 
         made = self.trace(feed)
@@ -257,50 +258,17 @@ class Model:
         Parity
             With the first ONNX node that differs where they disagree.
         """
-        from analyzer.importer.parity import compare, first_difference, tolerance_of
+        from analyzer.verification import hold_against_runtime
 
         feed = self.feed(x)
         key = _digest(feed)
-        if key in self._parities:
-            return self._parities[key]
-        size = self.pieces(feed)
-        if size is not None:
-            feed = {k: v[:size] for k, v in feed.items()}
-        tolerance = tolerance_of(self.graph)
-        expected = {k: v for k, v in self.values(feed, list(self.outputs)).items() if _numeric(v)}
-        parity = compare(self._run_trace(feed), expected, tolerance)
-        if not parity.ok:
-            where = first_difference(
-                self.graph, self._all_values(feed), functools.partial(self._inner, feed), tolerance
-            )
-            parity = type(parity)(parity.error, tolerance, parity.outputs, where)
-        self._parities[key] = parity
-        while len(self._parities) > _KEPT_TRACES:
-            self._parities.popitem(last=False)
-        return parity
-
-    def _all_values(self, feed: Feed) -> dict[str, Array]:
-        import torch
-
-        from analyzer.importer.interpreter import Interpreter, as_tensor, run_graph
-
-        seen: dict[str, Array] = {}
-
-        def observe(name: str, value: Any) -> None:
-            if isinstance(value, torch.Tensor):
-                seen[name] = to_numpy(value)
-
-        with torch.no_grad():
-            tensors = {k: as_tensor(v) for k, v in feed.items()}
-            run_graph(self.graph, tensors, Interpreter(observe=observe))
-        return seen
-
-    def _inner(self, feed: Feed, names: Sequence[str]) -> dict[str, Any]:
-        source, folder = self._source()
-        graph_outputs = {o.name for o in self.proto.graph.output}
-        expose = [name for name in names if name not in graph_outputs]
-        session = Session(source, "cpu", expose, folder, self.threads, optimize=False)
-        return session.run({k: v for k, v in feed.items() if k in session.inputs}, names)
+        if key not in self._parities:
+            size = self.pieces(feed)
+            part = feed if size is None else {k: v[:size] for k, v in feed.items()}
+            self._parities[key] = hold_against_runtime(self, part)
+            while len(self._parities) > _KEPT_TRACES:
+                self._parities.popitem(last=False)
+        return self._parities[key]
 
     def require_parity(self, feed: Feed) -> Parity:
         """Verify, and refuse to go on where the trace disagrees.
@@ -430,10 +398,6 @@ def to_numpy(value: Any) -> Array:
         return np.asarray(value)
     cpu = value.detach().cpu()
     return np.asarray(cpu.float().numpy() if cpu.dtype == torch.bfloat16 else cpu.numpy())
-
-
-def _numeric(value: Any) -> bool:
-    return isinstance(value, np.ndarray) and value.dtype.kind in "fiub"
 
 
 def _digest(feed: Feed) -> str:

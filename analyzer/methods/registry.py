@@ -180,7 +180,7 @@ def methods() -> dict[str, MethodInfo]:
 
 
 #: Modules of this package that hold no methods and must not be imported to list them.
-_ENGINES = ("whitebox", "run", "registry", "context")
+_ENGINES = ("whitebox", "sources", "run", "registry", "context", "maps", "sampling")
 
 
 def get(name: str) -> MethodInfo:

@@ -124,7 +124,7 @@ def _xgrad(a: Tensor, g: Tensor) -> Tensor:
 def test_gradient_weightings_equal_their_formulas_on_autograd(
     method: str, formula: Callable[[Tensor, Tensor], Tensor], layer: str
 ) -> None:
-    options = {"epsilon": 0.0} if method == "xgrad-cam" else {}
+    options: dict[str, Any] = {"epsilon": 0.0} if method == "xgrad-cam" else {}
     found = explain(method, layer=layer, **options)
     assert found.record["layer"] == layer
     close(found.raw, formula(*features(layer)))
@@ -200,9 +200,10 @@ def test_eigen_cam_is_the_first_principal_component() -> None:
 def _stretched(map_: Array, size: tuple[int, int]) -> Array:
     """Bilinear with aligned corners, one axis after the other."""
     for axis, side in enumerate(size):
-        at = np.linspace(0, map_.shape[axis] - 1, side)
-        grid = np.arange(map_.shape[axis])
-        map_ = np.apply_along_axis(lambda line, at=at, grid=grid: np.interp(at, grid, line), axis, map_)
+        at, grid = np.linspace(0, map_.shape[axis] - 1, side), np.arange(map_.shape[axis])
+        lines = np.moveaxis(map_, axis, -1).reshape(-1, len(grid))
+        stretched = np.stack([np.interp(at, grid, line) for line in lines])
+        map_ = np.moveaxis(stretched.reshape(*np.delete(map_.shape, axis), side), -1, axis)
     return map_
 
 
@@ -372,7 +373,7 @@ def _entries(folder: Path, net: str, library: str) -> list[dict[str, Any]]:
 
 
 def _layer_named(path: Path, module: str) -> str:
-    names = [node.name for node in onnx.load(path, load_external_data=False).graph.node]
+    names: list[str] = [node.name for node in onnx.load(path, load_external_data=False).graph.node]
     return [name for name in names if f"/{module}/" in name][-1]
 
 

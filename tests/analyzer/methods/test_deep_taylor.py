@@ -48,7 +48,7 @@ def naive(w: dict[str, Array], x: Array, target: int, box: tuple[float, float] |
 @pytest.mark.parametrize("box", [None, (-2.0, 2.0), (-3.0, 2.5)])
 def test_a_relu_network_equals_the_naive_decomposition(box: tuple[float, float] | None, zero_bias: bool) -> None:
     proto = mlp()
-    bounds = {} if box is None else {"low": box[0], "high": box[1]}
+    bounds: dict[str, Any] = {} if box is None else {"low": box[0], "high": box[1]}
     found = analyzer.load(proto, "cpu", threads=1).explain(
         X, method="deep-taylor", target=TARGET, initial="one", zero_bias=zero_bias, **bounds
     )
@@ -70,7 +70,7 @@ def test_relevance_of_the_score_scales_the_relevance_of_one() -> None:
 
 
 @pytest.mark.parametrize("bounds", [{}, {"low": -4.0, "high": 4.0}])
-def test_a_positive_score_without_biases_is_shared_out_wholly_and_positively(bounds: dict[str, float]) -> None:
+def test_a_positive_score_without_biases_is_shared_out_wholly_and_positively(bounds: dict[str, Any]) -> None:
     x = np.random.default_rng(7).standard_normal((6, 3, 8, 8)).astype(np.float32).clip(-4, 4)
     found = analyzer.load(cnn(bias=False), "cpu", threads=1).explain(x, method="deep-taylor", **bounds)
     positive = found.score > 0
@@ -82,7 +82,7 @@ def test_a_positive_score_without_biases_is_shared_out_wholly_and_positively(bou
 
 def test_bounds_come_from_the_preprocessing() -> None:
     x = np.random.default_rng(7).uniform(-2, 2, (2, 3, 8, 8)).astype(np.float32)
-    scaling = Preprocess(mean=(0.5, 0.4, 0.3), std=(0.25, 0.2, 0.3))
+    scaling = Preprocess(scale=1 / 255, mean=(0.5, 0.4, 0.3), std=(0.25, 0.2, 0.3))
     implied = analyzer.load(cnn(), "cpu", threads=1, preprocess=scaling).explain(x, method="deep-taylor", target=1)
     low, high = (-0.5 / 0.25, -0.4 / 0.2, -0.3 / 0.3), (0.5 / 0.25, 0.6 / 0.2, 0.7 / 0.3)
     plain = analyzer.load(cnn(), "cpu", threads=1)
@@ -93,7 +93,9 @@ def test_bounds_come_from_the_preprocessing() -> None:
     assert not np.allclose(unbounded.attribution, given.attribution)
 
 
-@pytest.mark.parametrize("bounds", [{"low": 0.0}, {"high": 1.0}, {"low": 1.0, "high": 0.0}, {"low": [0, 0], "high": 1.0}])
+@pytest.mark.parametrize(
+    "bounds", [{"low": 0.0}, {"high": 1.0}, {"low": 1.0, "high": 0.0}, {"low": [0, 0], "high": 1.0}]
+)
 def test_bounds_that_make_no_box_are_refused(bounds: dict[str, Any]) -> None:
     x = np.zeros((1, 3, 8, 8), np.float32)
     with pytest.raises(UsageError) as caught:
