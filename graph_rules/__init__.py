@@ -7,10 +7,12 @@ Knows ``torch.fx`` and ATen; knows nothing of files, ONNX protobufs, methods or 
 ====================  ===========================================================================
 module                what lives there
 ====================  ===========================================================================
-``kinds``             what an ATen operator is to a rule table
+``operators``         lists that sort ATen operators into groups
+``kinds``             what a node is to a rule table
 ``sweep``             one forward pass, one reverse sweep
 ``rules``             the rules: small frozen dataclasses
 ``signed``            alpha-beta and gamma: contributions of both signs apart
+``attention``         rules for attention, normalisation and reductions
 ``facts``             what is known about values without running the model: signs
 ``tables``            rule tables: which node gets which rule
 ``composites``        the named tables

@@ -10,7 +10,8 @@ from math import prod
 
 from torch import fx
 
-from graph_rules.kinds import aten, kind
+from graph_rules.kinds import kind
+from graph_rules.operators import LINEAR, aten
 from graph_rules.sweep import active_nodes
 
 _FEATURES = (
@@ -18,15 +19,20 @@ _FEATURES = (
     "relu",
     "activation",
     "add",
+    "layer-sum",
+    "bias",
     "batch-norm",
     "layer-norm",
     "movement",
     "gate",
+    "self-gate",
+    "attention",
+    "quotient",
     "product",
     "scale",
     "shift",
 )
-_LINEAR_HEAD = ("linear", "average", "movement", "shift", "scale")
+_LINEAR_HEAD = ("linear", "average", "movement", "bias", "shift", "scale")
 
 
 #: After these axis 1 needn't hold channels any more, until the next convolution.
@@ -61,7 +67,8 @@ def last_feature_map(output: fx.Node, sources: tuple[fx.Node, ...]) -> fx.Node:
         if node not in active or node.op != "call_function":
             continue
         what = kind(node, active)
-        carried = any(a in below for a in node.all_input_nodes) and what not in ("linear", "matmul")
+        matrix = what == "matmul" or node.target in LINEAR
+        carried = any(a in below for a in node.all_input_nodes) and not matrix
         if what == "convolution" or (carried and node.target not in _REARRANGING):
             below.add(node)
         shape = tuple(node.meta.get("shape", ()))

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from graph_rules import attention as a
 from graph_rules import rules as r
 from graph_rules.sweep import Rule
 from graph_rules.tables import RuleTable
@@ -44,18 +45,41 @@ class Settings:
     stabilizer: float = 1e-6
 
 
-def base() -> dict[str, Rule]:
+def base(s: Settings | None = None) -> dict[str, Rule]:
     """What every LRP composite does with nodes without weights.
 
     Activations, constants and folded-away normalisations pass relevance on; sums and averages share it by
-    contribution; maxima and movements hand it to where the value came from.
+    contribution; maxima and movements hand it to where the value came from. Signals take all from their gates, values
+    all from attention weights (CP-LRP) and numerators all from denominators.
     """
+    s = s or Settings()
     norm = r.Epsilon(1e-6)
     return {
         "relu": r.Pass(), "activation": r.Pass(), "batch-norm": r.Pass(), "shift": r.Pass(), "scale": r.Pass(),
-        "add": norm, "average": norm, "maximum": r.Gradient(), "movement": r.Gradient(),
-        "gate": r.SignalTakesAll(), "product": r.Shared(),
+        "bias": r.Pass() if s.zero_bias else _unit(s), "layer-sum": _unit(s), "add": norm, "average": norm,
+        "norm": norm, "reduced-product": a.Homogeneous(), "maximum": a.Winner(),
+        "movement": r.Gradient(), "product": r.Shared(), "gate": r.SignalTakesAll(), "self-gate": r.SignalTakesAll(),
+        "quotient": r.SignalTakesAll(), "matmul": a.Bilinear(s.stabilizer), "attention": a.ValuesTakeAll(s.stabilizer),
+        "softmax": a.Softmax(s.stabilizer), "layer-norm": a.Normalisation(s.stabilizer, s.zero_bias),
     }  # fmt: skip
+
+
+def _attention(s: Settings) -> dict[str, Rule]:
+    """AttnLRP: epsilon wherever the node is linear, products shared equally, softmax by its Taylor expansion.
+
+    Gates (sigmoids) take nothing here either: a sigmoid's value isn't made of contributions that could share it.
+    """
+    linear, shift = r.Epsilon(s.epsilon, s.zero_bias), r.Pass() if s.zero_bias else r.Epsilon(s.epsilon)
+    return {
+        "convolution": linear, "linear": linear, "shift": shift, "batch-norm": shift,
+        "add": r.Epsilon(s.epsilon), "average": r.Epsilon(s.epsilon), "norm": r.Epsilon(s.epsilon),
+        "matmul": a.Bilinear(s.epsilon), "attention": a.Bilinear(s.epsilon), "softmax": a.Softmax(s.epsilon),
+        "layer-norm": a.Normalisation(s.epsilon, s.zero_bias),
+    }  # fmt: skip
+
+
+def _unit(s: Settings) -> Rule:
+    return r.Epsilon(s.epsilon)
 
 
 def _epsilon(s: Settings) -> Rule:
@@ -88,7 +112,8 @@ def _both(rule: Callable[[Settings], Rule]) -> Callable[[Settings], dict[str, Ru
 
 
 #: Composite name -> the rules it adds to :func:`base`. Sources: Montavon et al. 2019 (epsilon-plus, gamma),
-#: Lapuschkin et al. 2019 (flat), Zhang et al. 2016 (excitation backprop).
+#: Lapuschkin et al. 2019 (flat), Zhang et al. 2016 (excitation backprop), Achtibat et al. 2024 (attn-lrp; where the
+#: authors' package adds epsilon whatever the sign of a denominator, here it takes the sign, as everywhere).
 COMPOSITES: dict[str, Callable[[Settings], dict[str, Rule]]] = {
     "epsilon": _both(_epsilon),
     "zplus": _both(_zplus),
@@ -110,6 +135,7 @@ COMPOSITES: dict[str, Callable[[Settings], dict[str, Rule]]] = {
         "convolution": r.AlphaBeta(2.0, 1.0, s.stabilizer, s.zero_bias),
         "linear": _epsilon(s),
     },
+    "attn-lrp": _attention,
     "epsilon-gamma-box": lambda s: {"first": _box(s), "convolution": _gamma(s), "linear": _epsilon(s)},
 }  # fmt: skip
 
@@ -135,7 +161,7 @@ def composite(name: str, settings: Settings, overrides: Mapping[str, str] | None
         A rule's parameters don't fit, or z-box lacks its bounds.
     """
     parsed = {key: parse_rule(text, settings) for key, text in (overrides or {}).items()}
-    return RuleTable(name, base() | COMPOSITES[name](settings), parsed)
+    return RuleTable(name, base(settings) | COMPOSITES[name](settings), parsed)
 
 
 def parse_rule(text: str, settings: Settings) -> Rule:

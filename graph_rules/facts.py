@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import fx
 
-from graph_rules.kinds import MOVEMENTS, aten
+from graph_rules.operators import MOVEMENTS, aten
 from graph_rules.sweep import Plan
 
 #: Never negative, whatever comes in.
@@ -50,6 +50,8 @@ def _prove(node: fx.Node, plan: Plan) -> bool:
     if target is aten.constant_pad_nd.default and len(node.args) > 2 and float(node.args[2]) < 0:  # type: ignore[arg-type]
         return False
     if target is aten.masked_fill.Scalar and not nonnegative(node.args[2], plan):
+        return False
+    if target in (aten.scatter.value, aten.index_fill.int_Scalar) and not nonnegative(node.args[3], plan):
         return False
     if target is getitem or target in _KEEPS or (target in MOVEMENTS and target not in _CUBIC):
         if target is aten.add.Tensor and float(node.kwargs.get("alpha", 1)) < 0:  # type: ignore[arg-type]

@@ -1,7 +1,7 @@
-"""What an ATen operator is to a rule table: convolution, activation, addition, movement, …
+"""What a node of a trace is to a rule table: convolution, activation, addition, movement, …
 
-Belongs here: the one list that sorts ATen operators into kinds, and finding a node's weights. Not here: what a rule
-does with a node (``rules``) or which rule it gets (``tables``).
+Belongs here: sorting nodes into kinds, finding a node's weights, telling gates from signals. Not here: the lists of
+operators (``operators``), what a rule does with a node (``rules``), which rule it gets (``tables``).
 
 The kind depends on which arguments depend on the explained input ("active"): ``mul`` by a constant is a ``scale``, of
 two active tensors a ``product``; ``mm`` with a constant matrix is ``linear``, of two active ones a ``matmul``.
@@ -10,74 +10,34 @@ two active tensors a ``product``; ``mm`` with a constant matrix is ``linear``, o
 from __future__ import annotations
 
 from collections.abc import Container
-from operator import getitem
 
-import torch
 from torch import fx
 
-aten = torch.ops.aten
-
-ACTIVATIONS = {
-    aten.relu.default, aten.hardtanh.default, aten.clamp.default, aten.clamp_min.default, aten.clamp_max.default,
-    aten.sigmoid.default, aten.tanh.default, aten.elu.default, aten.leaky_relu.default, aten.gelu.default,
-    aten.silu.default, aten.hardswish.default, aten.hardsigmoid.default, aten.softplus.default, aten.mish.default,
-    aten._prelu_kernel.default, aten.celu.default, aten.selu.default, aten.hardshrink.default,
-    aten.softshrink.default, aten.threshold.default, aten.log_sigmoid_forward.default, aten.erf.default,
-}  # fmt: skip
-#: Activations that open or close a gate: an operand of a product that comes from one is a gate, not a signal.
-GATES = {aten.sigmoid.default, aten.hardsigmoid.default, aten._softmax.default}
-CONVOLUTIONS = {aten.convolution.default}
-LINEAR = {aten.mm.default, aten.addmm.default, aten.bmm.default, aten.baddbmm.default, aten.mv.default,
-          aten.addmv.default, aten.dot.default}  # fmt: skip
-ADDITIONS = {aten.add.Tensor, aten.sub.Tensor, aten.rsub.Scalar, aten.add.Scalar, aten.sub.Scalar}
-PRODUCTS = {aten.mul.Tensor, aten.div.Tensor, aten.mul.Scalar, aten.div.Scalar}
-AVERAGES = {
-    aten.mean.dim, aten.mean.default, aten.sum.dim_IntList, aten.sum.default,
-    aten.avg_pool1d.default, aten.avg_pool2d.default, aten.avg_pool3d.default,
-    aten._adaptive_avg_pool2d.default, aten._adaptive_avg_pool3d.default,
-}  # fmt: skip
-MAXIMA = {
-    aten.max_pool2d_with_indices.default, aten.max_pool3d_with_indices.default, aten.amax.default, aten.amin.default,
-    aten.max.dim, aten.min.dim, aten.adaptive_max_pool2d.default, aten.adaptive_max_pool3d.default,
-    aten.maximum.default, aten.minimum.default, aten.topk.default, aten.sort.default, aten.sort.stable,
-}  # fmt: skip
-BATCH_NORMS = {
-    aten.native_batch_norm.default, aten._native_batch_norm_legit_no_training.default,
-    aten._native_batch_norm_legit.default, aten.cudnn_batch_norm.default,
-}  # fmt: skip
-MOVEMENTS = {
-    aten.view.default, aten._unsafe_view.default, aten.reshape.default, aten.permute.default, aten.transpose.int,
-    aten.t.default, aten.expand.default, aten.slice.Tensor, aten.select.int, aten.squeeze.dim, aten.squeeze.dims,
-    aten.squeeze.default, aten.unsqueeze.default, aten.cat.default, aten.stack.default, aten.split.Tensor,
-    aten.split_with_sizes.default, aten.chunk.default, aten.unbind.int, aten.constant_pad_nd.default,
-    aten.reflection_pad1d.default, aten.reflection_pad2d.default, aten.reflection_pad3d.default,
-    aten.replication_pad1d.default, aten.replication_pad2d.default, aten.replication_pad3d.default,
-    aten.flip.default, aten.roll.default, aten.repeat.default, aten.clone.default, aten.alias.default,
-    aten.detach.default, aten._to_copy.default, aten.index_select.default, aten.index.Tensor, aten.gather.default,
-    aten.embedding.default, aten.pixel_shuffle.default, aten.pixel_unshuffle.default, aten.as_strided.default,
-    aten.upsample_nearest1d.vec, aten.upsample_nearest2d.vec, aten.upsample_nearest3d.vec,
-    aten.upsample_nearest1d.default, aten.upsample_nearest2d.default, aten.upsample_nearest3d.default,
-    aten.upsample_bilinear2d.vec, aten.upsample_bilinear2d.default, aten.upsample_linear1d.vec,
-    aten.upsample_linear1d.default, aten.upsample_trilinear3d.vec, aten.upsample_trilinear3d.default,
-    aten.upsample_bicubic2d.vec, aten.upsample_bicubic2d.default, aten.where.self, aten.masked_fill.Scalar,
-    aten.index_put.default, aten.scatter.src, aten.slice_scatter.default, aten.select_scatter.default,
-    aten.contiguous.default, aten.tril.default, aten.triu.default, aten.unfold.default, aten.diagonal.default,
-    getitem,
-}  # fmt: skip
+from graph_rules import operators as o
+from graph_rules.operators import aten as aten
 
 #: Kind -> what it covers, for messages and the documentation.
 KINDS = {
     "convolution": "convolution with constant weights",
     "linear": "matrix product with a constant matrix",
-    "matmul": "matrix product of two computed matrices (attention)",
-    "relu": "ReLU",
-    "activation": "any other elementwise activation",
-    "add": "sum of computed values (skip connection)",
-    "shift": "sum with a constant",
+    "attention": "values times weights from a softmax, as a matrix product or element by element; values sampled at "
+    "computed places",
+    "matmul": "any other matrix product or convolution of two computed values",
+    "relu": "ReLU, however it was written",
+    "activation": "any other elementwise function of one value",
+    "layer-sum": "sum of matrix products or of gated signals inside one unit (recurrent cells)",
+    "add": "any other sum of computed values (skip connection)",
+    "bias": "constant added to matrix products, as a bias beside them",
+    "shift": "any other sum with a constant",
     "scale": "product with a constant",
     "product": "product of two computed values",
-    "gate": "product in which one operand comes from a sigmoid, hard-sigmoid or softmax",
-    "average": "average pooling, mean or sum over axes",
+    "gate": "product in which one operand comes from a sigmoid or hard-sigmoid",
+    "self-gate": "product of a value and an elementwise or normalising function of itself (SiLU or RMS normalisation "
+    "written out)",
+    "quotient": "quotient of two computed values",
+    "average": "average pooling, mean or sum over axes, cumulative sum",
+    "norm": "norm or deviation over axes",
+    "reduced-product": "product or variance over axes",
     "maximum": "max pooling, maximum over axes, top-k",
     "batch-norm": "batch normalisation that could not be folded",
     "layer-norm": "layer, group or instance normalisation",
@@ -96,9 +56,9 @@ def weight_position(node: fx.Node, active: Container[fx.Node]) -> tuple[int, int
     """Positions of (input, weight) among a linear node's arguments where exactly one operand is active."""
     if node.target is aten.convolution.default:
         return (0, 1) if node.args[0] in active and not any(a in active for a in node.args[1:3]) else None
-    if node.target not in LINEAR:
+    if node.target not in o.LINEAR:
         return None
-    first = 1 if node.target in (aten.addmm.default, aten.baddbmm.default, aten.addmv.default) else 0
+    first = factor_positions(node)[0]
     if first and node.args[0] in active:
         return None
     left, right = node.args[first] in active, node.args[first + 1] in active
@@ -109,43 +69,243 @@ def weight_position(node: fx.Node, active: Container[fx.Node]) -> tuple[int, int
     return None
 
 
+def factor_positions(node: fx.Node) -> tuple[int, int]:
+    """Positions of the two factors among the arguments of a matrix product or convolution."""
+    return (1, 2) if node.target in o.WITH_ADDEND else (0, 1)
+
+
 def kind(node: fx.Node, active: Container[fx.Node]) -> str:
     """The node's kind: a key of :data:`KINDS`."""
     target = node.target
-    if target in CONVOLUTIONS or target in LINEAR:
-        name = "convolution" if target in CONVOLUTIONS else "linear"
-        return name if weight_position(node, active) else "matmul"
-    if target is aten.relu.default:
+    if target in o.CONVOLUTIONS or target in o.LINEAR:
+        if weight_position(node, active):
+            return "convolution" if target in o.CONVOLUTIONS else "linear"
+        return "attention" if len(gates(node, active)) == 1 else "matmul"
+    if is_relu(node, active):
         return "relu"
-    if target in ADDITIONS:
-        return "add" if len(active_arguments(node, active)) > 1 else "shift"
-    if target in PRODUCTS:
-        operands = [a for a in node.args[:2] if isinstance(a, fx.Node) and a in active]  # x * x has two
-        if len(operands) < 2:
-            return "other" if target is aten.div.Tensor and node.args[0] not in active else "scale"
-        if target is aten.mul.Tensor and sum(is_gate(operand) for operand in operands) == 1:
+    inputs = active_arguments(node, active)
+    if target in o.ADDITIONS:
+        return _sum(inputs, active)
+    if target in o.PRODUCTS or target in o.QUOTIENTS:
+        return _product(node, active)
+    if target in o.SCATTERED:
+        return _scattered(node)
+    if target in o.SAMPLERS:
+        return "attention" if node.args[1] in active else "movement"
+    if target in (aten.maximum.default, aten.minimum.default) and len(inputs) == 1 and _same_shape(node, inputs[0]):
+        return "activation"
+    if target in o.ACTIVATIONS and len(inputs) > 1:
+        return "self-gate"  # a computed bound or slope
+    if o.schema_name(target) in o.ROUNDING:
+        return "activation"
+    return next((name for name, group in _GROUPS if target in group), "other")
+
+
+def is_relu(node: fx.Node, active: Container[fx.Node]) -> bool:
+    """Whether a node is max(x, 0)."""
+    if node.target is aten.relu.default:
+        return True
+    values = [a for a in node.args if a not in active]
+    if node.target in (aten.clamp.default, aten.clamp_min.default):
+        return values[:1] == [0] and not any(v is not None for v in (*values[1:], node.kwargs.get("max")))
+    if node.target is aten.maximum.default:
+        inputs = active_arguments(node, active)
+        return len(inputs) == 1 and _same_shape(node, inputs[0]) and all(_number(v) == 0 for v in values)
+    return False
+
+
+def gates(node: fx.Node, active: Container[fx.Node]) -> list[fx.Node]:
+    """The active arguments that weigh the others: they get no relevance where the signal takes all."""
+    target = node.target
+    inputs = active_arguments(node, active)
+    if target in o.QUOTIENTS:
+        return [a for a in inputs if a is not node.args[0]]
+    if target in o.SAMPLERS or target in o.ACTIVATIONS:
+        return [a for a in inputs if a is not node.args[0]]
+    if target in o.LINEAR or target in o.CONVOLUTIONS:
+        factors = [node.args[i] for i in factor_positions(node)]
+        inputs = [a for a in inputs if a in factors]
+    if len(inputs) == 1 and target is aten.mul.Tensor and node.meta.get("op") in _CELLS:
+        return [a for a in inputs if is_gate(a, active)]  # the signal is the constant initial state
+    if len(inputs) != 2:
+        return []
+    found = [a for a in inputs if is_gate(a, active)]
+    if len(found) == 1:
+        return found
+    if target is aten.mul.Tensor:
+        return [b for a, b in (inputs, inputs[::-1]) if _follows(b, _signal(a, active), active)][:1]
+    return []
+
+
+def is_gate(node: fx.Node, active: Container[fx.Node], among: Container[object] = o.GATES) -> bool:
+    """Whether a value comes from a gate activation, looking through movements, scales and shifts (1 - z)."""
+    if node.op != "call_function":
+        return False
+    if node.target in among or (among is o.GATES and _hard_sigmoid(node, active)):
+        return True
+    inputs = active_arguments(node, active)
+    through = node.target in o.MOVEMENTS or (
+        len(inputs) == 1 and (node.target in o.ADDITIONS or node.target in o.PRODUCTS or node.target in o.QUOTIENTS)
+    )
+    return through and bool(inputs) and all(is_gate(value, active, among) for value in inputs)
+
+
+def _product(node: fx.Node, active: Container[fx.Node]) -> str:
+    operands = [a for a in node.args[:2] if a in active]  # x * x has two
+    if len(operands) < 2:
+        if node.target is aten.mul.Tensor and gates(node, active):
             return "gate"
+        scaling = node.target in (aten.mul.Tensor, aten.mul.Scalar, aten.neg.default) or (
+            node.target in (aten.div.Tensor, aten.div.Scalar) and node.args[0] in active
+        )
+        return "scale" if scaling else "activation"
+    if node.target in o.QUOTIENTS:
+        return "quotient"
+    weighing = gates(node, active)
+    if not weighing or node.target is not aten.mul.Tensor:
         return "product"
-    for name, group in _GROUPS:
-        if target in group:
-            return name
-    return "other"
+    signal = next(a for a in operands if isinstance(a, fx.Node) and a not in weighing)
+    if is_gate(weighing[0], active, o.SOFTMAXES):
+        return "attention"
+    return "self-gate" if _follows(weighing[0], _signal(signal, active), active) else "gate"
 
 
-def is_gate(node: fx.Node) -> bool:
-    """Whether a value comes from a gate activation, looking through movements."""
-    if node.op == "call_function" and node.target in MOVEMENTS:
-        values = [a for a in node.all_input_nodes if a.meta.get("dtype") is None or a.meta["dtype"].is_floating_point]
-        return bool(values) and all(is_gate(value) for value in values)
-    return node.op == "call_function" and node.target in GATES
+def _sum(inputs: list[fx.Node], active: Container[fx.Node]) -> str:
+    layers = all(_from_layers(value, active) for value in inputs)
+    if len(inputs) == 1:
+        return "bias" if layers else "shift"
+    return "layer-sum" if layers or all(_gated(value, active) for value in inputs) else "add"
 
 
+def _from_layers(node: fx.Node, active: Container[fx.Node]) -> bool:
+    """Whether a value is a sum of matrix products with constant weights, moved or scaled, and read as such alone."""
+    if node.op != "call_function" or not all(_sums_or_moves(user, active) for user in node.users if user in active):
+        return False
+    if node.target in o.LINEAR:
+        return weight_position(node, active) is not None
+    inputs = active_arguments(node, active)
+    return _sums_or_moves(node, active) and bool(inputs) and all(_from_layers(value, active) for value in inputs)
+
+
+def _sums_or_moves(node: fx.Node, active: Container[fx.Node]) -> bool:
+    scale = node.target in (aten.mul.Tensor, aten.mul.Scalar) and len(active_arguments(node, active)) == 1
+    return node.target in o.MOVEMENTS or node.target in o.ADDITIONS or scale
+
+
+def _gated(node: fx.Node, active: Container[fx.Node]) -> bool:
+    return node.target is aten.mul.Tensor and any(isinstance(a, fx.Node) and is_gate(a, active) for a in node.args[:2])
+
+
+def _scattered(node: fx.Node) -> str:
+    reduce = node.kwargs.get("reduce", node.args[4] if len(node.args) > 4 else "sum")
+    if reduce in ("sum", "add", "mean"):
+        return "average"
+    return "maximum" if reduce in ("amax", "amin") else "other"
+
+
+def _signal(node: fx.Node, active: Container[fx.Node]) -> fx.Node:
+    """The value that a signal is a constant multiple of."""
+    while True:
+        inputs = active_arguments(node, active)
+        scaled = node.target in (aten.mul.Tensor, aten.mul.Scalar, aten.neg.default) or (
+            node.target in (aten.div.Tensor, aten.div.Scalar) and node.args[0] in active
+        )
+        moved = node.target in (aten.clone.default, aten.alias.default, aten._to_copy.default)
+        if node.op != "call_function" or not (scaled or moved) or len(inputs) != 1 or node.args.count(inputs[0]) > 1:
+            return node
+        node = inputs[0]
+
+
+def _follows(node: fx.Node, base: fx.Node, active: Container[fx.Node]) -> bool:
+    """Whether a value depends on the input through ``base`` alone, by elementwise functions, norms and averages."""
+    seen: set[fx.Node] = set()
+    stack = [node]
+    while stack:
+        here = stack.pop()
+        if here is base or here in seen or here not in active:
+            continue
+        seen.add(here)
+        if here.op != "call_function" or not (here.target in _NORMALISING or o.schema_name(here.target) in o.ROUNDING):
+            return False
+        stack.extend(active_arguments(here, active))
+    return node is not base or bool(seen)
+
+
+def _hard_sigmoid(node: fx.Node, active: Container[fx.Node]) -> bool:
+    """Whether a node is clamp(x + c, 0, m) with c, m > 0, the numerator of a hard sigmoid written out."""
+    low, high, inner = _clamped(node, active)
+    if low != 0 or high is None or high <= 0 or inner is None or inner.target not in (aten.add.Tensor, aten.add.Scalar):
+        return False
+    added = [value for value in (_number(a) for a in inner.args[:2] if a not in active) if value is not None]
+    return len(active_arguments(inner, active)) == 1 and len(added) == 1 and added[0] > 0
+
+
+def _clamped(node: object, active: Container[fx.Node]) -> tuple[float | None, float | None, fx.Node | None]:
+    """(low, high, value) of a clamp, however many nodes it was written as."""
+    low = high = None
+    value: fx.Node | None = node if isinstance(node, fx.Node) else None
+    while value is not None and value.op == "call_function":
+        bounds = _bounds(value)
+        inputs = active_arguments(value, active)
+        if bounds is None or len(inputs) != 1:
+            break
+        low = bounds[0] if low is None else low
+        high = bounds[1] if high is None else high
+        value = inputs[0]
+    return low, high, value
+
+
+def _bounds(node: fx.Node) -> tuple[float | None, float | None] | None:
+    args = [_number(a) for a in node.args]
+    target = node.target
+    if target is aten.relu.default:
+        return 0.0, None
+    if target is aten.hardtanh.default:
+        return (args[1], args[2]) if len(args) > 2 else (-1.0, 1.0)
+    if target in (aten.clamp.default, aten.clamp.Tensor):
+        return (args[1] if len(args) > 1 else None, args[2] if len(args) > 2 else None)
+    if target is aten.clamp_min.default:
+        return args[1], None
+    if target is aten.clamp_max.default:
+        return None, args[1]
+    if target in (aten.maximum.default, aten.minimum.default):
+        value = next((a for a in args if a is not None), None)
+        return (value, None) if target is aten.maximum.default else (None, value)
+    return None
+
+
+def _number(value: object) -> float | None:
+    """A constant that is one number, else None."""
+    if isinstance(value, (int, float)):
+        return float(value)
+    if isinstance(value, fx.Node) and value.op == "get_attr" and value.graph.owning_module is not None:
+        tensor = getattr(value.graph.owning_module, str(value.target))
+        same = tensor.numel() > 0 and bool((tensor == tensor.reshape(-1)[0]).all())
+        return float(tensor.reshape(-1)[0]) if same else None
+    return None
+
+
+def _same_shape(node: fx.Node, other: fx.Node) -> bool:
+    return node.meta.get("shape") is not None and tuple(node.meta["shape"]) == tuple(other.meta.get("shape") or ())
+
+
+#: Operators of recurrent cells.
+_CELLS = ("LSTM", "GRU", "QLinearLSTM", "DynamicQuantizeLSTM")
+#: What norms, averages and elementwise functions are written with. No movement that puts another place's value here.
+_NORMALISING = o.ACTIVATIONS | o.ADDITIONS | o.PRODUCTS | o.QUOTIENTS | o.AVERAGES | o.NORMS | o.REDUCED_PRODUCTS | {
+    aten.amax.default, aten.amin.default, aten.max.default, aten.min.default, aten.maximum.default,
+    aten.minimum.default, aten.logsumexp.default, aten.view.default, aten._unsafe_view.default, aten.expand.default,
+    aten.unsqueeze.default, aten.squeeze.dim, aten.squeeze.dims, aten.squeeze.default, aten.clone.default,
+    aten.alias.default, aten._to_copy.default, aten.where.self, aten.masked_fill.Scalar,
+}  # fmt: skip
 _GROUPS = (
-    ("activation", ACTIVATIONS),
-    ("average", AVERAGES),
-    ("maximum", MAXIMA),
-    ("batch-norm", BATCH_NORMS),
-    ("layer-norm", {aten.native_layer_norm.default, aten.native_group_norm.default}),
-    ("softmax", {aten._softmax.default, aten._log_softmax.default}),
-    ("movement", MOVEMENTS),
+    ("activation", o.ACTIVATIONS),
+    ("average", o.AVERAGES),
+    ("norm", o.NORMS),
+    ("reduced-product", o.REDUCED_PRODUCTS),
+    ("maximum", o.MAXIMA),
+    ("batch-norm", o.BATCH_NORMS),
+    ("layer-norm", o.LAYER_NORMS),
+    ("softmax", o.SOFTMAXES),
+    ("movement", o.MOVEMENTS),
 )

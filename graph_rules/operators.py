@@ -16,7 +16,9 @@ aten = torch.ops.aten
 
 def _all(*names: str) -> set[Any]:
     """The operators ``name.overload``; those that this torch lacks are left out."""
-    found = (getattr(getattr(aten, name, None), overload, None) for name, _, overload in (n.partition(".") for n in names))
+    found = (
+        getattr(getattr(aten, name, None), overload, None) for name, _, overload in (n.partition(".") for n in names)
+    )
     return {operator for operator in found if operator is not None}
 
 
@@ -38,7 +40,9 @@ ACTIVATIONS = _all(
 #: Activations that open or close a gate: an operand of a product that comes from one is a gate, not a signal.
 GATES = _all("sigmoid.default", "hardsigmoid.default", "_softmax.default", "_safe_softmax.default")
 CONVOLUTIONS = _all("convolution.default")
-LINEAR = _all("mm.default", "addmm.default", "bmm.default", "baddbmm.default", "mv.default", "addmv.default", "dot.default")
+LINEAR = _all(
+    "mm.default", "addmm.default", "bmm.default", "baddbmm.default", "mv.default", "addmv.default", "dot.default"
+)
 #: Linear operators whose first argument is added to the product.
 WITH_ADDEND = _all("addmm.default", "baddbmm.default", "addmv.default")
 ADDITIONS = _all("add.Tensor", "sub.Tensor", "rsub.Scalar", "rsub.Tensor", "add.Scalar", "sub.Scalar")
@@ -48,17 +52,20 @@ QUOTIENTS = _all(
     "div.Tensor", "div.Scalar", "div.Tensor_mode", "div.Scalar_mode", "floor_divide.default", "fmod.Tensor",
     "remainder.Tensor",
 )  # fmt: skip
-#: Sums with constant weights, and functions that scale with their input: shared by contribution.
+#: Sums with constant weights.
 AVERAGES = _all(
     "mean.dim", "mean.default", "sum.dim_IntList", "sum.default", "avg_pool1d.default", "avg_pool2d.default",
     "avg_pool3d.default", "_adaptive_avg_pool2d.default", "_adaptive_avg_pool3d.default", "cumsum.default",
-    "col2im.default", "scatter_add.default", "index_add.default", "linalg_vector_norm.default", "std.correction",
-    "scatter.reduce", "trace.default", "_fft_r2c.default", "_fft_c2r.default", "_fft_c2c.default", "view_as_real.default",
-    "view_as_complex.default", "upsample_bilinear2d_aa.default", "_upsample_bilinear2d_aa.default",
-    "_upsample_bicubic2d_aa.default", "affine_grid_generator.default",
+    "col2im.default", "scatter_add.default", "index_add.default",
+    "trace.default", "_upsample_bilinear2d_aa.default", "_upsample_bicubic2d_aa.default",
+    "affine_grid_generator.default",
 )  # fmt: skip
+#: Nonlinear functions over axes that scale with their input.
+NORMS = _all("linalg_vector_norm.default", "std.correction")
 #: Homogeneous functions of a higher degree.
-REDUCED_PRODUCTS = _all("prod.default", "prod.dim_int", "cumprod.default", "var.correction", "linalg_det.default")
+REDUCED_PRODUCTS = _all("prod.default", "prod.dim_int", "cumprod.default", "var.correction")
+#: Reductions into places; their argument ``reduce`` says which.
+SCATTERED = _all("scatter_reduce.two", "scatter.reduce", "index_reduce.default")
 MAXIMA = _all(
     "max_pool2d_with_indices.default", "max_pool3d_with_indices.default", "amax.default", "amin.default", "max.dim",
     "min.dim", "max.default", "min.default", "adaptive_max_pool2d.default", "adaptive_max_pool3d.default",
@@ -73,7 +80,7 @@ LAYER_NORMS = _all("native_layer_norm.default", "native_group_norm.default")
 RMS_NORMS = _all("_fused_rms_norm.default", "rms_norm.default")
 SOFTMAXES = _all("_softmax.default", "_safe_softmax.default", "_log_softmax.default")
 #: Values interpolated at computed places: (values, places).
-SAMPLERS = _all("grid_sampler_2d.default", "grid_sampler_3d.default", "grid_sampler_2d.vec", "_grid_sampler_2d_cpu_fallback.default")
+SAMPLERS = _all("grid_sampler_2d.default", "grid_sampler_3d.default", "_grid_sampler_2d_cpu_fallback.default")
 MOVEMENTS = _all(
     "view.default", "_unsafe_view.default", "reshape.default", "permute.default", "transpose.int", "t.default",
     "expand.default", "slice.Tensor", "select.int", "squeeze.dim", "squeeze.dims", "squeeze.default",

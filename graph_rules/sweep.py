@@ -20,6 +20,7 @@ from torch import Tensor, fx
 from torch.fx.node import map_arg
 
 from graph_rules.kinds import kind
+from graph_rules.operators import INERT, schema_name
 
 
 class Rule(Protocol):
@@ -51,6 +52,10 @@ class Call:
         Their values (detached; leaves of the local tape where the rule has one).
     output
         The operator's result (on the tape where the rule has one).
+    reference
+        The same node's call in a pass on other inputs, where two passes are compared (:func:`compare`).
+    others
+        All calls of the pass by node, where two passes are compared.
     """
 
     node: fx.Node
@@ -60,6 +65,8 @@ class Call:
     kwargs: dict[str, Any]
     output: Any
     plan: Plan
+    reference: Call | None = None
+    others: Mapping[fx.Node, Call] = field(default_factory=dict)
 
     def vjp(self, relevance: Any) -> list[Tensor]:
         """The operator's vector-Jacobian product for every active input; zeros where it doesn't depend on one."""
@@ -86,7 +93,8 @@ class Plan:
     """A trace with a rule for every node between the explained values and the explained output.
 
     Build one with :func:`plan`. ``cache`` holds what is derived from the trace's constants (modified weights, signs);
-    its owner is whoever owns the trace, so that it outlives one explanation.
+    its owner is whoever owns the trace, so that it outlives one explanation. ``static`` says that the sweep is being
+    recorded as a graph: then no rule may look at the numbers of its input.
     """
 
     module: fx.GraphModule
@@ -95,6 +103,7 @@ class Plan:
     active: frozenset[fx.Node]
     rules: Mapping[fx.Node, Rule]
     cache: dict[tuple[Any, ...], Any] = field(default_factory=dict)
+    static: bool = False
 
     def cached(self, key: tuple[Any, ...], make: Callable[[], Any]) -> Any:
         """A value derived from the model's constants, computed once."""
@@ -107,7 +116,7 @@ def active_nodes(sources: Iterable[fx.Node], output: fx.Node) -> frozenset[fx.No
     """Nodes through which the output depends on the sources by floating-point values, both ends included."""
     below: set[fx.Node] = set()
     for node in output.graph.nodes:
-        if node in sources or (_floating(node) and any(a in below for a in node.all_input_nodes)):
+        if node in sources or (_carries(node) and any(a in below for a in node.all_input_nodes)):
             below.add(node)
     above, stack = set(), [output]
     while stack:
@@ -119,9 +128,10 @@ def active_nodes(sources: Iterable[fx.Node], output: fx.Node) -> frozenset[fx.No
     return frozenset(above)
 
 
-def _floating(node: fx.Node) -> bool:
+def _carries(node: fx.Node) -> bool:
+    """Whether relevance can flow through a node."""
     dtype = node.meta.get("dtype")
-    return dtype is None or dtype.is_floating_point
+    return (dtype is None or dtype.is_floating_point) and schema_name(node.target) not in INERT
 
 
 def plan(
@@ -201,6 +211,13 @@ def forward(
                 break
     sources = {node: kept[node] for node in plan.sources}
     return Pass(plan, kept[plan.output], calls, sources, kept)
+
+
+def compare(run: Pass, reference: Pass) -> Pass:
+    """The first pass, each of its calls knowing its twin of the second, for rules about differences."""
+    for node, call in run.calls.items():
+        call.reference, call.others = reference.calls[node], run.calls
+    return run
 
 
 def evaluate(plan: Plan, overrides: Mapping[fx.Node, Tensor], wanted: fx.Node) -> Tensor:

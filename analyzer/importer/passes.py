@@ -1,15 +1,15 @@
 """Passes over a trace: small rewrites that keep the values and make rules see the layers that they are written for.
 
-Belongs here: folding batch normalisation into the layer before it, merging a bias that was exported as an addition.
-Not here: anything that changes what the model computes; every pass keeps the trace equal to onnxruntime, and tests hold
-it to that.
+Belongs here: folding batch normalisation and constant factors into the layer before them, merging a bias that was
+exported as an addition, and the order of all passes. Not here: patterns of several nodes (``fusion``), and anything
+that changes what the model computes; every pass keeps the trace equal to onnxruntime, and tests hold it to that.
 
 Each pass has the form ``pattern -> check -> rewrite`` and reports what it did. A value that something else reads too is
 never folded away.
 
 The algebra. A convolution or matrix product gives z = W x + b. Batch normalisation gives
 y = g (z - m) / sqrt(v + e) + h, so with k = g / sqrt(v + e): y = (k W) x + (k (b - m) + h). A constant c added to z:
-y = W x + (b + c). Both act per output channel.
+y = W x + (b + c). A constant factor: y = (k W) x + k b. All act per output channel.
 """
 
 from __future__ import annotations
@@ -17,8 +17,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor, fx
 
+from analyzer.importer.fusion import fuse_layer_norm, fuse_softmax
+
 aten = torch.ops.aten
 Renamed = dict[fx.Node, fx.Node]
+_VIEWS = (aten.view.default, aten._unsafe_view.default)
+_SQUEEZES = (aten.squeeze.dim, aten.squeeze.dims)
 _BATCH_NORM = (aten.native_batch_norm.default, aten._native_batch_norm_legit_no_training.default)
 
 
@@ -26,7 +30,7 @@ def run_passes(module: fx.GraphModule) -> tuple[Renamed, list[str]]:
     """Run all passes in place; gives replaced node -> its replacement, and a line per change."""
     renamed: Renamed = {}
     changes: list[str] = []
-    for rewrite in (merge_bias, fold_batch_norm):
+    for rewrite in (merge_bias, fold_scale, merge_bias, fold_batch_norm, fuse_layer_norm, fuse_softmax):
         for node in list(module.graph.nodes):
             if node.op == "call_function" and not node._erased:
                 done = rewrite(module, node)
@@ -82,32 +86,80 @@ def merge_bias(module: fx.GraphModule, node: fx.Node) -> Done:
         constant = _constant(module, addend)
         if not isinstance(layer, fx.Node) or constant is None or len(layer.users) > 1:
             continue
-        chain = [layer]
-        while chain[-1].target in (aten.view.default, aten._unsafe_view.default) and len(chain[-1].users) == 1:
-            chain.append(chain[-1].args[0])  # type: ignore[arg-type]
+        chain = _behind(layer)
+        if chain is None:
+            continue
         inner = chain[-1]
-        if inner.target is aten.convolution.default and len(chain) > 1:
-            continue  # another shape's axis 1 isn't the channels
-        if inner.target not in (aten.convolution.default, aten.mm.default, aten.addmm.default) or len(inner.users) > 1:
-            continue
-        if any(view.meta["shape"][-1] != inner.meta["shape"][-1] for view in chain) and len(chain) > 1:
-            continue
         offset = _per_channel(inner, constant, node.meta["shape"])
         if offset is None or tuple(node.meta["shape"]) != tuple(layer.meta["shape"]):
             continue
         replacement = _with_affine(module, inner, None, offset.double())
         if replacement is None:
             continue
-        replacement.meta["folded"] = node.meta.get("onnx")
-        final = replacement
-        for view in chain[-2::-1]:
-            with module.graph.inserting_before(node):
-                final = module.graph.create_node(view.op, view.target, (final, *view.args[1:]), dict(view.kwargs))
-            final.meta.update(view.meta)
-        node.replace_all_uses_with(final)
-        _erase(module, node, *chain)
+        final = _replaced(module, node, chain, replacement)
         return node, final, f"bias {node.meta.get('onnx')!r} merged into {inner.meta.get('onnx')!r}"
     return None
+
+
+def fold_scale(module: fx.GraphModule, node: fx.Node) -> Done:
+    """Layer, then a per-channel constant factor -> the layer with scaled weights."""
+    if node.target is not aten.mul.Tensor:
+        return None
+    for layer, factor in (node.args[:2], node.args[1::-1]):
+        constant = _constant(module, factor)
+        if not isinstance(layer, fx.Node) or constant is None or len(layer.users) > 1:
+            continue
+        chain = _behind(layer)
+        if chain is None or tuple(node.meta["shape"]) != tuple(layer.meta["shape"]):
+            continue
+        k = None if node.meta["dtype"] != layer.meta["dtype"] else _per_channel(chain[-1], constant, node.meta["shape"])
+        replacement = None if k is None else _with_affine(module, chain[-1], k.double(), torch.zeros_like(k).double())
+        if replacement is None:
+            continue
+        final = _replaced(module, node, chain, replacement)
+        return node, final, f"factor {node.meta.get('onnx')!r} folded into {replacement.meta.get('onnx')!r}"
+    return None
+
+
+def _behind(node: fx.Node) -> list[fx.Node] | None:
+    """The layer whose channels a value holds, behind what only reshapes its places: [value, …, layer], each read once."""
+    chain = [node]
+    while (
+        len(chain[-1].users) == 1
+        and chain[-1].target in (*_VIEWS, *_SQUEEZES)
+        and isinstance(chain[-1].args[0], fx.Node)
+    ):
+        chain.append(chain[-1].args[0])
+    inner, moves = chain[-1], chain[:-1]
+    if len(inner.users) > 1:
+        return None
+    if inner.target is aten.convolution.default:
+        kept = all(move.target in _SQUEEZES and _beyond_channels(move) for move in moves)
+    else:
+        kept = inner.target in (aten.mm.default, aten.addmm.default) and all(
+            move.target in _VIEWS and move.meta["shape"][-1] == inner.meta["shape"][-1] for move in moves
+        )
+    return chain if kept else None
+
+
+def _beyond_channels(move: fx.Node) -> bool:
+    """Whether a squeeze takes away axes of places alone."""
+    listed = move.args[1] if isinstance(move.args[1], (list, tuple)) else [move.args[1]]
+    rank = len(move.args[0].meta["shape"])  # type: ignore[union-attr]
+    return all(int(str(axis)) % rank >= 2 for axis in listed)
+
+
+def _replaced(module: fx.GraphModule, node: fx.Node, chain: list[fx.Node], replacement: fx.Node) -> fx.Node:
+    """Put the new layer, behind the same reshaping, in the place of a node; gives the node that has its value now."""
+    replacement.meta["folded"] = node.meta.get("onnx")
+    final = replacement
+    for move in chain[-2::-1]:
+        with module.graph.inserting_before(node):
+            final = module.graph.create_node(move.op, move.target, (final, *move.args[1:]), dict(move.kwargs))
+        final.meta.update(move.meta)
+    node.replace_all_uses_with(final)
+    _erase(module, node, *chain)
+    return final
 
 
 def _erase(module: fx.GraphModule, *nodes: fx.Node) -> None:

@@ -1,7 +1,7 @@
 """The white-box engine: rule tables run on a model's trace, numpy in, numpy out.
 
-Belongs here: the way from arrays to the reverse sweep and back, and where explained inputs enter a trace. Not here:
-rules and tables (``graph_rules``), methods. The only module of this package that imports torch.
+Belongs here: the way from arrays to the reverse sweep and back. Not here: rules and tables (``graph_rules``), methods,
+where inputs enter a trace (``sources``). Only this module and ``sources`` import torch in this package.
 """
 
 from __future__ import annotations
@@ -20,32 +20,16 @@ from analyzer.importer.interpreter import as_tensor
 from analyzer.importer.trace import Trace
 from analyzer.methods.maps import Resampling
 from analyzer.methods.registry import near
+from analyzer.methods.sources import Source, sources_of
 from analyzer.model import Model, to_numpy
 from analyzer.specs import batch_axis
-from graph_rules import sweep
+from graph_rules import deeplift, sweep
 from graph_rules.composites import GRADIENT
 from graph_rules.sweep import Plan
 from graph_rules.tables import MissingRuleError, RuleTable
 
 Array = NDArray[Any]
 _PRECISION = {"float32": None, "float64": torch.float64}
-
-
-@dataclass(frozen=True)
-class Source:
-    """Where an explained input enters the trace.
-
-    Attributes
-    ----------
-    node
-        The input itself, or, for integer tokens, the embedding that they select.
-    tokens
-        Whether it is an embedding.
-    """
-
-    name: str
-    node: fx.Node
-    tokens: bool
 
 
 @dataclass(frozen=True)
@@ -106,7 +90,7 @@ class Engine:
         device = torch.device(model.device)
         if device.type == "cuda":
             trace.module.to(device)
-        found = _sources(trace, output)
+        found = sources_of(trace, output)
         if not found:
             raise UnsupportedError(
                 "model.no_gradient", f"no differentiable path leads from the inputs to {value!r}", _INSTEAD
@@ -165,6 +149,41 @@ class Engine:
             {label: to_numpy(run.sources[node]) for label, node in stops},
             self._score(run.value),
         )
+
+    def difference(self, table: RuleTable, starts: Mapping[str, Array]) -> tuple[Swept, Array, list[str]]:
+        """Multipliers of the differences between the inputs and ``starts``, by a table of difference rules.
+
+        Returns
+        -------
+        tuple
+            The sweep, the score at ``starts``, and the ONNX nodes whose masks or indices differ between the two.
+
+        Raises
+        ------
+        UnsupportedError
+            ``rule.missing`` for operators without a rule, ``rule.failed`` for a node that isn't smooth.
+        """
+        self._follows()
+        plan = self._plan(table, tuple(source.node for source in self.sources))
+        by_name = {s.name: s.node for s in self.sources}
+        feed = [self._tensor(self.inputs[name]) for name in self.trace.inputs]
+        first, second = (
+            sweep.forward(plan, feed, {by_name[k]: self._tensor(v) for k, v in values.items()})
+            for values in (self.moved, starts)
+        )
+        run = sweep.compare(first, second)
+        selecting = deeplift.selecting(run)
+        weights = self._tensor(self.weights).to(run.value.dtype).reshape(run.value.shape)
+        try:
+            found = sweep.backward(run, weights)
+        except ValueError as problem:
+            raise UnsupportedError("rule.failed", f"{table.name}: {problem}", "use integrated-gradients") from None
+        swept = Swept(
+            {s.name: to_numpy(found[s.node]) for s in self.sources},
+            {s.name: to_numpy(run.sources[s.node]) for s in self.sources},
+            self._score(run.value),
+        )
+        return swept, self._score(second.value), selecting
 
     def score_with(self, layer: fx.Node, value: Array) -> Array:
         """The explained score, shape (batch,), float64, where a layer has another value; only what it needs is run.
@@ -297,103 +316,3 @@ class Engine:
 
 
 _INSTEAD = "perturbation methods such as occlusion work for every model"
-
-
-def _sources(trace: Trace, output: fx.Node) -> tuple[Source, ...]:
-    """Floating-point inputs as they are; for integer inputs the embeddings that they select."""
-    needed: set[fx.Node] = set()
-    stack = [output]
-    while stack:
-        node = stack.pop()
-        if node not in needed:
-            needed.add(node)
-            stack.extend(node.all_input_nodes)
-    found = []
-    for node in trace.module.graph.find_nodes(op="placeholder"):
-        name = node.meta["value"]
-        if node not in needed:
-            continue
-        if node.meta["dtype"].is_floating_point:
-            found.append(Source(name, node, False))
-        else:
-            entry = _embedding(node, needed)
-            if entry is not None:
-                found.append(Source(name, entry, True))
-    return tuple(found)
-
-
-def _embedding(tokens: fx.Node, needed: set[fx.Node]) -> fx.Node | None:
-    """What the first layer reads of integer tokens: their embedding, with positions and the like added to it.
-
-    The embedding is the first floating-point value with one more axis that integer values computed from the tokens
-    select. Additions of constants and of what the same tokens select belong to it, for none of them is computed from
-    the embedding: relevance of the sum is relevance of the token at its place.
-    """
-    rank, below = len(tokens.meta["shape"]), {tokens}
-    node: fx.Node
-    shape = tuple(tokens.meta["shape"])
-    for node in tokens.graph.nodes:
-        if node.op != "call_function" or not any(a in below for a in node.all_input_nodes):
-            continue
-        dtype = node.meta.get("dtype")
-        if dtype is not None and not dtype.is_floating_point:
-            below.add(node)
-        elif (
-            node in needed
-            and dtype is not None
-            and len(node.meta["shape"]) > rank
-            and node.meta["shape"][:rank] == shape
-        ):
-            return _with_positions(node, tokens, needed)
-    return None
-
-
-def _with_positions(embedding: fx.Node, tokens: fx.Node, needed: set[fx.Node]) -> fx.Node:
-    """The last of the sums through which alone an embedding is read and to which it is the only computed summand."""
-    here = found = embedding
-    while True:
-        users = [user for user in here.users if user in needed]
-        if len(users) != 1 or tuple(users[0].meta.get("shape") or ()) != tuple(embedding.meta["shape"]):
-            return found
-        user = users[0]
-        others = [argument for argument in user.all_input_nodes if argument is not here]
-        if user.target is aten.add.Tensor and others and all(_selected(other, tokens) for other in others):
-            here = found = user
-        elif user.target in _CARRYING or (user.target in _SCALING and all(a.op == "get_attr" for a in others)):
-            here = user
-        else:
-            return found
-
-
-def _selected(node: fx.Node, tokens: fx.Node) -> bool:
-    """Whether a value is a constant, or constants that only the tokens select."""
-    if node.op == "get_attr":
-        return True
-    if node.op != "call_function":
-        return False
-    if node.target in _LOOKUPS:
-        table, *places = node.all_input_nodes
-        return table.op == "get_attr" and all(_placeholders(place) <= {tokens} for place in places)
-    if node.target in _CARRYING or node.target in _SCALING or node.target is aten.add.Tensor:
-        return all(_selected(argument, tokens) for argument in node.all_input_nodes)
-    return False
-
-
-def _placeholders(node: fx.Node) -> set[fx.Node]:
-    seen: set[fx.Node] = set()
-    stack = [node]
-    while stack:
-        here = stack.pop()
-        if here not in seen:
-            seen.add(here)
-            stack.extend(here.all_input_nodes)
-    return {here for here in seen if here.op == "placeholder"}
-
-
-aten = torch.ops.aten
-_LOOKUPS = (aten.embedding.default, aten.index.Tensor, aten.index_select.default, aten.gather.default)
-_CARRYING = (
-    aten.clone.default, aten.alias.default, aten._to_copy.default, aten.expand.default, aten.unsqueeze.default,
-    aten.slice.Tensor, aten.view.default, aten._unsafe_view.default, aten.permute.default,
-)  # fmt: skip
-_SCALING = (aten.mul.Tensor, aten.div.Tensor)

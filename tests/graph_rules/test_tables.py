@@ -201,14 +201,14 @@ KIND: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
     "rsub": (lambda x: torch.rsub(x, 1.0), "shift"),
     "scale": (lambda x: x * 2.0, "scale"),
     "over-constant": (lambda x: x / tensor(4), "scale"),
-    "reciprocal": (torch.reciprocal, "other"),
-    "constant-over": (lambda x: tensor(4) / x, "other"),
-    "product": (lambda x: x * x.tanh(), "product"),
+    "reciprocal": (torch.reciprocal, "activation"),
+    "constant-over": (lambda x: tensor(4) / x, "activation"),
+    "product": (lambda x: x * x.flip(2), "product"),
     "square": (lambda x: x * x, "product"),
-    "ratio": (lambda x: x / x.exp(), "product"),
-    "gate": (lambda x: x * x.sigmoid(), "gate"),
-    "gate-left": (lambda x: x.sigmoid() * x, "gate"),
-    "gate-moved": (lambda x: x * x.mean(2, keepdim=True).sigmoid().expand(2, 3, 4), "gate"),
+    "ratio": (lambda x: x / x.exp(), "quotient"),
+    "gate": (lambda x: x * x.flip(2).sigmoid(), "gate"),
+    "gate-left": (lambda x: x.flip(2).sigmoid() * x, "gate"),
+    "gate-moved": (lambda x: x * x.flip(2).mean(2, keepdim=True).sigmoid().expand(2, 3, 4), "gate"),
     "gate-beside-signal": (lambda x: x * torch.cat([x[:, :1].sigmoid(), x[:, 1:]], 1), "product"),
     "two-gates": (lambda x: x.sigmoid() * x.sigmoid(), "product"),
     "mean": (lambda x: x.mean(1), "average"),
@@ -216,7 +216,8 @@ KIND: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
     "softmax": (lambda x: x.softmax(1), "softmax"),
     "view": (lambda x: x.reshape(6, 4), "movement"),
     "pad": (lambda x: F.pad(x, (1, 1)), "movement"),
-    "sin": (torch.sin, "other"),
+    "sin": (torch.sin, "activation"),
+    "cross": (lambda x: torch.linalg.cross(x, x.flip(0), dim=1), "other"),
 }
 
 
@@ -250,8 +251,8 @@ def test_a_missing_rule_names_every_node_once() -> None:
     table = RuleTable("mine", {"movement": r.Gradient(), "matmul": r.Gradient()})
     with pytest.raises(MissingRuleError) as caught:
         plan_of(graph, table)
-    assert caught.value.nodes == [("/s", "Sin", "other"), ("/soft", "Softmax", "softmax")]
-    assert str(caught.value) == "mine has no rule for Sin node '/s' (other), Softmax node '/soft' (softmax)"
+    assert caught.value.nodes == [("/s", "Sin", "activation"), ("/soft", "Softmax", "softmax")]
+    assert str(caught.value) == "mine has no rule for Sin node '/s' (activation), Softmax node '/soft' (softmax)"
 
 
 def test_a_long_list_of_missing_rules_is_cut() -> None:

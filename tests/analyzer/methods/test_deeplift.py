@@ -11,7 +11,7 @@ from onnx import TensorProto, helper
 
 import analyzer
 from analyzer.errors import UnsupportedError, UsageError
-from tests.analyzer.methods.known import linear, weights_of
+from tests.analyzer.methods.linear import linear, weights_of
 from tests.common.models import assemble
 
 EXPORTED = (
