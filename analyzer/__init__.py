@@ -24,6 +24,7 @@ from analyzer.errors import (
 
 if TYPE_CHECKING:
     from analyzer import methods
+    from analyzer.compiler.export import Compiled, compile  # noqa: A004
     from analyzer.explanation import Completeness, Explanation
     from analyzer.importer.parity import Parity
     from analyzer.methods.registry import MethodInfo, Parameter
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _PUBLIC = {
+    "compile": "analyzer.compiler.export",
+    "Compiled": "analyzer.compiler.export",
     "load": "analyzer.model",
     "Model": "analyzer.model",
     "TensorSpec": "analyzer.specs",
@@ -45,6 +48,7 @@ _PUBLIC = {
 
 __all__ = [
     "AnalyzerError",
+    "Compiled",
     "Completeness",
     "Explanation",
     "InconclusiveError",
@@ -58,6 +62,7 @@ __all__ = [
     "UnsupportedError",
     "UsageError",
     "__version__",
+    "compile",
     "load",
     "methods",
 ]

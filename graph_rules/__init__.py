@@ -13,6 +13,9 @@ module                what lives there
 ``rules``             the rules: small frozen dataclasses
 ``signed``            alpha-beta and gamma: contributions of both signs apart
 ``attention``         rules for attention, normalisation and reductions
+``reference``         difference rules: linear, elementwise and smooth operators
+``reference_axes``    difference rules: maxima, softmax, normalisations
+``deeplift``          which operator gets which difference rule; reveal-cancel
 ``facts``             what is known about values without running the model: signs
 ``tables``            rule tables: which node gets which rule
 ``composites``        the named tables

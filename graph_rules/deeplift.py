@@ -1,7 +1,7 @@
 """DeepLIFT: multipliers of differences from a reference, with the rescale and the reveal-cancel rule.
 
 Belongs here: which operator gets which difference rule, and the reveal-cancel rule with its two-signed multipliers. Not
-here: the difference rules themselves (``reference``).
+here: the difference rules themselves (``reference``, ``reference_axes``).
 
 Shrikumar, Greenside, Kundaje 2017, Learning important features through propagating activation differences.
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from operator import getitem
 from typing import Any, ClassVar
 
 import torch
@@ -17,6 +18,7 @@ from torch import Tensor, fx
 
 from graph_rules import operators as o
 from graph_rules import reference as r
+from graph_rules import reference_axes as axes
 from graph_rules.affine import Affine
 from graph_rules.kinds import active_arguments, kind, weight_position
 from graph_rules.operators import aten
@@ -33,18 +35,18 @@ _SMOOTH, _KINKED, _LINEAR, _QUADRATIC, _PATH = r.Rescale(), r.Rescale(False), r.
 
 #: Operator -> rule, where neither the kind nor the number of computed inputs matters.
 BY_OPERATOR: dict[Any, Rule] = {
-    aten.max_pool2d_with_indices.default: r.Winner(2), aten.max_pool3d_with_indices.default: r.Winner(3),
-    aten.adaptive_max_pool2d.default: r.Winner(2), aten.adaptive_max_pool3d.default: r.Winner(3),
-    aten.amax.default: r.Extreme(), aten.max.dim: r.Extreme(), aten.max.default: r.Extreme(),
-    aten.amin.default: r.Extreme(-1.0), aten.min.dim: r.Extreme(-1.0), aten.min.default: r.Extreme(-1.0),
-    aten.topk.default: r.Ranked(2), aten.sort.default: r.Ranked(1), aten.sort.stable: r.Ranked(2),
-    aten._softmax.default: r.Softmax(), aten._safe_softmax.default: r.Softmax(),
-    aten._log_softmax.default: r.Softmax(log=True), aten.logsumexp.default: r.LogSumExp(),
-    aten.linalg_vector_norm.default: r.VectorNorm(),
+    aten.max_pool2d_with_indices.default: axes.Winner(2), aten.max_pool3d_with_indices.default: axes.Winner(3),
+    aten.adaptive_max_pool2d.default: axes.Winner(2), aten.adaptive_max_pool3d.default: axes.Winner(3),
+    aten.amax.default: axes.Extreme(), aten.max.dim: axes.Extreme(), aten.max.default: axes.Extreme(),
+    aten.amin.default: axes.Extreme(-1.0), aten.min.dim: axes.Extreme(-1.0), aten.min.default: axes.Extreme(-1.0),
+    aten.topk.default: axes.Ranked(2), aten.sort.default: axes.Ranked(1), aten.sort.stable: axes.Ranked(2),
+    aten._softmax.default: axes.Softmax(), aten._safe_softmax.default: axes.Softmax(),
+    aten._log_softmax.default: axes.Softmax(log=True), aten.logsumexp.default: axes.LogSumExp(),
+    aten.linalg_vector_norm.default: axes.VectorNorm(),
     aten.var.correction: _QUADRATIC, aten.var_mean.correction: _QUADRATIC,
     aten.prod.default: _PATH, aten.prod.dim_int: _PATH, aten.cumprod.default: _PATH, aten.std.correction: _PATH,
     aten.logcumsumexp.default: _PATH, aten._linalg_det.default: _PATH, aten.linalg_inv_ex.default: _PATH,
-    **dict.fromkeys((*o.LAYER_NORMS, *o.BATCH_NORMS), r.Normalise()), **dict.fromkeys(o.RMS_NORMS, _PATH),
+    **dict.fromkeys((*o.LAYER_NORMS, *o.BATCH_NORMS), axes.Normalise()), **dict.fromkeys(o.RMS_NORMS, _PATH),
     **dict.fromkeys((*o.AVERAGES, *o.MOVEMENTS), _LINEAR),
 }  # fmt: skip
 
@@ -64,7 +66,7 @@ def rule_for(node: fx.Node, active: frozenset[fx.Node]) -> Rule | None:
     if target in o.ADDITIONS or target in (aten.neg.default, aten.mul.Scalar, aten.div.Scalar):
         return _LINEAR
     if target in (aten.maximum.default, aten.minimum.default) and len(inputs) > 1:
-        return r.Larger(1.0 if target is aten.maximum.default else -1.0)
+        return axes.Larger(1.0 if target is aten.maximum.default else -1.0)
     if target is aten.mul.Tensor:
         return _QUADRATIC if [a in active for a in node.args[:2]] == [True, True] else _LINEAR
     if target is aten.div.Tensor:
@@ -101,7 +103,7 @@ class DifferenceTable(RuleTable):
         chosen: dict[fx.Node, Rule] = {}
         lacking: list[tuple[str, str, str]] = []
         for node in output.graph.nodes:
-            if node not in active or node in sources or node.op != "call_function" or node.target is o.getitem:
+            if node not in active or node in sources or node.op != "call_function" or node.target is getitem:
                 continue
             rule = rule_for(node, active)
             if rule is None:
@@ -246,7 +248,8 @@ def _revealing(node: fx.Node, rule: Rule, active: frozenset[fx.Node], sources: t
 
 def _readers(node: fx.Node, active: frozenset[fx.Node]) -> list[fx.Node]:
     """The nodes that read a value, directly or carried."""
-    found, stack = [], [node]
+    found: list[fx.Node] = []
+    stack = [node]
     while stack:
         for user in stack.pop().users:
             if user in active:
@@ -261,9 +264,7 @@ def _carries(node: fx.Node, active: frozenset[fx.Node]) -> bool:
     return single and node.target in moved and len(active_arguments(node, active)) == 1
 
 
-def _layer_below(
-    node: fx.Node, active: frozenset[fx.Node], sources: tuple[fx.Node, ...]
-) -> tuple[fx.Node, ...] | None:
+def _layer_below(node: fx.Node, active: frozenset[fx.Node], sources: tuple[fx.Node, ...]) -> tuple[fx.Node, ...] | None:
     """The layer with weights whose value a node reads, and what carries it there; None where it reads another."""
     chain: list[fx.Node] = []
     inputs = active_arguments(node, active)

@@ -103,7 +103,8 @@ def avg_pool_backward(
     for place, extra in enumerate(over):
         if extra:
             spread = spread.narrow(2 + place, 0, x.shape[-n + place])
-    return spread.reshape(x.shape)
+    whole: Tensor = spread.reshape(x.shape)
+    return whole
 
 
 @_apart(aten._adaptive_avg_pool2d.default, aten._adaptive_avg_pool3d.default)
@@ -145,7 +146,8 @@ def _resampling(function: Any, have: int, want: int, dtype: torch.dtype, scale: 
 def _cubic(x: Tensor, size: list[int], corners: bool, scale: float | None) -> Tensor:
     flat = x.reshape(1, -1, 1, x.shape[-1])
     out = aten.upsample_bicubic2d.default(flat, [1, size[0]], corners, None, scale)
-    return out.reshape(1, -1, size[0])
+    rows: Tensor = out.reshape(1, -1, size[0])
+    return rows
 
 
 def _register_resampling() -> None:
@@ -290,4 +292,3 @@ def selecting_backward(grad: Tensor, dim: int, indices: Tensor, sizes: Sequence[
     if not keepdim and len(sizes):
         grad, indices = grad.unsqueeze(dim), indices.unsqueeze(dim)
     return torch.scatter(torch.zeros(tuple(sizes), dtype=grad.dtype), dim, indices, grad)
-

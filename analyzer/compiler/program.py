@@ -79,9 +79,7 @@ def fixed(module: fx.GraphModule, outputs: Sequence[str], batch: int, reason: st
     return _build(module, module, outputs, (batch, batch), batch, reason)
 
 
-def free(
-    first: fx.GraphModule, second: fx.GraphModule, outputs: Sequence[str], batches: tuple[int, int]
-) -> Program:
+def free(first: fx.GraphModule, second: fx.GraphModule, outputs: Sequence[str], batches: tuple[int, int]) -> Program:
     """The program of two recordings at two batch sizes, for every batch.
 
     Raises
@@ -126,14 +124,13 @@ def _build(
         if a.op == "placeholder":
             inputs[a.name] = a.meta["value"], _result(a, b, batches)
         elif a.op == "get_attr":
-            constants[a.name] = _constant(
-                getattr(first, str(a.target)), getattr(second, str(b.target)), batches
-            )
+            constants[a.name] = _constant(getattr(first, str(a.target)), getattr(second, str(b.target)), batches)
         elif a.op == "output":
             results = {name: unified(x, y) for name, x, y in zip(outputs, a.args[0], b.args[0], strict=True)}
         elif a.target is not getitem:
-            used = [(u, v) for u, v in pair.items() if u.target is getitem and u.args[0] is a] if _several(a) else []
-            places = {u.args[1]: (u, v) for u, v in used} if _several(a) else {None: (a, b)}
+            places = (
+                {u.args[1]: (u, pair[u]) for u in a.users if u.target is getitem} if _several(a) else {None: (a, b)}
+            )
             steps.append(
                 Step(
                     a.target,

@@ -25,6 +25,8 @@ _BY_SHAPE = {
     aten.new_empty_strided.default,
 }  # fmt: skip
 
+_VIEWS = {aten.view.default, aten._unsafe_view.default}
+
 
 class SweepRecorder(Recorder):
     """A recorder that writes down only operators that have an ONNX form, taking the others apart."""
@@ -39,6 +41,13 @@ class SweepRecorder(Recorder):
         if apart is not None and any(self._depends(value) for value in (*args, *kwargs.values())):
             with self:
                 return apart(*args, **kwargs)
+        if func not in LOWERINGS and func._can_decompose():  # type: ignore[attr-defined]
+            with self:
+                return func.decompose(*args, **kwargs)  # type: ignore[attr-defined]
+        # taken apart, operators lay their results out differently from those that the trace was made with
+        if func in _VIEWS and not args[0].is_contiguous():
+            with self:
+                args = (args[0].clone(memory_format=torch.contiguous_format), *args[1:])
         return super().__torch_dispatch__(func, types, args, kwargs)
 
     def _depends(self, value: Any) -> bool:

@@ -7,12 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
-
-if TYPE_CHECKING:
-    from analyzer.compiler.writer import Writer
 
 
 @dataclass(frozen=True)
@@ -66,6 +63,3 @@ def lowers(*targets: Any) -> Callable[[Lowering], Lowering]:
 def axis(dim: int, rank: int) -> int:
     """An axis counted from the front."""
     return dim % rank if rank else 0
-
-
-__all__ = ["LOWERINGS", "Batch", "Result", "Size", "Value", "Writer", "axis", "lowers"]

@@ -47,7 +47,9 @@ def gradient_shap(
             first[name] += shares.sum(axis=0)
             total += shares.reshape(times, context.batch, -1).sum(axis=-1)
         high, low = (
-            engine.gradient({k: np.concatenate([p[i] for p in line]).astype(ends[k].dtype) for k, line in lines.items()})
+            engine.gradient(
+                {k: np.concatenate([p[i] for p in line]).astype(ends[k].dtype) for k, line in lines.items()}
+            )
             for i in (1, 0)
         )
         gains.extend((high.score - low.score).reshape(times, -1))

@@ -42,6 +42,8 @@ def taylor(
         k: g.astype(np.float64) * (ends[k].astype(np.float64) - roots[k]) for k, g in swept.relevance.items()
     }  # fmt: skip
     record = {"score_at_root": swept.score.tolist(), "distance": distance(ends, roots).tolist()}
+    reached = context.complete(shares, context.score)  # approximately: no promise, so a record
+    record |= {"sum": reached.total.tolist(), "expected_sum": reached.expected.tolist()}
     notes = []
     far = np.abs(swept.score) > tolerance * np.abs(context.score)
     if far.any():
@@ -50,9 +52,7 @@ def taylor(
             f"{swept.score[far][0]:.4g}): it isn't a root"
         )
     values = {k: v.astype(ends[k].dtype) for k, v in shares.items()}
-    return per_input(
-        context, values, completeness=context.complete(shares, context.score), notes=notes, record=record
-    )  # fmt: skip
+    return per_input(context, values, notes=notes, record=record)
 
 
 def distance(ends: dict[str, Array], roots: dict[str, Array]) -> Array:
@@ -61,7 +61,9 @@ def distance(ends: dict[str, Array], roots: dict[str, Array]) -> Array:
     return np.asarray(np.sqrt(np.sum(parts, axis=0)))
 
 
-def find_roots(context: Context, ends: dict[str, Array], nearest: bool, tolerance: float, steps: int) -> dict[str, Array]:
+def find_roots(
+    context: Context, ends: dict[str, Array], nearest: bool, tolerance: float, steps: int
+) -> dict[str, Array]:
     """A point of score (nearly) zero for every sample.
 
     ``search`` takes what Newton steps along the gradient give, and where they fail the line to zero; ``nearest`` takes
@@ -136,7 +138,12 @@ def towards_zero(context: Context, ends: dict[str, Array], limit: Array, steps: 
 
 
 def bisect(
-    context: Context, ends: dict[str, Array], inside: dict[str, Array], outside: dict[str, Array], limit: Array, steps: int
+    context: Context,
+    ends: dict[str, Array],
+    inside: dict[str, Array],
+    outside: dict[str, Array],
+    limit: Array,
+    steps: int,
 ) -> dict[str, Array]:
     """Halve the piece between a point of the input's sign and one of the other until the score is near zero."""
     sign = np.sign(context.score)

@@ -19,7 +19,7 @@ from tests.common.models import LABELS, Array, Case
 #: Parameters that make a method quick on a tiny model.
 QUICK: dict[str, dict[str, Any]] = {
     "integrated-gradients": {"steps": 8},
-    "gradient-shap": {"samples": 4},
+    "gradient-shap": {"samples": 32},
     "smoothgrad": {"samples": 3},
     "lime": {"samples": 40},
     "kernel-shap": {"samples": 40},

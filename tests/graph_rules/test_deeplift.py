@@ -21,7 +21,11 @@ IMAGE, ROWS = (2, 3, 6, 8), (3, 6)
 
 
 def attributed(
-    function: Callable[..., Tensor], x: Tensor, x0: Tensor, table: DifferenceTable = RESCALE, weights: Tensor | None = None
+    function: Callable[..., Tensor],
+    x: Tensor,
+    x0: Tensor,
+    table: DifferenceTable = RESCALE,
+    weights: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Attribution of the weighted output, and what it should sum to."""
     graph = record(function, x)
@@ -77,7 +81,12 @@ def test_the_sum_is_kept(name: str, start: str) -> None:
     function, shape = OPERATORS[name]
     for dtype, tolerance in ((torch.float64, 1e-9), (torch.float32, 1e-4)):
         x, other = tensor(*shape, seed=5, dtype=dtype), tensor(*shape, seed=6, dtype=dtype)
-        x0 = {"other": other, "zero": 0 * x, "near": x + (1e-6 if dtype is torch.float64 else 1e-2) * other, "same": x.clone()}[start]
+        x0 = {
+            "other": other,
+            "zero": 0 * x,
+            "near": x + (1e-6 if dtype is torch.float64 else 1e-2) * other,
+            "same": x.clone(),
+        }[start]
         if name == "self-quotient" and start == "zero":
             x0 = x0 + 1
         shares, expected = attributed(function, x, x0)
@@ -86,7 +95,9 @@ def test_the_sum_is_kept(name: str, start: str) -> None:
         assert abs(float(shares.sum() - expected)) <= tolerance * scale
 
 
-@pytest.mark.parametrize("name", ["gelu", "softmax", "attention", "layer-norm", "group-norm", "quotient", "lse", "norm"])
+@pytest.mark.parametrize(
+    "name", ["gelu", "softmax", "attention", "layer-norm", "group-norm", "quotient", "lse", "norm"]
+)
 def test_without_a_difference_multipliers_are_gradients(name: str) -> None:
     function, shape = OPERATORS[name]
     x = tensor(*shape, seed=5)
@@ -102,9 +113,8 @@ def test_without_a_difference_multipliers_are_gradients(name: str) -> None:
 
 def test_equal_to_captum_where_its_rules_are_exact() -> None:
     torch.manual_seed(0)
-    net = nn.Sequential(
-        nn.Conv2d(3, 4, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(4, 5, 2), nn.Sigmoid(), nn.Flatten(), nn.Linear(30 - 20, 3)
-    ).double()  # fmt: skip
+    layers = [nn.Conv2d(3, 4, 3), nn.MaxPool2d(2), nn.Conv2d(4, 5, 2), nn.Sigmoid(), nn.Flatten(), nn.Linear(10, 6)]
+    net = nn.Sequential(*layers, nn.ReLU(), nn.Linear(6, 3)).double()
     x, x0 = tensor(*IMAGE, seed=5), tensor(*IMAGE, seed=6)
     expected = captum.attr.DeepLift(net).attribute(x, x0, target=1).detach()
     weights = torch.zeros(2, 3, dtype=torch.float64)

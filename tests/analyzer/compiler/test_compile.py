@@ -180,3 +180,26 @@ def test_real_models(shared: Path) -> None:
         (key, spec), *_ = real.inputs.items()
         x = np.random.default_rng(3).random([1, *spec.shape[1:]]).astype(np.float32)  # type: ignore[list-item]
         close(run(compiled, **{key: x})["relevance"], real.explain(x, method="lrp").raw)
+
+
+def test_outputs_beside_the_explained_one(tmp_path: Path) -> None:
+    w = np.arange(8, dtype=np.float32).reshape(4, 2)
+    nodes = [
+        helper.make_node("Abs", ["x"], ["other"]),
+        helper.make_node("MatMul", ["x", "w"], ["y"]),
+        helper.make_node("Neg", ["y"], ["after"]),
+    ]
+    names = {"y": 2, "other": 4, "after": 2}
+    graph = helper.make_graph(
+        nodes,
+        "outputs",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 4])],
+        [helper.make_tensor_value_info(k, TensorProto.FLOAT, ["n", v]) for k, v in names.items()],
+        [onnx.numpy_helper.from_array(w, "w")],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), tmp_path / "o.onnx")
+    x = np.random.default_rng(0).standard_normal((3, 4)).astype(np.float32)
+    got = run(analyzer.compile(tmp_path / "o.onnx", target=1), x=x)
+    np.testing.assert_allclose(got["relevance"], np.broadcast_to(w[:, 1], (3, 4)))
+    np.testing.assert_allclose(got["other"], np.abs(x))
+    np.testing.assert_allclose(got["after"], -(x @ w), rtol=1e-5)

@@ -1,0 +1,309 @@
+"""``compile``: a model and a method in, an ONNX file that explains itself out.
+
+Belongs here: the steps from a model to a checked file. Not here: each of the steps.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+
+from analyzer.compiler import aims, program
+from analyzer.compiler.recipes import HINT, RECIPES, Bench
+from analyzer.compiler.recording import SweepRecorder
+from analyzer.compiler.writer import Writer
+from analyzer.errors import InputError, ParityError, UnsupportedError, UsageError
+from analyzer.importer.interpreter import as_tensor
+from analyzer.methods import registry
+from analyzer.methods.context import Context
+from analyzer.methods.run import Request, explain
+from analyzer.model import Model, load
+from analyzer.target import TargetLike, output_of, resolve
+
+Array = NDArray[Any]
+#: Protobuf holds less than 2 GiB.
+_MOST_BYTES = 2**31 - 2**20
+#: Largest sum of differences to the torch backend on the example, relative to the sum of all relevance. Not the largest
+#: single difference: where two runtimes round a unit to different sides of a ReLU's kink, its whole share moves.
+TOLERANCE = 1e-2
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """A compiled explanation.
+
+    Attributes
+    ----------
+    proto
+        The ONNX model.
+    path
+        Where it was written, None where no ``output`` was given.
+    batch
+        None where any batch fits, else the one that does.
+    reason
+        Why the batch is fixed.
+    relevances
+        Input name -> name of the output with its relevance.
+    difference
+        Largest difference to the torch backend on the example, relative to the largest relevance; None unchecked.
+    """
+
+    proto: onnx.ModelProto = field(repr=False)
+    path: Path | None
+    method: str
+    target: str
+    batch: int | None
+    reason: str
+    relevances: Mapping[str, str]
+    difference: float | None
+
+    @property
+    def size(self) -> int:
+        """Bytes of the model."""
+        return int(self.proto.ByteSize())
+
+
+def compile(  # noqa: A001  (analyzer.compile)
+    model: Model | str | os.PathLike[str],
+    method: str = "gradient",
+    target: TargetLike = "top1",
+    *,
+    output: str | os.PathLike[str] | None = None,
+    batch: int = 1,
+    score: str = "logit",
+    seed: int = 0,
+    example: Array | Mapping[str, Array] | None = None,
+    verify: bool = True,
+    **params: Any,
+) -> Compiled:
+    """Write an explanation as an ONNX model that onnxruntime runs without anything else.
+
+    The model takes the original's inputs and gives its outputs and ``relevance``, shaped like ``Explanation.raw`` of
+    the first input (further inputs: ``relevance_NAME``). Opset 18, standard operators.
+
+    Parameters
+    ----------
+    method, params, score, seed
+        As in :meth:`Model.explain`.
+    target
+        ``top1``, ``top2``, … are ranked inside; a class, label, contrast or ``OUTPUT[:,3]`` is fixed; ``input`` adds an
+        int64 input ``target`` of shape (batch,).
+    output
+        File to write; written under a temporary name and renamed.
+    batch
+        The batch size where it can't be left free. It stays free where no operator depends on it.
+    example
+        An input in whose sizes (batch aside) the model is compiled; needed where sizes other than the batch are open.
+    verify
+        Run the result on the example and hold it against the torch backend.
+
+    Raises
+    ------
+    UnsupportedError
+        ``compile.method``, ``compile.operator``, ``compile.data_dependent``, ``compile.size``.
+    ParityError
+        ``compile.mismatch``: the compiled model gives other numbers.
+    """
+    model = model if isinstance(model, Model) else load(model)
+    _check(model, method, target, output, batch)
+    given = registry.get(method).check(params)
+    if model.fixed_batch is not None:
+        batch, reason = model.fixed_batch, "the model's own batch is fixed"
+    else:
+        reason = ""
+    feed = _example(model, example, batch)
+    made = None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        if not reason:
+            try:
+                two, three = (_record(model, method, given, target, score, seed, _rows(feed, n)) for n in (2, 3))
+                made = program.free(two.module, three.module, two.outputs, (2, 3))
+                relevances = two.relevances
+            except (program.FixedBatchError, InputError, ParityError) as problem:
+                reason = str(problem)
+        if made is None:
+            one = _record(model, method, given, target, score, seed, feed)
+            made, relevances = program.fixed(one.module, one.outputs, batch, reason), one.relevances
+    writer = Writer(made)
+    metadata = _metadata(model, method, given, target, score, seed, made.batch)
+    proto = writer.write("onnxplain", metadata)
+    if proto.ByteSize() > _MOST_BYTES:
+        raise UnsupportedError("compile.size", "the compiled model would be larger than 2 GiB", "use the torch backend")
+    onnx.checker.check_model(proto)
+    difference = None
+    if verify and target != "input":
+        difference = _difference(model, proto, feed, method, given, target, score, seed, relevances)
+    path = None if output is None else Path(output)
+    if path is not None:
+        _save(proto, path)
+    return Compiled(proto, path, method, str(target), made.batch, reason, relevances, difference)
+
+
+def _check(model: Model, method: str, target: TargetLike, output: Any, batch: int) -> None:
+    info = registry.get(method)
+    if info.name not in RECIPES:
+        raise UnsupportedError("compile.method", f"{method} can't be compiled", HINT)
+    if isinstance(target, (list, tuple, np.ndarray)):
+        raise UsageError("target.not_compilable", "a compiled model has one target", 'use target="input"')
+    if batch < 1:
+        raise UsageError("compile.batch", f"batch must be at least 1, not {batch}", "give batch=1")
+    taken = {"relevance", *(["target"] if target == "input" else [])} & {*model.inputs, *model.outputs}
+    if taken:
+        raise UsageError("compile.name_taken", f"the model itself has a value {taken.pop()!r}", "rename it first")
+    if output is None:
+        return
+    path = Path(output)
+    if model.path is not None and path.exists() and path.samefile(model.path):
+        raise UsageError("output.is_input", f"{path} is the model itself", "choose another output file")
+    if path.is_dir() or not path.parent.is_dir():
+        raise UsageError("output.unwritable", f"can't write {path}: no such folder, or a folder itself", "give a file")
+
+
+def _example(model: Model, example: Any, batch: int) -> dict[str, Array]:
+    if example is not None:
+        return model.feed(example)
+    rng, feed = np.random.default_rng(0), {}
+    for name, spec in model.inputs.items():
+        open_sizes = [d for d in spec.shape[1:] if not isinstance(d, int)]
+        if open_sizes:
+            raise UsageError(
+                "compile.open_sizes",
+                f"input {name!r} takes {spec}: only the batch may be open",
+                "give an example input in the sizes that are wanted",
+            )
+        first = spec.shape[0] if spec.shape and isinstance(spec.shape[0], int) else batch
+        shape = tuple(int(d or 1) for d in (first, *spec.shape[1:])) if spec.shape else ()
+        floating = spec.dtype.startswith(("float", "double", "bfloat"))
+        value = rng.standard_normal(shape) if floating else np.ones(shape)
+        feed[name] = value.astype(bool if spec.dtype == "bool" else spec.dtype)
+    return model.feed(feed)
+
+
+def _rows(feed: Mapping[str, Array], count: int) -> dict[str, Array]:
+    """The example for another batch size."""
+    have = next((len(v) for v in feed.values() if v.ndim), 1)
+    return {
+        k: np.concatenate([v] * -(-count // have))[:count] if v.ndim and len(v) == have else v for k, v in feed.items()
+    }
+
+
+@dataclass(frozen=True)
+class _Recorded:
+    module: torch.fx.GraphModule
+    outputs: list[str]
+    relevances: dict[str, str]
+
+
+def _record(
+    model: Model, method: str, params: dict[str, Any], target: TargetLike, score: str, seed: int, feed: dict[str, Array]
+) -> _Recorded:
+    model.require_parity(feed)
+    scored = model.scored(output_of(target) if target != "input" else None, score)
+    scores = np.asarray(model.values(feed, [scored.value])[scored.value])
+    resolved = resolve("top1", scores)
+    context = Context(model, feed, scored, resolved, scores, seed, "float32")
+    engine = context.engine
+    if engine.trace.data_dependent is not None:
+        raise UnsupportedError(
+            "compile.data_dependent",
+            f"what node {engine.trace.data_dependent!r} does depends on the input's values: no fixed graph says it",
+            "explain with the torch backend instead",
+        )
+    _suitable(context, method, params)
+    recorder = SweepRecorder()
+    with recorder:
+        inputs = {n: recorder.placeholder(n, as_tensor(feed[n])) for n in engine.trace.inputs}
+        chosen = None
+        if target == "input":
+            chosen = recorder.placeholder("target", torch.zeros(len(scores), dtype=torch.int64))
+        bench = Bench(engine, inputs, lambda s: aims.weights(target, s, context, chosen), context)
+        found = RECIPES[method](bench, params)
+        outputs = {k: v for k, v in (bench.outputs or {}).items() if isinstance(v, torch.Tensor)}
+        names = {k: "relevance" if i == 0 else f"relevance_{k}" for i, k in enumerate(found)}
+        outputs |= {names[k]: v.to(torch.float32) for k, v in found.items()}
+    if recorder.data_dependent is not None:
+        raise UnsupportedError(
+            "compile.data_dependent",
+            f"the sweep of {method} depends on the input's values: no fixed graph says it",
+            "explain with the torch backend instead",
+        )
+    return _Recorded(recorder.finish(outputs), list(outputs), names)
+
+
+def _suitable(context: Context, method: str, params: dict[str, Any]) -> None:
+    """Let the method itself refuse a model that it isn't for."""
+    if method in ("cam", "grad-cam"):
+        registry.get(method).function(context, **params)
+
+
+def _metadata(
+    model: Model, method: str, params: dict[str, Any], target: TargetLike, score: str, seed: int, batch: int | None
+) -> dict[str, str]:
+    from analyzer import __version__
+    from analyzer.explanation import jsonable
+
+    said = {
+        "version": __version__, "method": method, "params": json.dumps(jsonable(params), sort_keys=True),
+        "target": str(target), "score": score, "seed": str(seed), "source_sha256": model.sha256,
+        "batch": "dynamic" if batch is None else str(batch),
+    }  # fmt: skip
+    return {**model.metadata, **{f"onnxplain.{key}": value for key, value in said.items()}}
+
+
+def _difference(
+    model: Model, proto: onnx.ModelProto, feed: dict[str, Array], method: str, params: dict[str, Any],
+    target: TargetLike, score: str, seed: int, relevances: Mapping[str, str],
+) -> float:  # fmt: skip
+    """Largest difference to the torch backend on the example.
+
+    Raises
+    ------
+    ParityError
+        ``compile.mismatch``.
+    """
+    from analyzer.executor.session import Session
+
+    session = Session(proto.SerializeToString(), "cpu", threads=model.threads)
+    got = session.run({k: v for k, v in feed.items() if k in session.inputs}, list(relevances.values()))
+    expected = explain(model, feed, Request(method, params, target, score, seed, "torch")).raws
+    worst = moved = 0.0
+    for name, output in relevances.items():
+        want = np.asarray(expected[name], np.float64)
+        scale = np.abs(want).max(initial=0)
+        gap = np.abs(got[output].astype(np.float64) - want)
+        worst = max(worst, float(gap.max(initial=0) / (scale or 1.0)))
+        moved = max(moved, float(gap.sum() / (np.abs(want).sum() or 1.0)))
+    if not moved <= TOLERANCE:
+        raise ParityError(
+            "compile.mismatch",
+            f"the compiled {method} differs from the torch backend by {moved:.1e} of all relevance",
+            "give a typical example input, or explain with the torch backend",
+        )
+    return worst
+
+
+def _save(proto: onnx.ModelProto, path: Path) -> None:
+    try:
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(proto.SerializeToString())
+            Path(name).chmod(0o644)
+            Path(name).replace(path)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+    except OSError as problem:
+        raise UsageError("output.unwritable", f"can't write {path}: {problem.strerror}", "choose another") from None

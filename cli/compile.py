@@ -1,0 +1,67 @@
+"""``onnxplain compile``: from a model and a method to a model that explains itself."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from cli.output import Options, common, document, inert, line, method_names, warn
+
+
+@click.command("compile")
+@click.argument("model", type=click.Path())
+@click.option("-m", "--method", required=True, shell_complete=method_names, help="A method.")
+@click.option("-p", "--param", "params", multiple=True, metavar="KEY=VALUE", help="A parameter of it; repeatable.")
+@click.option("-t", "--target", default="top1", help="As in explain; input makes it an input. [top1]")
+@click.option("--score", default="logit", help="logit or probability. [logit]")
+@click.option("--batch", default=1, type=click.IntRange(1, 65536), metavar="N", help="Where it can't stay free. [1]")
+@click.option("--example", type=click.Path(), metavar="FILE", help="An input (.npy, .npz) in the sizes wanted.")
+@click.option("--labels", type=click.Path(), metavar="FILE", help="Class names, one per line.")
+@click.option("-o", "--output", required=True, type=click.Path(), metavar="OUT.onnx", help="File to write.")
+@common
+def command(
+    model: str, method: str, params: tuple[str, ...], target: str, score: str, batch: int, example: str | None,
+    labels: str | None, output: str, options: Options,
+) -> None:  # fmt: skip
+    """Write METHOD on MODEL as an ONNX model.
+
+    OUT.onnx takes MODEL's inputs, gives its outputs and "relevance", and needs nothing but onnxruntime.
+    """
+    import analyzer
+    from analyzer.explaining import parse_params
+
+    given = parse_params(params, [method])[method]
+    loaded = analyzer.load(model, options.device, labels=labels, threads=options.threads)
+    done = analyzer.compile(
+        loaded, method, target, output=output, batch=batch, score=score, seed=options.seed,
+        example=_example(example), **given,
+    )  # fmt: skip
+    if done.reason and not done.reason.startswith("the model's own"):
+        warn(options, f"the batch is fixed at {done.batch}: {done.reason}")
+    if options.json:
+        document(
+            {
+                "output": str(done.path), "bytes": done.size, "method": method, "target": done.target,
+                "batch": done.batch, "relevance": dict(done.relevances), "difference": done.difference,
+            }
+        )  # fmt: skip
+        return
+    size = f"{done.size / 2**20:.1f} MiB, batch {done.batch or 'free'}"
+    same = f", within {done.difference:.1e} of torch" if done.difference is not None else ""
+    line(options, f"{inert(done.path)}: {method} of {inert(done.target)}, {size}{same}")
+
+
+def _example(path: str | None) -> Any:
+    """The array of a .npy, or the arrays of a .npz."""
+    if path is None:
+        return None
+    import numpy as np
+
+    from analyzer.errors import InputError
+
+    try:
+        read = np.load(path, allow_pickle=False)
+        return read if isinstance(read, np.ndarray) else dict(read)
+    except (OSError, ValueError) as problem:
+        raise InputError("data.unreadable", f"can't read {path}: {problem}", "give a .npy or .npz file") from None
