@@ -32,7 +32,9 @@ def hold_against_runtime(model: Model, feed: dict[str, Array]) -> Parity:
     parity = compare(model.run_trace(feed), expected, tolerance)
     if parity.ok:
         return parity
-    where = first_difference(model.graph, every_value(model, feed), functools.partial(inner_values, model, feed), tolerance)
+    where = first_difference(
+        model.graph, every_value(model, feed), functools.partial(inner_values, model, feed), tolerance
+    )
     return type(parity)(parity.error, tolerance, parity.outputs, where)
 
 

@@ -116,7 +116,9 @@ def measure(name: str, batch: int, rounds: int, folder: Path) -> list[dict[str, 
     target = 7
     mine, bare = ours(path, x, target)
     theirs = captum(net, x, target)  # before zennit's sums go in
-    peers = {k: ("captum", f) for k, f in theirs.items()} | {k: ("zennit", f) for k, f in zennit(net, x, target).items()}
+    peers = {k: ("captum", f) for k, f in theirs.items()} | {
+        k: ("zennit", f) for k, f in zennit(net, x, target).items()
+    }
     errors = {}
     for label, (_, function) in peers.items():
         reference = function()
@@ -165,9 +167,16 @@ def main() -> None:
         for name in args.network or ["vgg16", "resnet50"]:
             for batch in args.batch or [1, 8]:
                 rows += measure(name, batch, args.rounds, Path(folder))
-    lines = ["| network | batch | case | forwards | peer | peer's forwards | times faster | difference |", "|---|---|---|---|---|---|---|---|"]
+    lines = [
+        "| network | batch | case | forwards | peer | peer's forwards | times faster | difference |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
     for row in rows:
-        peer = f"{row['peer']} | {row['peer_forwards']:.2f} | {row['times_faster']:.2f} | {row['difference']:.0e}" if row["peer"] else "| | |"
+        peer = (
+            f"{row['peer']} | {row['peer_forwards']:.2f} | {row['times_faster']:.2f} | {row['difference']:.0e}"
+            if row["peer"]
+            else "| | |"
+        )
         lines.append(f"| {row['network']} | {row['batch']} | {row['case']} | {row['forwards']:.2f} | {peer} |")
     text = f"Process CPU time on one thread, multiples of one forward pass of our trace, medians of {args.rounds} rounds\n\n"
     text += "\n".join(lines) + "\n"

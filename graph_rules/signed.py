@@ -56,7 +56,9 @@ class AlphaBeta:
         plus, minus = contributions(linear, positive_only=self.beta == 0)
         if not self.zero_bias:
             plus = plus + linear.biases("w+")
-        to_plus = self.alpha * relevance / (plus + self.epsilon) if self.epsilon else divided(relevance, plus, self.alpha)
+        to_plus = (
+            self.alpha * relevance / (plus + self.epsilon) if self.epsilon else divided(relevance, plus, self.alpha)
+        )
         if minus is None:
             return [handed_back(linear, to_plus, None)]
         if not self.zero_bias:
@@ -179,4 +181,3 @@ def handed_back(linear: Affine, to_plus: Tensor, to_minus: Tensor | None) -> Ten
 def _rectified(linear: Affine) -> bool:
     """Whether the input is provably non-negative."""
     return nonnegative(linear.call.node.args[linear.input_position], linear.call.plan)
-

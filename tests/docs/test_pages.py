@@ -24,7 +24,16 @@ def test_every_standard_operator_is_covered_or_has_its_reason() -> None:
 
 
 @pytest.mark.parametrize(
-    "page", ["README.md", "CONTRIBUTING.md", "docs/how_it_works.md", "docs/targets.md", "docs/safety.md", "models/README.md"]
+    "page",
+    [
+        "README.md",
+        "CONTRIBUTING.md",
+        "docs/how_it_works.md",
+        "docs/targets.md",
+        "docs/safety.md",
+        "docs/compile.md",
+        "models/README.md",
+    ],
 )
 def test_links_lead_somewhere(page: str) -> None:
     text = (ROOT / page).read_text(encoding="utf-8")

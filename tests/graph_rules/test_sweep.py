@@ -300,7 +300,9 @@ def test_passes_of_layers_with_few_contributions(rule: Rule, rectified: int, mix
     assert passes(two_signed_layers, rule) == mixed
 
 
-@pytest.mark.parametrize("rule", [r.AlphaBeta(1.0, 0.0), r.AlphaBeta(2.0, 1.0), r.Gamma(), r.Gamma(zero_bias=True)], ids=str)
+@pytest.mark.parametrize(
+    "rule", [r.AlphaBeta(1.0, 0.0), r.AlphaBeta(2.0, 1.0), r.Gamma(), r.Gamma(zero_bias=True)], ids=str
+)
 @pytest.mark.parametrize("function", [two_layers, two_signed_layers])
 def test_sums_by_difference_equal_sums_one_by_one(
     rule: Rule, function: Callable[[Tensor], Tensor], monkeypatch: pytest.MonkeyPatch
