@@ -41,7 +41,9 @@ format: setup
 	$(BIN)/ruff format .
 
 bench: setup
-	$(BIN)/python -m benchmarks.run
+	$(BIN)/python -m benchmarks.localisation
+	$(BIN)/python -m benchmarks.importing
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.rules
 
 docs: setup
 	$(BIN)/python -m docs.make

@@ -35,9 +35,14 @@ METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     "lrp epsilon-plus": ("lrp", {"composite": "epsilon-plus"}),
     "lrp epsilon-alpha2-beta1": ("lrp", {"composite": "epsilon-alpha2-beta1"}),
     "lrp epsilon-gamma-box": ("lrp", {"composite": "epsilon-gamma-box"}),
+    "deep-taylor": ("deep-taylor", {"low": 0.0, "high": 1.0}),
+    "deeplift": ("deeplift", {"baseline": 0.5}),
     "cam": ("cam", {}),
     "grad-cam": ("grad-cam", {}),
     "occlusion": ("occlusion", {"window": 12, "stride": 4, "fill": "mean"}),
+    "layer-cam": ("layer-cam", {}),
+    "kernel-shap": ("kernel-shap", {"samples": 300, "segments": 50}),
+    "rise": ("rise", {"masks": 500, "centre": True, "fill": "mean"}),
     "lime": ("lime", {"samples": 300, "segments": 50}),
 }
 
