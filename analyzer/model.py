@@ -203,7 +203,7 @@ class Model:
         count = next(iter(counts))
         if len(counts) != 1 or count == size:
             return None
-        if count % size:
+        if count % size or not count:
             raise InputError(
                 "data.bad_shape",
                 f"the model's batch is fixed at {size}, the input has {count} samples",

@@ -84,7 +84,7 @@ def fitted(name: str, value: Array, spec: TensorSpec | None) -> Array:
     fits = value.ndim == len(spec.shape) and all(
         not isinstance(want, int) or want == have for want, have in zip(spec.shape[1:], value.shape[1:], strict=True)
     )
-    if spec.shape and (not fits or len(value) == 0):
+    if spec.shape and not fits:
         raise InputError(
             "data.bad_shape",
             f"input {name!r} takes {spec}, not shape {list(value.shape)}",

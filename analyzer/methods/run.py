@@ -54,6 +54,8 @@ def explain(model: Model, feed: dict[str, Array], request: Request) -> Explanati
     if request.precision not in ("float32", "float64"):
         raise UsageError("precision.unknown", f"unknown precision {request.precision!r}", "use float32 or float64")
     for name, value in feed.items():
+        if value.ndim and len(value) == 0:
+            raise InputError("data.bad_shape", f"input {name!r} holds no samples", "give at least one")
         if value.dtype.kind == "f" and not np.isfinite(value).all():
             raise InputError("data.nonfinite", f"input {name!r} holds NaN or infinite values", "clean the input first")
     size = model.pieces(feed)
