@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analyzer.errors import UsageError
+from analyzer.files import write_atomically
 
 if TYPE_CHECKING:
     from analyzer.inputs import LoadedInput
@@ -153,32 +153,6 @@ class Explanation:
                 arrays[f"input/{name}"] = value
         with path.open("wb") as handle:
             np.savez_compressed(handle, **arrays)
-
-
-def write_atomically(path: Path, write: Any) -> None:
-    """Write a file under a temporary name beside it and rename it, so that no reader sees half of it.
-
-    Raises
-    ------
-    UsageError
-        ``output.unwritable`` where the folder can't be written to.
-    """
-    temporary: Path | None = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent)
-        os.close(handle)
-        temporary = Path(name)
-        write(temporary)
-        temporary.chmod(0o644)
-        temporary.replace(path)
-    except OSError as problem:
-        raise UsageError(
-            "output.unwritable", f"can't write {path}: {problem.strerror or problem}", "choose another folder with -o"
-        ) from None
-    finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
 
 
 def jsonable(value: Any) -> Any:

@@ -245,7 +245,7 @@ class Model:
 
     def run_trace(self, feed: dict[str, Array]) -> dict[str, Array]:
         """The trace's outputs, not held against anything."""
-        from analyzer.importer.interpreter import as_tensor
+        from analyzer.importer.interpreter import as_tensor, to_numpy
 
         made = self.trace(feed)
         return {k: to_numpy(v) for k, v in made.run({k: as_tensor(feed[k]) for k in made.inputs}).items()}
@@ -388,16 +388,6 @@ def load(
     else:
         named = labels if isinstance(labels, Labels) else Labels(tuple(labels))
     return Model(loaded, device, how, named, threads)
-
-
-def to_numpy(value: Any) -> Array:
-    """A tensor as an array; bfloat16, which numpy lacks, becomes float32."""
-    import torch
-
-    if not isinstance(value, torch.Tensor):
-        return np.asarray(value)
-    cpu = value.detach().cpu()
-    return np.asarray(cpu.float().numpy() if cpu.dtype == torch.bfloat16 else cpu.numpy())
 
 
 def _digest(feed: Feed) -> str:

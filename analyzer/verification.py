@@ -42,8 +42,7 @@ def every_value(model: Model, feed: Feed) -> dict[str, Array]:
     """Every value that the interpreter computes, by name."""
     import torch
 
-    from analyzer.importer.interpreter import Interpreter, as_tensor, run_graph
-    from analyzer.model import to_numpy
+    from analyzer.importer.interpreter import Interpreter, as_tensor, run_graph, to_numpy
 
     seen: dict[str, Array] = {}
 

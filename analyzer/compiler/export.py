@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -24,6 +23,7 @@ from analyzer.compiler.recipes import HINT, RECIPES, Bench
 from analyzer.compiler.recording import SweepRecorder
 from analyzer.compiler.writer import Writer
 from analyzer.errors import InputError, ParityError, UnsupportedError, UsageError
+from analyzer.files import write_atomically
 from analyzer.importer.interpreter import as_tensor
 from analyzer.methods import registry
 from analyzer.methods.context import Context
@@ -147,7 +147,8 @@ def compile(  # noqa: A001  (analyzer.compile)
         difference = _difference(model, proto, feed, method, given, target, score, seed, relevances)
     path = None if output is None else Path(output)
     if path is not None:
-        _save(proto, path)
+        content = proto.SerializeToString()
+        write_atomically(path, lambda draft: draft.write_bytes(content), make_folder=False)
     return Compiled(proto, path, method, str(target), made.batch, reason, relevances, difference)
 
 
@@ -292,18 +293,3 @@ def _difference(
             "give a typical example input, or explain with the torch backend",
         )
     return worst
-
-
-def _save(proto: onnx.ModelProto, path: Path) -> None:
-    try:
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(proto.SerializeToString())
-            Path(name).chmod(0o644)
-            Path(name).replace(path)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
-    except OSError as problem:
-        raise UsageError("output.unwritable", f"can't write {path}: {problem.strerror}", "choose another") from None

@@ -44,6 +44,14 @@ def as_tensor(array: np.ndarray) -> Tensor:
         return torch.from_numpy(array)
 
 
+def to_numpy(value: Any) -> np.ndarray:
+    """A tensor as an array, the way back from :func:`as_tensor`; bfloat16, which numpy lacks, becomes float32."""
+    if not isinstance(value, Tensor):
+        return np.asarray(value)
+    cpu = value.detach().cpu()
+    return np.asarray(cpu.float().numpy() if cpu.dtype == torch.bfloat16 else cpu.numpy())
+
+
 @dataclass
 class Scope:
     """Values by name, inside the scopes around them."""

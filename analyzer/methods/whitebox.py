@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 from torch import fx
 
 from analyzer.errors import UnsupportedError, UsageError
-from analyzer.importer.interpreter import as_tensor
+from analyzer.importer.interpreter import as_tensor, to_numpy
 from analyzer.importer.trace import Trace
 from analyzer.methods.maps import Resampling
 from analyzer.methods.registry import near
 from analyzer.methods.sources import Source, sources_of
-from analyzer.model import Model, to_numpy
+from analyzer.model import Model
 from analyzer.specs import batch_axis
 from graph_rules import deeplift, sweep
 from graph_rules.composites import GRADIENT

@@ -14,13 +14,14 @@ import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from importlib import resources
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from analyzer.files import write_atomically
 from analyzer.report import colours
 from analyzer.report.cards import Section, section, word_styles
-from analyzer.report.files import write_whole
 from analyzer.report.panel import ModelFacts, Panel, Sample
 from analyzer.report.text import bytes_text, clean, shorten
 
@@ -57,9 +58,10 @@ def write_report(
     ------
     UsageError
         ``report.shape`` or ``report.dtype`` where an attribution doesn't fit its sample,
-        ``report.unwritable`` where the file can't be written.
+        ``output.unwritable`` where the file can't be written.
     """
-    write_whole(path, render_report(facts, samples, created, command).encode("utf-8"))
+    page = render_report(facts, samples, created, command).encode("utf-8")
+    write_atomically(Path(path), lambda draft: draft.write_bytes(page))
 
 
 def render_report(

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import io
 import os
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from analyzer.files import write_atomically
 from analyzer.report.canvas import LIGHT, Theme
-from analyzer.report.files import write_whole
 from analyzer.report.panel import Panel, Sample
 from analyzer.report.picture_image import draw_image
 from analyzer.report.picture_series import draw_series
@@ -47,9 +48,10 @@ def save_picture(sample: Sample, panel: Panel, path: str | os.PathLike[str]) -> 
     Raises
     ------
     UsageError
-        As ``draw_picture``, and ``report.unwritable`` where the file can't be written.
+        As ``draw_picture``, and ``output.unwritable`` where the file can't be written.
     """
-    write_whole(path, png(draw_picture(sample, panel)))
+    picture = png(draw_picture(sample, panel))
+    write_atomically(Path(path), lambda draft: draft.write_bytes(picture))
 
 
 def png(pixels: NDArray[np.uint8]) -> bytes:

@@ -16,7 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from analyzer.errors import UsageError
-from analyzer.explanation import Completeness, Explanation, jsonable, write_atomically
+from analyzer.explanation import Completeness, Explanation, jsonable
+from analyzer.files import write_atomically
 
 MAP = np.random.default_rng(0).standard_normal((2, 1, 4, 4)).astype(np.float32)
 RAW = np.random.default_rng(1).standard_normal((2, 1, 2, 2)).astype(np.float32)

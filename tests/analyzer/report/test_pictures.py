@@ -309,7 +309,7 @@ def test_files_are_whole_or_absent(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(Path, "replace", fail)
     with pytest.raises(UsageError, match="No space left") as caught:
         save_picture(image_sample(), panel(np.zeros((1, 8, 8))), goal)
-    assert caught.value.code == "report.unwritable"
+    assert caught.value.code == "output.unwritable"
     assert goal.read_bytes() == before
     assert [path.name for path in goal.parent.iterdir()] == ["a.png"]
 
@@ -318,4 +318,4 @@ def test_unwritable_places_are_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError) as caught:
         save_picture(image_sample(), panel(np.ones((1, 8, 8))), os.fspath(tmp_path / "file" / "a.png"))
-    assert caught.value.code == "report.unwritable"
+    assert caught.value.code == "output.unwritable"
