@@ -9,9 +9,9 @@ Shrikumar, Greenside, Kundaje 2017, Learning important features through propagat
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from operator import getitem
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor, fx
@@ -31,6 +31,8 @@ _NAMES = ("relu", "relu6", "hardtanh", "clamp", "clamp_min", "clamp_max", "elu",
           "maximum", "minimum")  # fmt: skip
 #: Elementwise functions with kinks or steps.
 KINKED = frozenset(f"aten::{name}" for name in _NAMES) | o.ROUNDING
+Pooling = Literal["auto", "exact", "gradient"]
+_EXTREMES = (aten.amax.default, aten.amin.default, aten.max.dim, aten.min.dim, aten.max.default, aten.min.default)
 _SMOOTH, _KINKED, _LINEAR, _QUADRATIC, _PATH = r.Rescale(), r.Rescale(False), r.Linear(), r.Quadratic(), r.Path()
 
 #: Operator -> rule, where neither the kind nor the number of computed inputs matters.
@@ -51,10 +53,15 @@ BY_OPERATOR: dict[Any, Rule] = {
 }  # fmt: skip
 
 
-def rule_for(node: fx.Node, active: frozenset[fx.Node]) -> Rule | None:
+def rule_for(node: fx.Node, active: frozenset[fx.Node], pooling: Pooling = "exact") -> Rule | None:
     """The difference rule of a node by its operator and its computed inputs; None where there is none."""
     target, inputs = node.target, active_arguments(node, active)
     name = o.schema_name(target)
+    pools = BY_OPERATOR.get(target)
+    if isinstance(pools, axes.Winner | axes.Extreme | axes.Ranked):
+        if pooling == "gradient" or (pooling == "auto" and disjoint(node)):
+            return replace(pools, gradient=True) if isinstance(pools, axes.Extreme) else _LINEAR
+        return pools
     if target in o.LINEAR or target in o.CONVOLUTIONS:
         return _LINEAR if weight_position(node, active) else _QUADRATIC
     if target in o.SAMPLERS:
@@ -79,6 +86,35 @@ def rule_for(node: fx.Node, active: frozenset[fx.Node]) -> Rule | None:
     return None
 
 
+def disjoint(node: fx.Node) -> bool:
+    """Whether a node takes maxima or minima over windows or axes in which every value is read at most once."""
+    target = node.target
+    if target in _EXTREMES:
+        return True
+    if target in (aten.adaptive_max_pool2d.default, aten.adaptive_max_pool3d.default):
+        (read, made), rank = _shapes(node), len(node.args[1])  # type: ignore[arg-type]
+        return all(a % b == 0 for a, b in zip(read[-rank:], made[-rank:], strict=True))
+    if target in (aten.max_pool2d_with_indices.default, aten.max_pool3d_with_indices.default):
+        rank = 2 if target is aten.max_pool2d_with_indices.default else 3
+        given = [node.args[i] if len(node.args) > i else None for i in (1, 2, 4)]
+        kernel, stride, dilation = (_per_axis(value, rank) for value in given)
+        stride, dilation = stride or kernel, dilation or [1] * rank
+        return all(s >= d * (k - 1) + 1 for k, s, d in zip(kernel, stride, dilation, strict=True))
+    return False
+
+
+def _shapes(node: fx.Node) -> tuple[list[int], list[int]]:
+    """Shapes of what a node with two outputs reads and of its first output."""
+    read = node.all_input_nodes[0].meta["shape"]
+    made = next(user.meta["shape"] for user in node.users if user.target is getitem and user.args[1] == 0)
+    return list(read), list(made)
+
+
+def _per_axis(value: Any, rank: int) -> list[int]:
+    sizes = [value] if isinstance(value, int) else list(value or ())
+    return sizes * rank if len(sizes) == 1 else sizes
+
+
 @dataclass(frozen=True, eq=False)
 class DifferenceTable(RuleTable):
     """Rules by operator, for a sweep that compares two passes.
@@ -87,9 +123,13 @@ class DifferenceTable(RuleTable):
     ----------
     reveal
         Whether elementwise functions after layers with weights take positive and negative differences apart.
+    pooling
+        How maxima over windows and axes hand on differences: ``exact`` (complete), ``gradient`` (the winner of the
+        explained input takes all, as in the authors' package), or ``auto``: ``gradient`` where :func:`disjoint`.
     """
 
     reveal: bool = False
+    pooling: Pooling = "exact"
 
     def assign(self, output: fx.Node, sources: tuple[fx.Node, ...]) -> Callable[[fx.Node, str], Rule]:
         """A chooser for :func:`graph_rules.sweep.plan` on this trace.
@@ -105,7 +145,7 @@ class DifferenceTable(RuleTable):
         for node in output.graph.nodes:
             if node not in active or node in sources or node.op != "call_function" or node.target is getitem:
                 continue
-            rule = rule_for(node, active)
+            rule = rule_for(node, active, self.pooling)
             if rule is None:
                 label = node.meta.get("onnx", node.name), node.meta.get("op", str(node.target)), str(node.target)
                 if label not in lacking:
@@ -119,8 +159,12 @@ class DifferenceTable(RuleTable):
         return lambda node, _: chosen[node]
 
 
-RESCALE = DifferenceTable("deeplift", {})
-REVEAL_CANCEL = DifferenceTable("deeplift reveal-cancel", {}, reveal=True)
+#: (variant, pooling) -> table.
+TABLES = {
+    (variant, pooling): DifferenceTable(f"deeplift {variant}", {}, reveal=variant == "reveal-cancel", pooling=pooling)
+    for variant in ("rescale", "reveal-cancel")
+    for pooling in get_args(Pooling)
+}
 
 
 def selecting(run: Pass) -> list[str]:

@@ -75,9 +75,18 @@ def to_winners(x: Tensor, x0: Tensor, y: Tensor, y0: Tensor, m: Tensor, places: 
 
 @dataclass(frozen=True)
 class Extreme:
-    """Largest or smallest value over axes: the winner of the pass where it is more extreme takes all."""
+    """Largest or smallest value over axes: the winner of the pass where it is more extreme takes all.
+
+    Attributes
+    ----------
+    sign
+        1 for the largest value, -1 for the smallest.
+    gradient
+        The first winner of the explained pass takes the multiplier as it is, as max pooling's gradient does.
+    """
 
     sign: float = 1.0
+    gradient: bool = False
     tape: ClassVar[bool] = False
 
     def backward(self, call: Call, relevance: Any) -> Sequence[Tensor | None]:
@@ -87,6 +96,10 @@ class Extreme:
             return [None]
         (x, x0), (y, y0) = pairs_of(call)[0], values_of(call)
         axes = axes_of(call.argument(1), x.ndim)
+        if self.gradient:
+            rows = to_end(self.sign * x, axes)
+            at = rows.argmax(-1, keepdim=True)
+            return [from_end(torch.zeros_like(rows).scatter(-1, at, m.reshape(at.shape)), x, axes)]
         rows, rows0 = (to_end(self.sign * v, axes) for v in (x, x0))
         shape = rows.shape[:-1]
         m, y, y0 = (v.reshape(shape) for v in (m, y, y0))

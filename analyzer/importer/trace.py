@@ -6,6 +6,7 @@ explaining with them (``graph_rules``).
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor, fx
 
 from analyzer.importer.interpreter import Interpreter, as_tensor, missing, run_graph, unsupported
+from analyzer.importer.modules import Place, locate, places_of
 from analyzer.importer.passes import run_passes
 from analyzer.importer.program import Graph
 from analyzer.importer.recorder import Recorder
@@ -40,6 +42,8 @@ class Trace:
         What the passes did, one line each.
     converted
         ONNX nodes that the second source ran: such a trace may not be used unverified.
+    places
+        ONNX node name -> where in the network it came from, as far as the exporter says.
     cache
         What rules derive from the constants (modified weights); lives as long as the trace.
     """
@@ -53,6 +57,7 @@ class Trace:
     changes: tuple[str, ...]
     converted: tuple[str, ...] = ()
     branches: bool = False
+    places: Mapping[str, Place] = field(default_factory=dict, repr=False)
     cache: dict[tuple[Any, ...], Any] = field(default_factory=dict, repr=False, compare=False)
 
     def run(self, feed: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -62,8 +67,14 @@ class Trace:
         return dict(zip(self.outputs, results, strict=True))
 
     def find(self, name: str) -> fx.Node | None:
-        """The graph node of an ONNX node or value name."""
-        return self.nodes.get(name) or self.values.get(name)
+        """The graph node of an ONNX node or value name, or of a module path (:mod:`analyzer.importer.modules`)."""
+        exact = self.nodes.get(name) or self.values.get(name)
+        placed = locate(name, self._traced) if exact is None else None
+        return self.nodes[placed] if placed is not None else exact
+
+    @functools.cached_property
+    def _traced(self) -> dict[str, Place]:
+        return {name: place for name, place in self.places.items() if name in self.nodes}
 
 
 def trace(
@@ -128,7 +139,7 @@ def trace(
 
     return Trace(
         module, tuple(tensors), tuple(out), current(observed), current(producers), data_dependent, tuple(changes),
-        tuple(str(node) for node in interpreter.converted), recorder.branches,
+        tuple(str(node) for node in interpreter.converted), recorder.branches, places_of(graph.nodes),
     )  # fmt: skip
 
 

@@ -24,12 +24,17 @@ def deeplift(
         Literal["rescale", "reveal-cancel"], "nonlinearities take differences as a whole, or each sign by itself"
     ] = "rescale",
     baseline: Annotated[Any, "the reference: a number, or an array broadcastable to the input"] = 0.0,
+    pooling: Annotated[
+        Literal["auto", "exact", "gradient"],
+        "maxima hand differences on completely, or by the gradient as in the authors' package; auto: the gradient "
+        "where windows don't overlap",
+    ] = "auto",
     multiply_by_inputs: Annotated[bool, "multiply by input minus baseline; off gives the multipliers"] = True,
 ) -> Result:
     """Difference of the score from a baseline's, handed back node by node through differences of their values."""
-    from graph_rules.deeplift import RESCALE, REVEAL_CANCEL
+    from graph_rules.deeplift import TABLES
 
-    table = RESCALE if variant == "rescale" else REVEAL_CANCEL
+    table = TABLES[variant, pooling]
     ends = context.engine.values()
     starts = {name: start_of(baseline, name, end) for name, end in ends.items()}
     swept, at_start, selecting = context.engine.difference(table, starts)
@@ -44,5 +49,7 @@ def deeplift(
         notes.append(
             f"{', '.join(selecting[:3])} choose other elements at the baseline: that part of the difference isn't attributed"
         )
+    elif pooling != "exact" and off.any():
+        notes.append("pooling=exact makes the sum of the map meet the difference of the scores")
     values = {k: v.astype(ends[k].dtype) for k, v in shares.items()}
     return per_input(context, values, completeness=completeness, notes=notes, record=record)

@@ -12,9 +12,11 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from graph_rules import sweep
-from graph_rules.deeplift import RESCALE, REVEAL_CANCEL, DifferenceTable, selecting
+from graph_rules.deeplift import TABLES, DifferenceTable, disjoint, selecting
 from graph_rules.tables import MissingRuleError
 from tests.graph_rules.graphs import plan_of, record, tensor
+
+RESCALE, REVEAL_CANCEL = TABLES["rescale", "exact"], TABLES["reveal-cancel", "exact"]
 
 W, B, L1, L2 = tensor(4, 3, 3, 3, seed=1), tensor(4, seed=2), tensor(6, 6, seed=3), tensor(6, 6, seed=4)
 IMAGE, ROWS = (2, 3, 6, 8), (3, 6)
@@ -202,3 +204,36 @@ def test_an_operator_without_a_rule_is_an_error() -> None:
     graph = record(lambda v: torch.special.bessel_j0(v), tensor(*ROWS))
     with pytest.raises(MissingRuleError, match="bessel"):
         plan_of(graph, RESCALE)
+
+
+POOLS: dict[str, tuple[Callable[[Tensor], Tensor], bool]] = {
+    "two by two": (lambda x: F.max_pool2d(x, 2), True),
+    "gaps": (lambda x: F.max_pool2d(x, 2, 3), True),
+    "overlapping": (lambda x: F.max_pool2d(x, 3, 2, 1), False),
+    "dilated": (lambda x: F.max_pool2d(x, 2, 2, dilation=2), False),
+    "one axis overlapping": (lambda x: F.max_pool2d(x, (2, 3), 2), False),
+    "adaptive": (lambda x: F.adaptive_max_pool2d(x, (3, 4)), True),
+    "adaptive, uneven": (lambda x: F.adaptive_max_pool2d(x, (4, 4)), False),
+    "over an axis": (lambda x: x.amax(-1), True),
+}
+
+
+@pytest.mark.parametrize("name", POOLS)
+def test_where_windows_are_disjoint(name: str) -> None:
+    function, expected = POOLS[name]
+    assert any(map(disjoint, record(function, tensor(*IMAGE)).module.graph.nodes)) == expected
+
+
+@pytest.mark.parametrize("name", POOLS)
+def test_pooling_by_the_gradient_only_where_it_was_asked_for(name: str) -> None:
+    """The winner of the explained input takes the multiplier itself; elsewhere the sum is kept."""
+    function, apart = POOLS[name]
+    x, x0 = tensor(*IMAGE, seed=8), tensor(*IMAGE, seed=9)
+    leaf = x.clone().requires_grad_()
+    out = function(leaf)
+    m = torch.linspace(-1, 2, out.numel(), dtype=x.dtype).reshape(out.shape)
+    (gradient,) = torch.autograd.grad(out, leaf, m)
+    for pooling, by_gradient in (("gradient", True), ("auto", apart), ("exact", False)):
+        found, expected = attributed(function, x, x0, TABLES["rescale", pooling])
+        assert torch.allclose(found, gradient * (x - x0)) == by_gradient
+        assert torch.allclose(found.sum(), expected) or by_gradient
