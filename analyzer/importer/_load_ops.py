@@ -141,20 +141,20 @@ def imported_versions(imports: Iterable[OperatorSetIdProto]) -> dict[str, int]:
 
 
 @functools.cache
-def schema_names() -> Mapping[str, frozenset[str]]:
-    """Domain -> operators that the installed onnx package knows, at any version."""
-    names: dict[str, set[str]] = {}
+def schema_names() -> Mapping[str, Mapping[str, int]]:
+    """Domain -> operators that the installed onnx package knows, at any version -> the newest one's version."""
+    names: dict[str, dict[str, int]] = {}
     for schema in onnx.defs.get_all_schemas_with_history():
-        names.setdefault(schema.domain, set()).add(schema.name)
-    return {domain: frozenset(found) for domain, found in names.items()}
+        known = names.setdefault(schema.domain, {})
+        known[schema.name] = max(known.get(schema.name, 0), schema.since_version)
+    return names
 
 
 @functools.cache
 def newest_version(domain: str) -> int:
     """The newest version of a domain's operator set that the installed onnx package knows; 1 for unknown domains."""
-    schemas = onnx.defs.get_all_schemas_with_history()
     released = onnx.defs.onnx_opset_version() if not domain else 1
-    return max([released, *(schema.since_version for schema in schemas if schema.domain == domain)])
+    return max([released, *schema_names().get(domain, {}).values()])
 
 
 @functools.cache

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from analyzer.errors import AnalyzerError, InputError, UnsupportedError
 from analyzer.importer import quantized, quantized_nodes, table
+from analyzer.importer.precision import computed_in
 from analyzer.importer.program import Graph, Node
 from analyzer.importer.recorder import Recorder
 
@@ -201,5 +202,6 @@ def missing(graph: Graph) -> list[Node]:
 def run_graph(graph: Graph, feed: Mapping[str, Tensor], interpreter: Interpreter) -> dict[str, Any]:
     """Run a main graph; gives its outputs by name."""
     scope = Scope(interpreter, dict(feed))
-    outputs = (quantized.plain(value) for value in interpreter.run(graph, scope))
+    with computed_in(interpreter.precision):
+        outputs = [quantized.plain(value) for value in interpreter.run(graph, scope)]
     return dict(zip(graph.outputs, outputs, strict=True))

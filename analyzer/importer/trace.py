@@ -123,7 +123,7 @@ def trace(
                 observe(name, tensors[name])
         interpreter = Interpreter(recorder, precision, observe)
         results = run_graph(graph, tensors, interpreter)
-        out = {k: v for k, v in results.items() if not isinstance(v, np.ndarray)}  # text, which is no tensor
+        out = {k: v for k, v in results.items() if not isinstance(v, (np.ndarray, list))}  # text, sequences
     for node_name, value_names in ((n.name, n.outputs) for n in graph.nodes):
         found = next((observed[v] for v in value_names if v in observed), None)
         if found is not None:

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own name for it
 from torch import Tensor
 
-from analyzer.importer.ops.normalization import at_least_float32
+from analyzer.importer.ops.normalization import at_least_float32, layer_statistics
 from analyzer.importer.ops.quantization import MICROSOFT
 from analyzer.importer.program import Node
 from analyzer.importer.table import operator
@@ -24,13 +24,11 @@ def skip_layer_normalization(
 ) -> tuple[Tensor, ...]:
     """Layer normalisation of ``x + skip + bias``: output, mean, inverse deviation, the sum."""
     summed = _sum(x, skip, bias)
-    out, mean, rstd = aten.native_layer_norm(
-        at_least_float32(summed),
-        [x.shape[-1]],
-        at_least_float32(gamma),
-        None if beta is None else at_least_float32(beta),
-        float(node.attr("epsilon", 1e-12)),
-    )
+    wide, eps = at_least_float32(summed), float(node.attr("epsilon", 1e-12))
+    weight, shift = at_least_float32(gamma), None if beta is None else at_least_float32(beta)
+    out, mean, rstd = aten.native_layer_norm(wide, [x.shape[-1]], weight, shift, eps)
+    if any(node.outputs[1:3]):
+        mean, rstd = layer_statistics(wide, 1, eps)
     return out.to(x.dtype), mean, rstd, summed
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from analyzer.errors import InputError
 from analyzer.importer.ops.quantization import MICROSOFT, standard
 from analyzer.importer.ops.recurrent import run_lstm
+from analyzer.importer.precision import single
 from analyzer.importer.program import Node
 from analyzer.importer.quantized import Quantized, dequantize, grid, quantize
 from analyzer.importer.quantized_nodes import accepts_quantized
@@ -281,7 +282,7 @@ def matmul_nbits(
         zero = zero_points.reshape(outputs, blocks).to(torch.float32)
     else:
         zero = _unpacked(zero_points.reshape(outputs, -1), bits)[:, :blocks]
-    weight = (levels - zero.unsqueeze(-1)) * scales.to(torch.float32).unsqueeze(-1)
+    weight = (levels - zero.unsqueeze(-1)) * scales.to(single()).unsqueeze(-1)
     weight = weight.reshape(outputs, -1)[:, :inputs]
     if order is not None and order.numel():
         raise InputError("op.unsupported", f"{node}: reordered groups (g_idx) are not supported", "re-export it")

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from analyzer.errors import InputError, UnsupportedError
 from analyzer.importer.interpreter import as_tensor
+from analyzer.importer.precision import single
 from analyzer.importer.program import Node
 from analyzer.importer.table import operator
 
@@ -30,15 +31,15 @@ def as_float(x: Tensor) -> Tensor:
 
 
 def floats(node: Node, name: str) -> Tensor | None:
-    """An attribute of floats as a float32 tensor; None where it is missing or empty."""
+    """An attribute of floats as a tensor of single precision; None where it is missing or empty."""
     values = node.attr(name)
-    return torch.tensor(np.asarray(values, np.float32)) if values is not None and len(values) else None
+    return torch.tensor(np.asarray(values, np.float32)).to(single()) if values is not None and len(values) else None
 
 
 @operator("Scaler", domain=ML)
 def scaler(node: Node, x: Tensor) -> Tensor:
     """``(x - offset) * scale``, one value for all columns or one each."""
-    y = x.to(torch.float32)
+    y = x.to(single())
     offset, scale = floats(node, "offset"), floats(node, "scale")
     for values in (offset, scale):
         if values is not None and values.numel() not in (1, x.shape[-1]):
@@ -52,7 +53,7 @@ def scaler(node: Node, x: Tensor) -> Tensor:
 @operator("Normalizer", domain=ML)
 def normalizer(node: Node, x: Tensor) -> Tensor:
     """Rows divided by their largest value, their sum of sizes or their length; rows of zeros stay."""
-    y = x.to(torch.float32)
+    y = x.to(single())
     kind = str(node.attr("norm", "MAX")).upper()
     match kind:
         case "MAX":
@@ -106,7 +107,7 @@ def feature_vectorizer(node: Node, *inputs: Tensor) -> Tensor:
     columns = []
     for x, width in zip(inputs, widths, strict=True):
         rows = x.reshape(1, -1) if x.ndim == 1 else x.reshape(x.shape[0], -1)
-        rows = rows.to(torch.float32)[:, :width]
+        rows = rows.to(single())[:, :width]
         columns.append(torch.nn.functional.pad(rows, (0, width - rows.shape[1])) if rows.shape[1] < width else rows)
     return torch.cat(columns, 1)
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from analyzer.errors import InputError
 from analyzer.importer.ops.ml_features import ML, class_labels, floats
+from analyzer.importer.precision import single
 from analyzer.importer.program import Node
 from analyzer.importer.table import operator
 
@@ -72,8 +73,8 @@ def both_classes(score: Tensor, name: str, mixed: bool) -> Tensor:
 
 
 def rows(x: Tensor) -> Tensor:
-    """Samples by features, as float32; one sample may come without its first dimension."""
-    x = x.to(torch.float32)
+    """Samples by features, in single precision; one sample may come without its first dimension."""
+    x = x.to(single())
     return x.reshape(1, -1) if x.ndim == 1 else x
 
 

@@ -86,7 +86,7 @@ def _by_pairs(coefficients: Tensor, sizes: list[int], pairs: list[tuple[int, int
     """Coefficients (vectors, pairs): the vectors of both classes of a pair, zero for the others."""
     table = coefficients[: (len(sizes) - 1) * sum(sizes)].reshape(len(sizes) - 1, sum(sizes))
     starts = [sum(sizes[:i]) for i in range(len(sizes))]
-    out = torch.zeros(sum(sizes), len(pairs))
+    out = table.new_zeros(sum(sizes), len(pairs))
     for column, (i, j) in enumerate(pairs):
         of_i, of_j = (slice(starts[k], starts[k] + sizes[k]) for k in (i, j))
         out[of_i, column], out[of_j, column] = table[j - 1, of_i], table[i, of_j]

@@ -14,8 +14,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from analyzer.errors import InputError
+from analyzer.importer.precision import single
 from analyzer.importer.program import Node
-from analyzer.importer.recorder import concrete
+from analyzer.importer.recorder import concrete, recorded
 from analyzer.importer.table import operator
 
 aten = torch.ops.aten
@@ -40,7 +41,11 @@ def batch_normalization(
     wide = wide.unsqueeze(1) if x.dim() == 1 else wide  # a vector is one channel
     mean_, var_, scale_, bias_ = (v.to(wide.dtype) for v in (mean, var, scale, bias))
     if not node.attr("training_mode", 0):
-        out = functional.batch_norm(wide, mean_, var_, scale_, bias_, False, 0.0, eps)
+        if recorded(mean) or recorded(var):  # torch's own has no derivative for statistics
+            mean_, var_, scale_, bias_ = (v.reshape(-1, *[1] * (wide.dim() - 2)) for v in (mean_, var_, scale_, bias_))
+            out = (wide - mean_) * torch.rsqrt(var_ + eps) * scale_ + bias_
+        else:
+            out = functional.batch_norm(wide, mean_, var_, scale_, bias_, False, 0.0, eps)
         return (out.squeeze(1) if x.dim() == 1 else out).to(x.dtype)
     momentum = node.attr("momentum", 0.9)
     over = [d for d in range(wide.dim()) if d != 1]
@@ -110,7 +115,15 @@ def layer_normalization(
         out, mean, inverse = aten.native_layer_norm(wide, shape, None, None, eps)
         out = out * scale.to(wide.dtype)
         out = out if bias is None else out + bias.to(wide.dtype)
-    return out.to(x.dtype), mean.to(torch.float32), inverse.to(torch.float32)
+    if any(node.outputs[1:]):
+        mean, inverse = layer_statistics(wide, len(shape), eps)
+    return out.to(x.dtype), mean.to(single()), inverse.to(single())
+
+
+def layer_statistics(x: Tensor, axes: int, eps: float) -> tuple[Tensor, Tensor]:
+    """Mean and inverse deviation over the last axes; those that torch's layer normalisation gives have no derivative."""
+    var, mean = torch.var_mean(x, dim=list(range(x.dim() - axes, x.dim())), correction=0, keepdim=True)
+    return mean, torch.rsqrt(var + eps)
 
 
 @operator("RMSNormalization")
