@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx
 
-from analyzer.errors import AnalyzerError
+from analyzer.errors import AnalyzerError, InputError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -44,6 +44,8 @@ def inspect(model: Model, try_methods: bool = True, list_nodes: bool = False) ->
     dict
         ``file``, ``inputs``, ``outputs``, ``operators``, ``parameters``, ``explained``, ``methods`` and more.
     """
+    from analyzer.detection.finding import looks_like_a_detector
+
     proto = model.proto
     count, size = weights(model)
     scored: dict[str, Any]
@@ -72,6 +74,8 @@ def inspect(model: Model, try_methods: bool = True, list_nodes: bool = False) ->
         "functions": len(proto.functions),
         "labels": len(model.labels) if model.labels else None,
         "preprocess": model.preprocess.to_dict() if model.preprocess else None,
+        "decode": model.decode.to_dict() if model.decode else None,
+        "detector": model.decode is not None or looks_like_a_detector(model),
         "warnings": list(model.loaded.warnings),
         "explained": scored,
     }
@@ -209,6 +213,20 @@ def _running_feed(model: Model) -> tuple[dict[str, NDArray[Any]] | None, str]:
         except (AnalyzerError, TypeError, ValueError) as problem:
             reasons.append(str(problem))
     return None, reasons[0]
+
+
+def running_feed(model: Model) -> dict[str, NDArray[Any]]:
+    """A trial input that the model runs on.
+
+    Raises
+    ------
+    InputError
+        ``inspect.no_trial`` where none fits.
+    """
+    feed, reason = _running_feed(model)
+    if feed is None:
+        raise InputError("inspect.no_trial", f"no trial input fits the model ({reason})", "give an input")
+    return feed
 
 
 def _try(model: Model, feed: dict[str, NDArray[Any]], name: str) -> dict[str, Any]:

@@ -7,12 +7,14 @@ from typing import Any
 import click
 
 from cli.output import Options, common, document, inert, line, method_names, warn
+from cli.rules import rule_options
 
 
 @click.command("compile")
 @click.argument("model", type=click.Path())
 @click.option("-m", "--method", required=True, shell_complete=method_names, help="A method.")
 @click.option("-p", "--param", "params", multiple=True, metavar="KEY=VALUE", help="A parameter of it; repeatable.")
+@rule_options
 @click.option("-t", "--target", default="top1", help="As in explain; input makes it an input. [top1]")
 @click.option("--score", default="logit", help="logit or probability. [logit]")
 @click.option("--batch", default=1, type=click.IntRange(1, 65536), metavar="N", help="Where it can't stay free. [1]")
@@ -21,17 +23,17 @@ from cli.output import Options, common, document, inert, line, method_names, war
 @click.option("-o", "--output", required=True, type=click.Path(), metavar="OUT.onnx", help="File to write.")
 @common
 def command(
-    model: str, method: str, params: tuple[str, ...], target: str, score: str, batch: int, example: str | None,
-    labels: str | None, output: str, options: Options,
+    model: str, method: str, params: tuple[str, ...], rule: tuple[str, ...], target: str, score: str, batch: int,
+    example: str | None, labels: str | None, output: str, options: Options,
 ) -> None:  # fmt: skip
-    """Write METHOD on MODEL as an ONNX model.
-
-    OUT.onnx takes MODEL's inputs, gives its outputs and "relevance", and needs nothing but onnxruntime.
+    """Write METHOD on MODEL as an ONNX model, which takes MODEL's inputs, gives its outputs and "relevance", and
+    needs nothing but onnxruntime.
     """
     import analyzer
     from analyzer.explaining import parse_params
+    from analyzer.rulefile import with_rules
 
-    given = parse_params(params, [method])[method]
+    given = with_rules(parse_params(params, [method]), rule)[method]
     loaded = analyzer.load(model, options.device, labels=labels, threads=options.threads)
     done = analyzer.compile(
         loaded, method, target, output=output, batch=batch, score=score, seed=options.seed,

@@ -7,17 +7,30 @@ from typing import Any
 import click
 
 from cli.output import Options, common, document, line, table, warn
+from cli.rules import show_rules
 
 
 @click.command("inspect")
 @click.argument("model", type=click.Path())
 @click.option("--no-methods", is_flag=True, help="Don't trace the model to try the methods: quicker.")
+@click.option("--rules", is_flag=True, help="Show instead which lrp rule each node gets.")
+@click.option("--composite", metavar="NAME", help="... with another composite.")
+@click.option("--rule", multiple=True, metavar="KEY=RULE", help="... with a rule, or a TOML file; repeatable.")
+@click.option("-p", "--param", "params", multiple=True, metavar="KEY=VALUE", help="... with a parameter of lrp.")
+@click.option("--input", "inputs", multiple=True, type=click.Path(), metavar="FILE", help="... on this input.")
 @common
-def command(model: str, no_methods: bool, options: Options) -> None:
+def command(
+    model: str, no_methods: bool, rules: bool, composite: str | None, rule: tuple[str, ...], params: tuple[str, ...],
+    inputs: tuple[str, ...], options: Options,
+) -> None:  # fmt: skip
     """Show what MODEL takes, gives and contains, and which methods work on it.
 
     For methods that don't work it names the nodes in the way. -v also lists all nodes.
     """
+    if rules or composite is not None or rule or params or inputs:
+        named = () if composite is None else (f"composite={composite}",)
+        show_rules(model, (*params, *named), rule, inputs, options)
+        return
     import analyzer
     from analyzer.inspecting import inspect
 
@@ -52,6 +65,9 @@ def _show(facts: dict[str, Any], options: Options) -> None:
         line(options, f"explained by default: {explained['output']}{off} ({explained['kind']})")
     if facts["labels"]:
         line(options, f"{facts['labels']} class names in the file")
+    if facts["detector"]:
+        how = "there is a decode spec" if facts["decode"] else "give a decode spec, see docs/detectors.md"
+        line(options, f"a detector, by its outputs: -t detection:0 explains a detection; {how}")
     for key, value in file["metadata"].items():
         line(options, f"metadata {key}: {value[:100]}")
     if "methods" in facts:

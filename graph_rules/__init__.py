@@ -12,11 +12,17 @@ module                what lives there
 ``sweep``             one forward pass, one reverse sweep
 ``rules``             the rules: small frozen dataclasses
 ``signed``            alpha-beta and gamma: contributions of both signs apart
+``mixing``            gamma as w+ + gamma w-
 ``attention``         rules for attention, normalisation and reductions
 ``reference``         difference rules: linear, elementwise and smooth operators
 ``reference_axes``    difference rules: maxima, softmax, normalisations
 ``deeplift``          which operator gets which difference rule; reveal-cancel
 ``facts``             what is known about values without running the model: signs
+``naming``, ``text``  rules as text: writing, reading
+``settings``          what the rules of a composite share
+``places``            where a node is: name, kind, first or last, depth
+``keys``              keys of a rule table: what fits, what is more specific
+``domains``           which kinds of node a rule is for
 ``tables``            rule tables: which node gets which rule
 ``composites``        the named tables
 ``affine``            a linear node: apply, transpose, modified weights

@@ -18,6 +18,7 @@ from torch import Tensor, fx
 
 from graph_rules import operators as o
 from graph_rules.kinds import factor_positions, gates
+from graph_rules.naming import Named
 from graph_rules.operators import aten
 from graph_rules.stabilizer import stabilize
 from graph_rules.sweep import Call
@@ -29,7 +30,7 @@ def _check(epsilon: float) -> None:
 
 
 @dataclass(frozen=True)
-class Bilinear:
+class Bilinear(Named):
     """Product z = A B of two computed matrices: each takes half, shared by contribution. One pass.
 
     R_A = A * (s B^T), R_B = B * (A^T s) with s = R / S(2 z) (Achtibat et al. 2024, eq. 14). What the operator adds to
@@ -38,6 +39,8 @@ class Bilinear:
 
     epsilon: float = 1e-6
     tape: ClassVar[bool] = True
+    name: ClassVar[str] = "bilinear"
+    leading: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
         _check(self.epsilon)
@@ -57,7 +60,7 @@ class Bilinear:
 
 
 @dataclass(frozen=True)
-class ValuesTakeAll:
+class ValuesTakeAll(Named):
     """Attention weights times values, z = A V: the values take all by the epsilon rule, R_V = V * (A^T R / S(z)).
 
     The weights act as constants (Ali et al. 2022). Also for values sampled at computed places.
@@ -65,6 +68,8 @@ class ValuesTakeAll:
 
     epsilon: float = 1e-6
     tape: ClassVar[bool] = True
+    name: ClassVar[str] = "values-take-all"
+    leading: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
         _check(self.epsilon)
@@ -80,7 +85,7 @@ class ValuesTakeAll:
 
 
 @dataclass(frozen=True)
-class Softmax:
+class Softmax(Named):
     """Softmax p of x by its Taylor expansion at x: R_in = x (R - p sum R) (Achtibat et al. 2024, eq. 13).
 
     A masked entry (x = -inf) takes nothing. Log-softmax z = x - log sum exp x: R_in = x J^T [R / S(z)].
@@ -88,6 +93,8 @@ class Softmax:
 
     epsilon: float = 1e-6
     tape: ClassVar[bool] = True
+    name: ClassVar[str] = "softmax"
+    leading: ClassVar[int] = 1
 
     def backward(self, call: Call, relevance: Tensor) -> Sequence[Tensor | None]:
         """x (R - p sum R)."""
@@ -100,7 +107,7 @@ class Softmax:
 
 
 @dataclass(frozen=True)
-class Normalisation:
+class Normalisation(Named):
     """Layer, group and instance normalisation y = g (x - mean) / std + h with the deviation held constant.
 
     The rest is linear and gets the epsilon rule: R_in = x (c - mean(c)), c = g / std * R / S(y) (Achtibat et al. 2024,
@@ -110,6 +117,8 @@ class Normalisation:
     epsilon: float = 1e-6
     zero_bias: bool = False
     tape: ClassVar[bool] = False
+    name: ClassVar[str] = "normalisation"
+    leading: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
         _check(self.epsilon)
@@ -142,7 +151,7 @@ def _per_channel(value: Tensor | None, x: Tensor) -> Tensor | None:
 
 
 @dataclass(frozen=True)
-class Winner:
+class Winner(Named):
     """Maximum: all relevance goes to the value that won, of equal ones to the first. One pass.
 
     Max pooling does so by its derivative; the derivative of a maximum over axes would split it between equal values,
@@ -150,6 +159,7 @@ class Winner:
     """
 
     tape: ClassVar[bool] = True
+    name: ClassVar[str] = "winner"
 
     def backward(self, call: Call, relevance: Any) -> Sequence[Tensor | None]:
         """R at the place of the maximum."""
@@ -172,7 +182,7 @@ _EXTREMES = (aten.amax.default, aten.amin.default, aten.max.default, aten.min.de
 
 
 @dataclass(frozen=True)
-class Homogeneous:
+class Homogeneous(Named):
     """Products and variances over axes, homogeneous of degree n: R_in = x J^T [R / S(n z)], which conserves.
 
     Each of n factors of a product takes R / n. One pass.
@@ -180,6 +190,8 @@ class Homogeneous:
 
     epsilon: float = 1e-6
     tape: ClassVar[bool] = True
+    name: ClassVar[str] = "homogeneous"
+    leading: ClassVar[int] = 1
 
     def backward(self, call: Call, relevance: Tensor) -> Sequence[Tensor | None]:
         """x J^T [R / S(n z)]."""

@@ -1,18 +1,20 @@
 """The named tables: gradient, guided backpropagation, deconvnet, the composites of layer-wise relevance propagation.
 
-Belongs here: which kind of node gets which rule under which name, and the text form of rules. Not here: formulas
-(``rules``), how a table is applied (``tables``).
+Belongs here: which kind of node gets which rule under which name. Not here: formulas (``rules``), the text form of rules
+(``text``), how a table is applied (``tables``).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 from graph_rules import attention as a
 from graph_rules import rules as r
+from graph_rules.settings import Settings as Settings
 from graph_rules.sweep import Rule
 from graph_rules.tables import RuleTable
+from graph_rules.text import RULES as RULES
+from graph_rules.text import parse_rule as parse_rule
 
 # --- gradient family --------------------------------------------------------------------------------------------
 
@@ -21,28 +23,6 @@ GUIDED_BACKPROP = RuleTable("guided-backprop", {"relu": r.GuidedReLU(), "*": r.G
 DECONVNET = RuleTable("deconvnet", {"relu": r.DeconvNetReLU(), "*": r.Gradient()})
 
 # --- layer-wise relevance propagation ---------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Settings:
-    """Parameters that composites share.
-
-    Attributes
-    ----------
-    low, high
-        Bounds of the model's input for the z-box rule: a number or one per channel.
-    zero_bias
-        Biases take no share.
-    """
-
-    epsilon: float = 1e-6
-    gamma: float = 0.25
-    alpha: float = 2.0
-    beta: float = 1.0
-    low: r.Bound | None = None
-    high: r.Bound | None = None
-    zero_bias: bool = False
-    stabilizer: float = 1e-6
 
 
 def base(s: Settings | None = None) -> dict[str, Rule]:
@@ -95,16 +75,11 @@ def _alpha_beta(s: Settings) -> Rule:
 
 
 def _gamma(s: Settings) -> Rule:
-    return r.Gamma(s.gamma, s.stabilizer, s.zero_bias)
+    return (r.Mixing if s.mixing else r.Gamma)(s.gamma, s.stabilizer, s.zero_bias)
 
 
 def _box(s: Settings) -> Rule:
-    if s.low is None or s.high is None:
-        raise ValueError(
-            "the z-box rule needs the lowest and highest value that the input can take: give low and high, "
-            "or a preprocessing that implies them"
-        )
-    return r.ZBox(s.low, s.high, s.stabilizer)
+    return parse_rule("z-box", s)
 
 
 def _both(rule: Callable[[Settings], Rule]) -> Callable[[Settings], dict[str, Rule]]:
@@ -162,47 +137,6 @@ def composite(name: str, settings: Settings, overrides: Mapping[str, str] | None
     """
     parsed = {key: parse_rule(text, settings) for key, text in (overrides or {}).items()}
     return RuleTable(name, base(settings) | COMPOSITES[name](settings), parsed)
-
-
-def parse_rule(text: str, settings: Settings) -> Rule:
-    """A rule from its text form: ``epsilon:0.01``, ``gamma:0.5``, ``alpha-beta:2,1``, ``z-box``, ``pass``, …
-
-    Raises
-    ------
-    ValueError
-        Naming the rules there are.
-    """
-    name, _, rest = text.partition(":")
-    try:
-        numbers = [float(part) for part in rest.split(",")] if rest else []
-        return RULES[name](settings, *numbers)
-    except KeyError:
-        raise ValueError(f"unknown rule {name!r}; rules: {', '.join(sorted(RULES))}") from None
-    except TypeError:
-        raise ValueError(f"rule {text!r} has the wrong number of parameters") from None
-
-
-def _boxed(low: float, high: float | None, s: Settings) -> Rule:
-    if high is None:
-        raise TypeError
-    return r.ZBox(low, high, s.stabilizer)
-
-
-RULES: dict[str, Callable[..., Rule]] = {
-    "epsilon": lambda s, epsilon=None: r.Epsilon(s.epsilon if epsilon is None else epsilon, s.zero_bias),
-    "zplus": _zplus,
-    "alpha-beta": lambda s, alpha=None, beta=None: r.AlphaBeta(
-        s.alpha if alpha is None else alpha, s.beta if beta is None else beta, s.stabilizer, s.zero_bias
-    ),
-    "gamma": lambda s, gamma=None: r.Gamma(s.gamma if gamma is None else gamma, s.stabilizer, s.zero_bias),
-    "z-box": lambda s, low=None, high=None: _box(s) if low is None else _boxed(low, high, s),
-    "w2": lambda s: r.WSquare(s.stabilizer, s.zero_bias),
-    "flat": lambda s: r.Flat(s.stabilizer),
-    "norm": lambda s: r.Epsilon(1e-6),
-    "pass": lambda s: r.Pass(),
-    "gradient": lambda s: r.Gradient(),
-    "block": lambda s: r.Block(),
-}
 
 
 def names() -> tuple[str, ...]:

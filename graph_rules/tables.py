@@ -1,24 +1,27 @@
 """Rule tables: which node gets which rule. A table is data; the most specific entry wins.
 
-Belongs here: how a table and its overrides are applied to a trace. Not here: formulas (``rules``), what a kind is
-(``kinds``), the named tables (``composites``).
+Belongs here: how a table and its overrides are applied to a trace. Not here: formulas (``rules``), what a key means
+(``keys``), what a rule is for (``domains``), the named tables (``composites``).
 
-A key of a table is, from most to least specific: the glob of an ONNX node name (``/layer1/*``), an ONNX operator type
-(``Conv``), a position (``first`` or ``last`` weighted layer), or a kind of :data:`graph_rules.kinds.KINDS`.
+An override comes before every rule of the composite. A node that no key fits gets none, and neither does one whose kind the
+rule isn't for: it keeps the rule that it would have had.
 """
 
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Callable, Container, Mapping
+import functools
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from torch import fx
 
-from graph_rules import rules as r
-from graph_rules.kinds import KINDS, kind
-from graph_rules.sweep import Rule, active_nodes
+from graph_rules.domains import domain, needs_weights, suits
+from graph_rules.keys import KIND, POSITION, POSITIONS, Key
+from graph_rules.kinds import KINDS
+from graph_rules.places import Place, places
+from graph_rules.sweep import Rule
+from graph_rules.text import nearest
 
 
 class MissingRuleError(LookupError):
@@ -31,13 +34,41 @@ class MissingRuleError(LookupError):
         super().__init__(f"{table} has no rule for {named}{more}")
 
 
+@dataclass(frozen=True)
+class Given:
+    """A node with what a table gives it.
+
+    Attributes
+    ----------
+    rule
+        None where the table has none.
+    key
+        The key that gave it; None without a rule.
+    override
+        Whether that is one of the user's.
+    """
+
+    place: Place
+    rule: Rule | None
+    key: str | None
+    override: bool
+
+
 @dataclass(frozen=True, eq=False)
 class RuleTable:
-    """Kind, position, operator type or node-name glob -> rule."""
+    """Key -> rule; see :mod:`graph_rules.keys`."""
 
     name: str
     rules: Mapping[str, Rule]
     overrides: Mapping[str, Rule] = field(default_factory=dict)
+
+    @functools.cached_property
+    def _own(self) -> list[tuple[Key, Rule]]:
+        return [(Key.of(text), rule) for text, rule in self.rules.items()]
+
+    @functools.cached_property
+    def _users(self) -> list[tuple[Key, Rule]]:
+        return [(Key.of(text), rule) for text, rule in self.overrides.items()]
 
     def assign(self, output: fx.Node, sources: tuple[fx.Node, ...]) -> Callable[[fx.Node, str], Rule]:
         """A chooser for :func:`graph_rules.sweep.plan` on this trace.
@@ -46,89 +77,95 @@ class RuleTable:
         ------
         MissingRuleError
             Naming every node without a rule.
+        ValueError
+            Naming an override that fits no node, and the near name.
         """
-        active = active_nodes(sources, output)
-        positions = _positions(output, sources, active)
-        chosen: dict[fx.Node, Rule] = {}
-        fitted: set[str] = set()
-        lacking: list[tuple[str, str, str]] = []
-        for node in output.graph.nodes:
-            if node in active and node not in sources and node.op == "call_function":
-                what = kind(node, active)
-                rule = self._find(node, what, positions.get(node, ()))
-                fitted.update(self._fitting(node, what, positions.get(node, ())))
-                if rule is None:
-                    label = node.meta.get("onnx", node.name), node.meta.get("op", str(node.target)), what
-                    if label not in lacking:
-                        lacking.append(label)
-                else:
-                    chosen[node] = rule
+        given = self.listing(output, sources)
+        lacking = [(g.place.name, g.place.operator, g.place.kind) for g in given.values() if g.rule is None]
         if lacking:
-            raise MissingRuleError(self.name, lacking)
-        for key, rule in self.overrides.items():
-            if key not in fitted and (_needs_weights(rule) or not (key in KINDS or key in ("first", "last"))):
-                raise ValueError(f"the rule for {key!r} fits no node between the input and the explained output")
+            raise MissingRuleError(self.name, list(dict.fromkeys(lacking)))
+        chosen = {node: g.rule for node, g in given.items() if g.rule is not None}
         return lambda node, _: chosen[node]
 
-    def _fitting(self, node: fx.Node, what: str, positions: tuple[str, ...]) -> list[str]:
-        """Overrides that could be this node's, whether or not a more specific one takes it."""
-        name, op = node.meta.get("onnx", ""), node.meta.get("op", "")
-        weighted = what in ("convolution", "linear")
-        return [
-            key
-            for key, rule in self.overrides.items()
-            if (weighted or not _needs_weights(rule))
-            and (key in (op, what, name, *positions) or (key not in KINDS and fnmatch.fnmatchcase(name, key)))
-        ]
+    def listing(self, output: fx.Node, sources: tuple[fx.Node, ...]) -> dict[fx.Node, Given]:
+        """Every node between the explained input and output with its rule, in the order of execution.
 
-    def _find(self, node: fx.Node, what: str, positions: tuple[str, ...]) -> Rule | None:
-        name, op = node.meta.get("onnx", ""), node.meta.get("op", "")
-        weighted = what in ("convolution", "linear")
-        for key, rule in self.overrides.items():
-            if (
-                key not in KINDS
-                and key not in ("first", "last")
-                and ((name == key or fnmatch.fnmatchcase(name, key)) and (weighted or not _needs_weights(rule)))
-            ):
-                return rule
-        if op in self.overrides and (weighted or not _needs_weights(self.overrides[op])):
-            return self.overrides[op]
-        for source in (self.overrides, self.rules):
-            for position in positions:
-                if position in source:
-                    return source[position]
-            if what in source and (weighted or not _needs_weights(source[what])):
-                return source[what]
-        return self.rules.get("*")
+        Raises
+        ------
+        ValueError
+            Naming an override that fits no node, and the near name.
+        """
+        found = places(output, sources)
+        given = {node: self._find(place) for node, place in found.items()}
+        for key, rule in self._users:
+            if not any(_takes(key, rule, place) for place in found.values()):
+                _refuse(key, rule, list(found.values()))
+        return given
+
+    def _find(self, place: Place) -> Given:
+        users = [(key, rule) for key, rule in self._users if _takes(key, rule, place)]
+        own = [
+            (key, rule)
+            for key, rule in self._own
+            if key.rank(place) is not None and (key.base in ("*", *POSITIONS) or not needs_weights(rule)
+                                                or suits(rule, place.kind))
+        ]  # fmt: skip
+        for override, fitting in ((True, users), (False, own)):
+            if fitting:
+                key, rule = max(fitting, key=lambda entry: entry[0].rank(place) or 0)  # the first of equals
+                return Given(place, rule, key.text, override)
+        return Given(place, None, None, False)
 
 
-def _needs_weights(rule: Rule) -> bool:
-    return isinstance(rule, (r.AlphaBeta, r.Gamma, r.WSquare, r.Flat, r.ZBox))
+def _takes(key: Key, rule: Rule, place: Place) -> bool:
+    """Whether an override can be a node's, if no more specific one takes it."""
+    return key.rank(place) is not None and place.kind in _kinds(key, rule, place)
 
 
-def _positions(
-    output: fx.Node, sources: tuple[fx.Node, ...], active: Container[fx.Node]
-) -> dict[fx.Node, tuple[str, ...]]:
-    """Weighted layers that are first (no other one between them and the input) or last."""
-    weighted = [
-        node
-        for node in output.graph.nodes
-        if node in active and node not in sources and kind(node, active) in ("convolution", "linear")
-    ]
-    below: set[fx.Node] = set()
-    first: set[fx.Node] = set()
-    for node in output.graph.nodes:
-        if any(a in below for a in node.all_input_nodes):
-            below.add(node)
-        elif node in weighted:
-            first.add(node)
-            below.add(node)
-    return {
-        node: tuple(name for name, here in (("first", node in first), ("last", node is weighted[-1])) if here)
-        for node in weighted
-    }
+def _kinds(key: Key, rule: Rule, place: Place) -> frozenset[str]:
+    """The kinds that a key means with a rule, of those that are found where it fits.
+
+    The name or operator of an ONNX node that became several nodes means those that the rule is made for, and not the
+    movements that go with them.
+    """
+    if key.sort(place) in (None, KIND, POSITION):
+        return domain(rule)
+    spread = key.wide and key.base != place.name
+    beside = frozenset({"movement"} if place.company and key.base != "*" else ())
+    return domain(rule, spread or len(place.company) > 1) - beside
 
 
-def describe(table: RuleTable) -> dict[str, Any]:
-    """The table as text, for reports."""
+def _refuse(key: Key, rule: Rule, found: list[Place]) -> None:
+    """Say why an override fits no node. One for a kind that the model doesn't have passes, so that a table can be shared.
+
+    Raises
+    ------
+    ValueError
+    """
+    named = [place for place in found if key.sort(place) is not None]
+    said = f"the rule for {key.text!r} fits no node between the input and the explained output"
+    if not named:
+        if key.base in (*KINDS, *POSITIONS) and not needs_weights(rule):
+            return
+        folded = next((place for place in found if fnmatch.fnmatchcase(place.folded, key.base)), None)
+        if folded is not None:
+            raise ValueError(f"{said}: {folded.folded!r} was folded into {folded.name!r}, name that")
+        known = dict.fromkeys(word for place in found for word in (place.name, place.operator, place.kind))
+        close = "" if key.base in KINDS else nearest(key.base, known)
+        raise ValueError(said + (f" (did you mean {close}?)" if close else ""))
+    suited = [place for place in named if place.kind in _kinds(key, rule, place)]
+    if suited:
+        depths = sorted({place.depth for place in suited})
+        span = f"{depths[0]:.3g}" if len(depths) == 1 else f"{depths[0]:.3g} to {depths[-1]:.3g}"
+        raise ValueError(f"{said}: {key.base!r} is at depth {span}")
+    named = [place for place in named if place.kind != "movement"] or named
+    here = sorted({place.kind for place in named})
+    kinds = sorted(frozenset[str]().union(*(_kinds(key, rule, place) for place in named)))
+    instead = f", it is for {', '.join(kinds)}" if len(kinds) <= 8 else ""
+    insist = "; to insist, give the kind as the key" if any(suits(rule, kind) for kind in here) else ""
+    raise ValueError(f"{said}: {rule} isn't for nodes of kind {', '.join(here)}{instead}{insist}")
+
+
+def describe(table: RuleTable) -> dict[str, str]:
+    """The table as text, key -> what :func:`graph_rules.text.parse_rule` reads back, for reports."""
     return {key: str(rule) for key, rule in {**table.rules, **table.overrides}.items()}

@@ -2,30 +2,38 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 
 from analyzer.errors import UsageError
+from analyzer.methods.asking import Table
 from analyzer.methods.context import Context, Result
 from analyzer.methods.gradient import per_input
 from analyzer.methods.registry import method, near
+from analyzer.rulefile import expanded
+
+if TYPE_CHECKING:
+    from graph_rules.tables import RuleTable
 
 Bound = float | list[float] | tuple[float, ...] | None
 
 
 @method(
-    "lrp", "relevance", complete=True,
+    "lrp", "relevance", complete=True, inner=True,
     source="Bach et al. 2015, On pixel-wise explanations; composites: Montavon et al. 2019, Layer-wise relevance "
     "propagation: an overview",
+    expand=expanded,
 )  # fmt: skip
 def lrp(
     context: Context,
     *,
     composite: Annotated[str, "which rule each kind of layer gets"] = "epsilon-plus",
     rules: Annotated[
-        dict[str, str] | None,
-        "overrides: node-name glob, operator, first, last or kind -> rule, as in {'Conv': 'gamma:0.5'}",
+        dict[str, str] | str | None,
+        "overrides: node name or glob, operator, first, last or kind, each also with @depth>0.5 -> rule, as in "
+        "{'Conv': 'gamma:0.5'}; or a TOML file of them",
     ] = None,
     epsilon: Annotated[float, "stabiliser of the epsilon rule, at least 0"] = 1e-6,
     gamma: Annotated[float, "extra weight of positive parts in the gamma rule, at least 0"] = 0.25,
@@ -37,25 +45,45 @@ def lrp(
     high: Annotated[Bound, "highest input value (z-box)"] = None,
     initial: Annotated[Literal["logit", "one"], "relevance put on the target: its score, or 1"] = "logit",
     zero_bias: Annotated[bool, "biases take no share of the relevance"] = False,
+    mixing: Annotated[bool, "the gamma rule as w+ + gamma w-, gamma from 0 to 1, in place of w + gamma w+"] = False,
 ) -> Result:
     """Relevance of the score handed back layer by layer, shared by contribution."""
-    from graph_rules import composites
-
-    if composite not in composites.names():
-        raise UsageError(
-            "params.invalid",
-            f"unknown composite {composite!r}{near(composite, composites.names())}",
-            f"composites: {', '.join(composites.names())}",
-        )
-    lowest, highest = bounds(context, low, high)
-    settings = composites.Settings(epsilon, gamma, alpha, beta, lowest, highest, zero_bias)
+    assert not isinstance(rules, str)  # ``expanded`` has read it
+    table = table_of(context, composite, rules, epsilon, gamma, alpha, beta, low, high, zero_bias, mixing)
     try:
-        table = composites.composite(composite, settings, rules)
         swept = context.engine.sweep(table, initial)
     except ValueError as problem:
         raise UsageError("params.invalid", f"lrp: {problem}", "see `onnxplain methods lrp`") from None
     expected = context.score if initial == "logit" else _per_sample(context.resolved.weights)
-    return per_input(context, swept.relevance, completeness=context.complete(swept.relevance, expected))
+    complete = context.complete(swept.relevance, expected)
+    record = {"overrides": dict(rules)} if rules else {}
+    return per_input(context, swept.relevance, completeness=complete, record=record)
+
+
+def table_of(
+    context: Context, composite: str, rules: Mapping[str, str] | None, epsilon: float, gamma: float, alpha: float,
+    beta: float, low: Bound, high: Bound, zero_bias: bool, mixing: bool,
+) -> Table:  # fmt: skip
+    """The rule table of the parameters of ``lrp``. Building it raises UsageError or ValueError where they don't fit."""
+    lowest, highest = bounds(context, low, high)
+    settings = {
+        "epsilon": epsilon, "gamma": gamma, "alpha": alpha, "beta": beta, "low": lowest, "high": highest,
+        "zero_bias": zero_bias, "mixing": mixing,
+    }  # fmt: skip
+
+    def build() -> RuleTable:
+        from graph_rules import composites
+
+        if composite not in composites.names():
+            raise UsageError(
+                "params.invalid",
+                f"unknown composite {composite!r}{near(composite, composites.names())}",
+                f"composites: {', '.join(composites.names())}",
+            )
+        return composites.composite(composite, composites.Settings(**settings), rules)
+
+    said = {"composite": composite, "rules": list((rules or {}).items()), "settings": settings}
+    return Table.of("lrp", said, build)
 
 
 def _per_sample(weights: Any) -> Any:
