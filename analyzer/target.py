@@ -13,6 +13,7 @@ explained score of a sample is the weighted sum of its output. Forms:
 ``[281, 282]``          one per sample
 ``"contrast:A,B"``      A minus B, each of the forms above
 ``"OUTPUT[:,3]"``       numpy-style indexing of a named output, batch axis first, summed
+``"detection:0"``       a detector's detection: no functional of one output, see :mod:`analyzer.detection.target`
 =====================  ==================================================================================
 """
 
@@ -88,6 +89,12 @@ def output_of(target: TargetLike) -> str | None:
     return None
 
 
+def is_detection(target: object) -> bool:
+    """Whether a target, or one of a list of targets, asks for a detection."""
+    each = target if isinstance(target, (list, tuple, np.ndarray)) and np.ndim(target) else [target]
+    return any(isinstance(one, str) and one.startswith("detection:") for one in each)
+
+
 def resolve(target: TargetLike, output: Array, labels: Labels | None = None) -> Resolved:
     """A target's weights on an output.
 
@@ -99,8 +106,14 @@ def resolve(target: TargetLike, output: Array, labels: Labels | None = None) -> 
     Raises
     ------
     UsageError
-        ``target.out_of_range``, ``target.unknown_label``, ``target.syntax``, ``target.count``.
+        ``target.out_of_range``, ``target.unknown_label``, ``target.syntax``, ``target.count``, ``target.detection``.
     """
+    if is_detection(target):
+        raise UsageError(
+            "target.detection",
+            f"{str(target)[:80]!r} is the target of an explanation with a decode spec, not of this",
+            "index the detection's class score: OUTPUT[:,ROW,COLUMN]",
+        )
     output = np.asarray(output)
     batch = output if output.ndim else output.reshape(1)
     if isinstance(target, str) and _INDEXED.match(target):

@@ -16,6 +16,8 @@ from analyzer.report.reduce import grey_picture, image_map
 from analyzer.report.scale import Scale, fit_scale
 
 OPACITY = 0.92
+BOX = (0, 230, 118)
+"""The outline of an explained detection: green occurs in no colour table."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +76,10 @@ def layers(sample: Sample, panel: Panel) -> Layers:
     table: colours.Table = "diverging" if panel.signed else "dark"
     index = colours.index(position, table)
     heat = colours.table(table)[index]
-    return Layers(picture, index, _overlay(picture, heat, position, panel.signed), scale, table, tuple(remarks))
+    overlay = _overlay(picture, heat, position, panel.signed)
+    for box in panel.boxes:
+        picture, overlay = outlined(picture, box), outlined(overlay, box)
+    return Layers(picture, index, overlay, scale, table, tuple(remarks))
 
 
 def _overlay(
@@ -86,6 +91,20 @@ def _overlay(
     alpha = OPACITY * np.nan_to_num(np.abs(position), nan=1.0) ** 0.75
     mixed = alpha[..., None] * heat + (1 - alpha[..., None]) * grey[..., None]
     return np.asarray(np.round(mixed), dtype=np.uint8)
+
+
+def outlined(pixels: NDArray[np.uint8], box: tuple[float, ...]) -> NDArray[np.uint8]:
+    """A copy with the outline of a box x0, y0, x1, y1; what lies outside the picture is cut off."""
+    from PIL import Image, ImageDraw
+
+    height, width = pixels.shape[:2]
+    if not np.isfinite(box).all():
+        return pixels
+    x0, y0, x1, y1 = np.clip(np.round(box), 0, [width, height, width, height]).astype(int).tolist()
+    drawn = Image.fromarray(pixels)
+    thick = max(1, round(max(height, width) / 240))
+    ImageDraw.Draw(drawn).rectangle((x0, y0, max(x1 - 1, x0), max(y1 - 1, y0)), outline=BOX, width=thick)
+    return np.asarray(drawn, dtype=np.uint8)
 
 
 def _fit(position: NDArray[np.float64], height: int, width: int) -> NDArray[np.float64]:

@@ -50,6 +50,8 @@ class Panel:
         Sentence on the sum of the map, ``"sum 12.31 of 12.40"``.
     notes
         Further sentences, shown under the map.
+    boxes
+        (x0, y0, x1, y1) in pixels of the model's input, outlined on the picture of an image: the detection explained.
     """
 
     method: str
@@ -62,6 +64,7 @@ class Panel:
     seconds: float | None = None
     completeness: str | None = None
     notes: tuple[str, ...] = ()
+    boxes: tuple[tuple[float, ...], ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
