@@ -19,6 +19,19 @@ from analyzer.errors import AnalyzerError, InputError, UsageError
 from analyzer.executor.devices import providers
 
 Array = NDArray[Any]
+#: How onnxruntime and its providers say that memory ran out: arena, C++, CUDA, cuBLAS and cuDNN.
+_NO_MEMORY = (
+    "failed to allocate memory",
+    "bad_alloc",
+    "bad allocation",
+    "out of memory",
+    "alloc_failed",
+    "not enough memory",
+)
+
+
+class OutOfMemoryError(InputError):
+    """The runtime couldn't allocate what a run needs."""
 
 
 class Session:
@@ -36,6 +49,8 @@ class Session:
         Where external data lies when ``source`` is bytes.
     threads
         Threads inside one operator; 0 lets onnxruntime choose.
+    spin
+        Whether those threads wait for work awake: quicker on an idle machine, but it costs processor time.
 
     Raises
     ------
@@ -51,12 +66,15 @@ class Session:
         folder: Path | None = None,
         threads: int = 0,
         optimize: bool = True,
+        spin: bool = False,
     ) -> None:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4
         options.intra_op_num_threads = threads
+        if not spin:
+            options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         if not optimize:
             options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         if expose:
@@ -88,6 +106,16 @@ class Session:
         self.evaluations = 0
         self._lock = threading.Lock()
 
+    @property
+    def metadata(self) -> dict[str, str]:
+        """The model's metadata properties."""
+        return dict(self._session.get_modelmeta().custom_metadata_map)
+
+    @property
+    def runtime(self) -> Any:
+        """onnxruntime's own session."""
+        return self._session
+
     def types(self) -> dict[str, tuple[str, tuple[int | str | None, ...]]]:
         """Output name -> (onnxruntime type, shape)."""
         return {o.name: (o.type, tuple(o.shape or ())) for o in self._session.get_outputs()}
@@ -99,12 +127,14 @@ class Session:
         ------
         InputError
             ``data.bad_shape`` or ``data.bad_type`` where the feed doesn't fit, ``runtime.op_failed`` else.
+        OutOfMemoryError
+            ``limit.memory``.
         """
         names = list(outputs if outputs is not None else self.outputs)
         try:
             values = self._session.run(names, dict(feed))
         except Exception as problem:
-            raise _run_error(problem) from None
+            raise run_error(problem) from None
         with self._lock:
             self.evaluations += next((len(v) for v in feed.values() if np.ndim(v)), 1)
         return dict(zip(names, values, strict=True))
@@ -135,8 +165,13 @@ def _load_error(problem: Exception) -> AnalyzerError:
     )
 
 
-def _run_error(problem: Exception) -> AnalyzerError:
+def run_error(problem: Exception) -> AnalyzerError:
+    """What a failed run was, as one of ours."""
     text = str(problem)
+    if isinstance(problem, MemoryError) or any(sign in text.lower() for sign in _NO_MEMORY):
+        return OutOfMemoryError(
+            "limit.memory", f"onnxruntime ran out of memory: {_reason(problem)}", "give a smaller input or batch"
+        )
     if "indices element out of data bounds" in text or "out of range" in text:
         return InputError("runtime.op_failed", _reason(problem), "a number in the input is beyond what the model knows")
     if "INVALID_ARGUMENT" in text and ("dimension" in text or "rank" in text.lower()):

@@ -1,0 +1,94 @@
+"""The batch size that costs least per evaluation, found on the first batches that are run anyway.
+
+Belongs here: which size to try next and when to stop. Not here: running batches (``stream``).
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+
+#: A larger batch must be cheaper by this share, for it takes memory.
+_GAIN = 0.03
+#: Timed runs of each size; the first one pays for memory that the later ones find.
+_TRIALS = 2
+#: Sizes in a row that aren't cheaper before the search ends.
+_PATIENCE = 2
+#: Bytes that the process may grow by while larger batches are tried.
+_MOST_GROWTH = 256 * 2**20
+
+
+class Tuner:
+    """Sizes for the batches of one session; may be used from several threads.
+
+    Parameters
+    ----------
+    fixed
+        The only batch size that the model takes, or None.
+    most
+        The largest size to try.
+    """
+
+    def __init__(self, fixed: int | None = None, most: int = 64) -> None:
+        self._lock = threading.Lock()
+        self._most = fixed or max(1, most)
+        self._trying: int | None = None if fixed else 1
+        self._best = fixed or 1
+        self._costs: dict[int, list[float]] = {}
+        self._worse = 0
+        self._resident = resident()
+
+    @property
+    def size(self) -> int:
+        """How many evaluations to run next."""
+        with self._lock:
+            return min(self._trying or self._best, self._most)
+
+    @property
+    def settled(self) -> bool:
+        """Whether the search has ended."""
+        return self._trying is None
+
+    def learn(self, size: int, seconds: float) -> None:
+        """Take note of what a batch took."""
+        with self._lock:
+            if size != self._trying:
+                return
+            costs = self._costs.setdefault(size, [])
+            costs.append(seconds / size)
+            if len(costs) >= _TRIALS:
+                self._step(size)
+
+    def halve(self, size: int) -> None:
+        """A batch of this size didn't fit into memory: from now on none is larger than half of it."""
+        with self._lock:
+            self._most = min(self._most, max(1, size // 2))
+            self._best = min(self._best, self._most)
+            self._trying = None
+
+    def _step(self, size: int) -> None:
+        cost = min(self._costs[size])
+        if size == 1 or cost < (1 - _GAIN) * min(self._costs[self._best]):
+            self._best, self._worse = size, 0
+        else:
+            self._worse += 1
+        grown = resident() - self._resident
+        fits = 2 * size <= self._most and 2 * grown <= _MOST_GROWTH
+        self._trying = 2 * size if fits and self._worse < _PATIENCE else None
+
+
+def resident() -> int:
+    """Bytes of memory that the process occupies; 0 where the system doesn't tell."""
+    try:
+        return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError, IndexError, AttributeError):
+        return 0
+
+
+def usable_cores() -> int:
+    """Processor cores that this process may use."""
+    try:
+        return max(1, len(os.sched_getaffinity(0)))
+    except AttributeError:
+        return os.cpu_count() or 1
