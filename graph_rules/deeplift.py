@@ -172,6 +172,15 @@ def selecting(run: Pass) -> list[str]:
     return list(dict.fromkeys(str(n.meta.get("onnx", n.name)) for n, call in run.calls.items() if r.changed(call)))
 
 
+def selections(run: Pass) -> dict[str, list[tuple[Tensor, Tensor]]]:
+    """ONNX node -> its masks and indices in both compared passes; what :func:`selecting` looks at."""
+    found: dict[str, list[tuple[Tensor, Tensor]]] = {}
+    for node, call in run.calls.items():
+        if pairs := r.unattributed(call):
+            found.setdefault(str(node.meta.get("onnx", node.name)), []).extend(pairs)
+    return found
+
+
 # --- reveal-cancel ----------------------------------------------------------------------------------------------------
 
 

@@ -33,8 +33,13 @@ def twin(call: Call) -> Call:
 
 def changed(call: Call) -> bool:
     """Whether an argument that nothing is attributed to (a mask, an index) differs between the passes."""
+    return any(a.shape != b.shape or not torch.equal(a, b) for a, b in unattributed(call))
+
+
+def unattributed(call: Call) -> list[tuple[Tensor, Tensor]]:
+    """Arguments that nothing is attributed to, in both passes, where they aren't one tensor."""
     given, theirs = _constants(call), _constants(twin(call))
-    return any(a is not b and (a.shape != b.shape or not torch.equal(a, b)) for a, b in zip(given, theirs, strict=True))
+    return [(a, b) for a, b in zip(given, theirs, strict=True) if a is not b]
 
 
 def _constants(call: Call) -> list[Tensor]:

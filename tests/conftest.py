@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+#: No test reads or writes the user's own cache; those about the cache name a folder.
+os.environ["ONNXPLAIN_CACHE"] = "off"
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,25 +17,22 @@ import onnx
 import torch
 from numpy.typing import NDArray
 
-from analyzer.compiler import aims, program
+from analyzer.compiler import agreement, aims
+from analyzer.compiler.batches import HINT as TORCH
+from analyzer.compiler.batches import Recorded, write
 from analyzer.compiler.recipes import HINT, RECIPES, Bench
 from analyzer.compiler.recording import SweepRecorder
-from analyzer.compiler.writer import Writer
-from analyzer.errors import InputError, ParityError, UnsupportedError, UsageError
+from analyzer.errors import UnsupportedError, UsageError
 from analyzer.files import write_atomically
 from analyzer.importer.interpreter import as_tensor
 from analyzer.methods import registry
 from analyzer.methods.context import Context
-from analyzer.methods.run import Request, explain
+from analyzer.methods.request import Request
+from analyzer.methods.run import explain
 from analyzer.model import Model, load
 from analyzer.target import TargetLike, output_of, resolve
 
 Array = NDArray[Any]
-#: Protobuf holds less than 2 GiB.
-_MOST_BYTES = 2**31 - 2**20
-#: Largest sum of differences to the torch backend on the example, relative to the sum of all relevance. Not the largest
-#: single difference: where two runtimes round a unit to different sides of a ReLU's kink, its whole share moves.
-TOLERANCE = 1e-2
 
 
 @dataclass(frozen=True)
@@ -123,33 +119,23 @@ def compile(  # noqa: A001  (analyzer.compile)
     else:
         reason = ""
     feed = _example(model, example, batch)
-    made = None
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        if not reason:
-            try:
-                two, three = (_record(model, method, given, target, score, seed, _rows(feed, n)) for n in (2, 3))
-                made = program.free(two.module, three.module, two.outputs, (2, 3))
-                relevances = two.relevances
-            except (program.FixedBatchError, InputError, ParityError) as problem:
-                reason = str(problem)
-        if made is None:
-            one = _record(model, method, given, target, score, seed, feed)
-            made, relevances = program.fixed(one.module, one.outputs, batch, reason), one.relevances
-    writer = Writer(made)
-    metadata = _metadata(model, method, given, target, score, seed, made.batch)
-    proto = writer.write("onnxplain", metadata)
-    if proto.ByteSize() > _MOST_BYTES:
-        raise UnsupportedError("compile.size", "the compiled model would be larger than 2 GiB", "use the torch backend")
-    onnx.checker.check_model(proto)
+
+    def record(count: int | None) -> Recorded:
+        return _record(model, method, given, target, score, seed, feed if count is None else _rows(feed, count))
+
+    def describe(_: Mapping[str, Any], size: int | None) -> dict[str, str]:
+        return _metadata(model, method, given, target, score, seed, size)
+
+    written = write(record, batch, reason, describe)
+    proto, relevances = written.proto, dict(written.facts)
     difference = None
     if verify and target != "input":
-        difference = _difference(model, proto, feed, method, given, target, score, seed, relevances)
+        difference = _difference(model, written.content, feed, method, given, target, score, seed, relevances)
     path = None if output is None else Path(output)
     if path is not None:
-        content = proto.SerializeToString()
+        content = written.content
         write_atomically(path, lambda draft: draft.write_bytes(content), make_folder=False)
-    return Compiled(proto, path, method, str(target), made.batch, reason, relevances, difference)
+    return Compiled(proto, path, method, str(target), written.batch, written.reason, relevances, difference)
 
 
 def _check(model: Model, method: str, target: TargetLike, output: Any, batch: int) -> None:
@@ -200,16 +186,9 @@ def _rows(feed: Mapping[str, Array], count: int) -> dict[str, Array]:
     }
 
 
-@dataclass(frozen=True)
-class _Recorded:
-    module: torch.fx.GraphModule
-    outputs: list[str]
-    relevances: dict[str, str]
-
-
 def _record(
     model: Model, method: str, params: dict[str, Any], target: TargetLike, score: str, seed: int, feed: dict[str, Array]
-) -> _Recorded:
+) -> Recorded:
     model.require_parity(feed)
     scored = model.scored(output_of(target) if target != "input" else None, score)
     scores = np.asarray(model.values(feed, [scored.value])[scored.value])
@@ -220,7 +199,7 @@ def _record(
         raise UnsupportedError(
             "compile.data_dependent",
             f"what node {engine.trace.data_dependent!r} does depends on the input's values: no fixed graph says it",
-            "explain with the torch backend instead",
+            TORCH,
         )
     _suitable(context, method, params)
     recorder = SweepRecorder()
@@ -229,7 +208,7 @@ def _record(
         chosen = None
         if target == "input":
             chosen = recorder.placeholder("target", torch.zeros(len(scores), dtype=torch.int64))
-        bench = Bench(engine, inputs, lambda s: aims.weights(target, s, context, chosen), context)
+        bench = Bench(engine, inputs, lambda s: aims.weights(target, s, context, chosen), context=context)
         found = RECIPES[method](bench, params)
         outputs = {k: v for k, v in (bench.outputs or {}).items() if isinstance(v, torch.Tensor)}
         names = {k: "relevance" if i == 0 else f"relevance_{k}" for i, k in enumerate(found)}
@@ -238,14 +217,14 @@ def _record(
         raise UnsupportedError(
             "compile.data_dependent",
             f"the sweep of {method} depends on the input's values: no fixed graph says it",
-            "explain with the torch backend instead",
+            TORCH,
         )
-    return _Recorded(recorder.finish(outputs), list(outputs), names)
+    return Recorded(recorder.finish(outputs), list(outputs), names)
 
 
 def _suitable(context: Context, method: str, params: dict[str, Any]) -> None:
     """Let the method itself refuse a model that it isn't for."""
-    if method in ("cam", "grad-cam"):
+    if registry.get(method).family == "CAM":
         registry.get(method).function(context, **params)
 
 
@@ -264,7 +243,7 @@ def _metadata(
 
 
 def _difference(
-    model: Model, proto: onnx.ModelProto, feed: dict[str, Array], method: str, params: dict[str, Any],
+    model: Model, content: bytes, feed: dict[str, Array], method: str, params: dict[str, Any],
     target: TargetLike, score: str, seed: int, relevances: Mapping[str, str],
 ) -> float:  # fmt: skip
     """Largest difference to the torch backend on the example.
@@ -276,20 +255,14 @@ def _difference(
     """
     from analyzer.executor.session import Session
 
-    session = Session(proto.SerializeToString(), "cpu", threads=model.threads)
-    got = session.run({k: v for k, v in feed.items() if k in session.inputs}, list(relevances.values()))
-    expected = explain(model, feed, Request(method, params, target, score, seed, "torch")).raws
-    worst = moved = 0.0
-    for name, output in relevances.items():
-        want = np.asarray(expected[name], np.float64)
-        scale = np.abs(want).max(initial=0)
-        gap = np.abs(got[output].astype(np.float64) - want)
-        worst = max(worst, float(gap.max(initial=0) / (scale or 1.0)))
-        moved = max(moved, float(gap.sum() / (np.abs(want).sum() or 1.0)))
-    if not moved <= TOLERANCE:
-        raise ParityError(
-            "compile.mismatch",
-            f"the compiled {method} differs from the torch backend by {moved:.1e} of all relevance",
-            "give a typical example input, or explain with the torch backend",
-        )
+    session = Session(content, "cpu", threads=model.threads)
+    found = session.run({k: v for k, v in feed.items() if k in session.inputs}, list(relevances.values()))
+    got = {name: found[output] for name, output in relevances.items()}
+    request = Request(method, params, target, score, seed, "torch")
+    want = {name: np.asarray(raw) for name, raw in explain(model, feed, request).raws.items()}
+    agreement.require(method, got, want, lambda: explain(model, agreement.shaken(feed), request).raws, TORCH)
+    worst = 0.0
+    for name in relevances:
+        gap = np.abs(got[name].astype(np.float64) - want[name].astype(np.float64))
+        worst = max(worst, float(gap.max(initial=0) / (np.abs(want[name]).max(initial=0) or 1.0)))
     return worst

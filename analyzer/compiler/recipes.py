@@ -6,91 +6,30 @@ methods themselves; which table a method of one sweep uses is asked of the metho
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, fx
+from torch import Tensor
 
+from analyzer.compiler.bench import SweepBench
+from analyzer.compiler.recipes_cam import CAMS
 from analyzer.errors import UnsupportedError
 from analyzer.methods import registry
+from analyzer.methods.asking import Table
 from analyzer.methods.context import Context
 from analyzer.methods.whitebox import Engine
-from graph_rules import sweep
 from graph_rules.composites import DECONVNET, GRADIENT, GUIDED_BACKPROP
 from graph_rules.tables import RuleTable
 
-Weigh = Callable[[Tensor], Tensor]
-
 
 @dataclass
-class Bench:
-    """One recording in progress.
+class Bench(SweepBench):
+    """A bench with the method's context."""
 
-    Attributes
-    ----------
-    inputs
-        The trace's inputs by name, as they are recorded.
-    weigh
-        Gives the target's weights on the scores.
-    outputs
-        The model's own outputs, filled in by the first sweep.
-    """
-
-    engine: Engine
-    inputs: dict[str, Tensor]
-    weigh: Weigh
-    context: Context
-    outputs: dict[str, Tensor] | None = None
-
-    def sweep(
-        self, table: RuleTable, initial: str = "one", at: Sequence[tuple[str, fx.Node]] | None = None
-    ) -> tuple[dict[str, Tensor], dict[str, Tensor], Tensor]:
-        """Relevance and values by source or layer, and the scores; as :meth:`Engine.sweep`, in tensors."""
-        engine = self.engine
-        stops = list(at) if at is not None else [(s.name, s.node) for s in engine.sources]
-        plan = replace(engine._plan(table, tuple(node for _, node in stops)), static=True)
-        keep = _computed(plan.output) if self.outputs is None else set()
-        run = sweep.forward(plan, [self.inputs[name] for name in engine.trace.inputs], keep=keep)
-        if self.outputs is None:
-            self.outputs = self._finished(run.kept)
-        weights = self.weigh(run.value)
-        found = sweep.backward(run, weights * run.value if initial == "logit" else weights)
-        return (
-            {label: found[node] for label, node in stops},
-            {label: run.sources[node] for label, node in stops},
-            weights,
-        )
-
-    def _finished(self, kept: Mapping[fx.Node, Any]) -> dict[str, Tensor]:
-        """The model's outputs: what the sweep's forward pass left is taken, the rest is run."""
-        trace = self.engine.trace
-        values = dict(kept)
-        for node, name in zip(trace.module.graph.find_nodes(op="placeholder"), trace.inputs, strict=True):
-            values[node] = self.inputs[name]
-        given = next(node for node in trace.module.graph.nodes if node.op == "output").args[0]
-        with torch.no_grad():
-            for node in trace.module.graph.nodes:
-                if node.op == "get_attr":
-                    values[node] = getattr(trace.module, str(node.target))
-                elif node.op == "call_function" and node not in values:
-                    args, kwargs = fx.node.map_arg((node.args, node.kwargs), values.__getitem__)
-                    values[node] = node.target(*args, **kwargs)
-            return dict(zip(trace.outputs, fx.node.map_arg(given, values.__getitem__), strict=True))
-
-
-def _computed(output: fx.Node) -> set[fx.Node]:
-    """Calls that a node depends on, itself included."""
-    found: set[fx.Node] = set()
-    stack = [output]
-    while stack:
-        node = stack.pop()
-        if node not in found and node.op == "call_function":
-            found.add(node)
-            stack.extend(node.all_input_nodes)
-    return found
+    context: Context = field(kw_only=True)
 
 
 Recipe = Callable[[Bench, dict[str, Any]], dict[str, Tensor]]
@@ -112,8 +51,8 @@ class _Asking:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._engine, name)
 
-    def sweep(self, table: RuleTable, initial: str = "one", values: Any = None, at: Any = None) -> Any:
-        raise _AskedError(table, initial)
+    def sweep(self, table: RuleTable | Table, initial: str = "one", values: Any = None, at: Any = None) -> Any:
+        raise _AskedError(table.build() if isinstance(table, Table) else table, initial)
 
 
 def asked(context: Context, method: str, params: dict[str, Any]) -> tuple[RuleTable, str]:
@@ -143,23 +82,6 @@ def _gradient(change: Callable[[Tensor, Tensor, dict[str, Any]], Tensor], table:
     return record
 
 
-def _cam(mean: bool) -> Recipe:
-    def record(bench: Bench, params: dict[str, Any]) -> dict[str, Tensor]:
-        from graph_rules.cam import last_feature_map
-
-        engine, layer = bench.engine, params["layer"]
-        sources = tuple(source.node for source in engine.sources)
-        node = last_feature_map(engine.output, sources) if layer == "auto" else engine.layer(layer)
-        relevance, values, _ = bench.sweep(GRADIENT, at=[("layer", node)])
-        gradient, activation = relevance["layer"], values["layer"]
-        axes = tuple(range(2, gradient.ndim))
-        weights = gradient.mean(axes, keepdim=True) if mean else gradient.sum(axes, keepdim=True)
-        raw = (weights * activation).sum(1, keepdim=True)
-        return {engine.sources[0].name: raw.clamp(min=0) if params["relu"] else raw}
-
-    return record
-
-
 def _larger(bench: Bench, times: int, method: str) -> tuple[Bench, str]:
     """A bench for the batch several times over, with the target of the unchanged input."""
     engine = bench.engine
@@ -175,7 +97,9 @@ def _larger(bench: Bench, times: int, method: str) -> tuple[Bench, str]:
 
     repeated = wide(weights)
     inputs = {name: wide(value) for name, value in bench.inputs.items()}
-    larger = Bench(engine.repeated(times) if times > 1 else engine, inputs, lambda _: repeated, bench.context, {})
+    larger = Bench(
+        engine.repeated(times) if times > 1 else engine, inputs, lambda _: repeated, {}, context=bench.context
+    )
     return larger, engine.sources[0].name
 
 
@@ -215,6 +139,46 @@ def _smoothgrad(bench: Bench, params: dict[str, Any]) -> dict[str, Tensor]:
     return {name: chosen[params["reduce"]]}
 
 
+def _gradient_shap(bench: Bench, params: dict[str, Any]) -> dict[str, Tensor]:
+    """All draws are constants of the graph: every sample has the same ones, as in the method."""
+    from analyzer.methods.gradient_shap import pool_of
+
+    samples, noise = params["samples"], params["noise"]
+    larger, name = _larger(bench, samples, "gradient-shap")
+    x = bench.inputs[name]
+    pool = pool_of(params["baselines"], name, bench.context.inputs[name])
+    rng = np.random.default_rng(bench.context.seed)
+    places, lows, noises = [], [], []
+    for _ in range(samples):
+        places.append(rng.uniform())
+        lows.append(np.broadcast_to(pool[rng.integers(len(pool))], x.shape[1:]))
+        noises.append(rng.standard_normal(x.shape[1:]) if noise else np.zeros(()))
+    wide = x.double()
+    alphas, low = torch.tensor(places).double().reshape(-1, *[1] * x.ndim), torch.from_numpy(np.stack(lows)[:, None])
+    high = wide[None]
+    if noise:
+        axes = tuple(range(1, x.ndim))
+        spread = wide.amax(axes, keepdim=True) - wide.amin(axes, keepdim=True)
+        high = high + noise * spread * torch.from_numpy(np.stack(noises)[:, None])
+    difference = high - low
+    larger.inputs[name] = (low + alphas * difference).to(x.dtype).reshape(-1, *x.shape[1:])
+    gradient = larger.sweep(GRADIENT)[0][name].reshape(samples, *x.shape)
+    return {name: (gradient.double() * difference).mean(0).to(x.dtype)}
+
+
+def _deeplift(bench: Bench, params: dict[str, Any]) -> dict[str, Tensor]:
+    from analyzer.methods.integrated_gradients import start_of
+    from graph_rules.deeplift import TABLES
+
+    with torch.no_grad():
+        ends = bench.engine.values()
+        starts = {k: torch.from_numpy(np.array(start_of(params["baseline"], k, v))) for k, v in ends.items()}
+        relevance, values, _, _ = bench.difference(TABLES[params["variant"], params["pooling"]], starts)
+    if not params["multiply_by_inputs"]:
+        return relevance
+    return {k: (m.double() * (values[k].double() - starts[k].double())).to(m.dtype) for k, m in relevance.items()}
+
+
 #: Methods that change a gradient's numbers, and the table that they sweep with.
 _CHANGES: dict[str, tuple[Callable[[Tensor, Tensor, dict[str, Any]], Tensor], RuleTable]] = {
     "gradient": (lambda r, x, p: r, GRADIENT),
@@ -228,9 +192,10 @@ _CHANGES: dict[str, tuple[Callable[[Tensor, Tensor, dict[str, Any]], Tensor], Ru
 RECIPES: dict[str, Recipe] = {name: _gradient(*how) for name, how in _CHANGES.items()} | {
     "lrp": _one_sweep("lrp"),
     "deep-taylor": _one_sweep("deep-taylor"),
-    "cam": _cam(mean=False),
-    "grad-cam": _cam(mean=True),
+    "deeplift": _deeplift,
     "integrated-gradients": _integrated,
+    "gradient-shap": _gradient_shap,
     "smoothgrad": _smoothgrad,
+    **CAMS,
 }
 HINT = f"methods that can be compiled: {', '.join(sorted(RECIPES))}"

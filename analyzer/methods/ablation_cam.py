@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from analyzer.methods.cam import FeatureMap, Layer, Rectify, as_result, feature_map, feature_node
+from analyzer.methods.cam import FeatureMap, Layer, Rectify, as_result, feature_map
 from analyzer.methods.context import Array, Context, Result
 from analyzer.methods.registry import method
 
@@ -36,7 +36,7 @@ def _scores_without(context: Context, found: FeatureMap, layer: str) -> Array:
     rounds = -(-count // context.engine.chunk())
     together = -(-count // rounds)  # the last round repeats channels rather than being traced for itself
     engine = context.engine.repeated(together) if together > 1 else context.engine
-    node = feature_node(engine, layer)[1]
+    node = engine.feature_layer(layer)[1]
     scores = np.empty((batch, count))
     for first in range(0, count, together):
         channels = np.minimum(np.arange(first, first + together), count - 1)

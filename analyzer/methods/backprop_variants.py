@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+from analyzer.methods.asking import DECONVNET, GUIDED_BACKPROP
 from analyzer.methods.context import Context, Result
 from analyzer.methods.gradient import per_input
 from analyzer.methods.registry import method
 
 
-@method("guided-backprop", "gradient", source="Springenberg et al. 2015, Striving for simplicity, section 3.4")
+@method(
+    "guided-backprop", "gradient", inner=True, source="Springenberg et al. 2015, Striving for simplicity, section 3.4"
+)
 def guided_backprop(context: Context) -> Result:
     """Gradient through ReLUs that let only positive signals through active units."""
-    from graph_rules.composites import GUIDED_BACKPROP
-
     return per_input(context, context.engine.sweep(GUIDED_BACKPROP).relevance)
 
 
-@method("deconvnet", "gradient", source="Zeiler, Fergus 2014, Visualizing and understanding convolutional networks")
+@method(
+    "deconvnet", "gradient", inner=True,
+    source="Zeiler, Fergus 2014, Visualizing and understanding convolutional networks",
+)  # fmt: skip
 def deconvnet(context: Context) -> Result:
     """Gradient through ReLUs that let only positive signals through, whether the unit was active or not."""
-    from graph_rules.composites import DECONVNET
-
     return per_input(context, context.engine.sweep(DECONVNET).relevance)

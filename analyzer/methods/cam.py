@@ -7,19 +7,14 @@ Belongs here: reading a layer's feature map, and bringing a map of its places to
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import numpy as np
 
-from analyzer.errors import UnsupportedError, UsageError
+from analyzer.errors import UnsupportedError
 from analyzer.methods.context import Array, Context, Result
 from analyzer.methods.maps import at_input
 from analyzer.methods.registry import method
-
-if TYPE_CHECKING:
-    from torch import fx
-
-    from analyzer.methods.whitebox import Engine
 
 Layer = Annotated[str, "ONNX node or value name; auto: the last feature map before pooling"]
 Rectify = Annotated[bool, "keep positive values only"]
@@ -37,13 +32,15 @@ class FeatureMap:
         Its activations and the score's derivatives by them, both (batch, channels, *spatial).
     score
         The explained score, shape (batch,), float64.
+    obstacles
+        Nodes behind it that are neither averaging nor linear, in words.
     """
 
     name: str
-    node: fx.Node
     values: Array
     gradients: Array
     score: Array
+    obstacles: tuple[str, ...] = ()
 
     @property
     def places(self) -> tuple[int, ...]:
@@ -55,8 +52,8 @@ class FeatureMap:
         return self.values.astype(np.float64), self.gradients.astype(np.float64)
 
 
-def feature_node(engine: Engine, layer: str) -> tuple[str, fx.Node]:
-    """A layer's name and node in an engine's trace.
+def feature_map(context: Context, layer: str) -> FeatureMap:
+    """A layer's activations and gradients.
 
     Raises
     ------
@@ -65,34 +62,8 @@ def feature_node(engine: Engine, layer: str) -> tuple[str, fx.Node]:
     UsageError
         ``layer.unknown``, ``layer.not_spatial``.
     """
-    from graph_rules.cam import NoFeatureMapError, last_feature_map
-
-    if layer == "auto":
-        try:
-            node = last_feature_map(engine.output, tuple(source.node for source in engine.sources))
-        except NoFeatureMapError as problem:
-            raise UnsupportedError(
-                "layer.none", str(problem), "name a layer, or use another family of methods"
-            ) from None
-    else:
-        node = engine.layer(layer)
-    name = str(node.meta.get("folded") or node.meta.get("onnx", layer))
-    if len(node.meta["shape"]) < 3:
-        raise UsageError(
-            "layer.not_spatial",
-            f"layer {name!r} has shape {list(node.meta['shape'])}: no feature map",
-            "name a layer of shape [batch, channels, ...places]",
-        )
-    return name, node
-
-
-def feature_map(context: Context, layer: str) -> FeatureMap:
-    """A layer's activations and gradients; errors as in :func:`feature_node`."""
-    from graph_rules.composites import GRADIENT
-
-    name, node = feature_node(context.engine, layer)
-    swept = context.engine.sweep(GRADIENT, at=[(name, node)])
-    return FeatureMap(name, node, swept.values[name], swept.relevance[name], swept.score)
+    found = context.engine.at_layer(layer)
+    return FeatureMap(found.name, found.values, found.gradients, found.score, found.obstacles)
 
 
 def as_result(context: Context, raw: Array, layer: str, relu: bool) -> Result:
@@ -112,18 +83,12 @@ def as_result(context: Context, raw: Array, layer: str, relu: bool) -> Result:
 )
 def cam(context: Context, *, layer: Layer = "auto", relu: Rectify = False) -> Result:
     """Feature maps weighted by the class's weights; the network must end in global pooling and a linear layer."""
-    from graph_rules.cam import in_the_way_of_cam
-
     found = feature_map(context, layer)
     gradient, axes = found.gradients, found.places
     weights = gradient.sum(axis=axes, keepdims=True)  # of the pooled feature: w_k^c
     even = np.ptp(gradient, axis=axes).max(initial=0) <= 1e-4 * np.abs(gradient).max(initial=0) + 1e-12
-    obstacles = in_the_way_of_cam(found.node, context.engine.output)
-    if obstacles or not even:
-        named = ", ".join(
-            dict.fromkeys(f"{o.meta.get('op', '')} node {o.meta.get('onnx', o.name)!r}" for o in obstacles[:3])
-        )
-        why = f"{named} in the way" if obstacles else "its positions don't count alike"
+    if found.obstacles or not even:
+        why = f"{', '.join(found.obstacles[:3])} in the way" if found.obstacles else "its positions don't count alike"
         raise UnsupportedError(
             "method.unsuitable",
             f"cam needs only global average pooling and a linear layer after {found.name!r}: {why}",

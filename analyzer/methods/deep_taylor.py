@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from analyzer.errors import UsageError
+from analyzer.methods.asking import Table
 from analyzer.methods.context import Context, Result
 from analyzer.methods.gradient import per_input
 from analyzer.methods.lrp import Bound, bounds
 from analyzer.methods.registry import method
 
+if TYPE_CHECKING:
+    from graph_rules.tables import RuleTable
+
 
 @method(
-    "deep-taylor", "relevance",
+    "deep-taylor", "relevance", inner=True,
     source="Montavon et al. 2017, Explaining nonlinear classification decisions with deep Taylor decomposition, table 1",
 )  # fmt: skip
 def deep_taylor(
@@ -39,11 +43,15 @@ def deep_taylor(
     In ReLU networks without biases the relevance of a positive score is kept. It isn't where all contributions to a unit
     are negative: relevance that arrives there (a negative score, say) is lost.
     """
-    from graph_rules import composites
-
     lowest, highest = bounds(context, low, high)
+
+    def build() -> RuleTable:
+        from graph_rules import composites
+
+        return composites.deep_taylor(composites.Settings(low=lowest, high=highest, zero_bias=zero_bias))
+
+    table = Table.of("deep-taylor", {"low": lowest, "high": highest, "zero_bias": zero_bias}, build)
     try:
-        table = composites.deep_taylor(composites.Settings(low=lowest, high=highest, zero_bias=zero_bias))
         swept = context.engine.sweep(table, initial)
     except ValueError as problem:
         raise UsageError("params.invalid", f"deep-taylor: {problem}", "see `onnxplain methods deep-taylor`") from None

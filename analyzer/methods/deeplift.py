@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 
+from analyzer.methods.asking import Table
 from analyzer.methods.context import Context, Result
 from analyzer.methods.gradient import per_input
 from analyzer.methods.integrated_gradients import start_of
 from analyzer.methods.registry import method
+
+if TYPE_CHECKING:
+    from graph_rules.tables import RuleTable
 
 
 @method(
@@ -32,9 +36,13 @@ def deeplift(
     multiply_by_inputs: Annotated[bool, "multiply by input minus baseline; off gives the multipliers"] = True,
 ) -> Result:
     """Difference of the score from a baseline's, handed back node by node through differences of their values."""
-    from graph_rules.deeplift import TABLES
 
-    table = TABLES[variant, pooling]
+    def build() -> RuleTable:
+        from graph_rules.deeplift import TABLES
+
+        return TABLES[variant, pooling]
+
+    table = Table.of("deeplift", {"variant": variant, "pooling": pooling}, build)
     ends = context.engine.values()
     starts = {name: start_of(baseline, name, end) for name, end in ends.items()}
     swept, at_start, selecting = context.engine.difference(table, starts)

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 import numpy as np
 
 from analyzer.errors import UnsupportedError
+from analyzer.methods.asking import GUIDED_BACKPROP
 from analyzer.methods.cam import Layer, Rectify, feature_map, grad_cam_of
 from analyzer.methods.context import Context, Result
 from analyzer.methods.gradient import per_input
@@ -23,8 +24,6 @@ def guided_grad_cam(
     interpolate: Annotated[Literal["bilinear", "nearest"], "how the Grad-CAM map is resampled"] = "bilinear",
 ) -> Result:
     """Guided backpropagation times the Grad-CAM map at the input's resolution."""
-    from graph_rules.composites import GUIDED_BACKPROP
-
     found = feature_map(context, layer)
     raw = np.maximum(grad_cam_of(found), 0) if relu else grad_cam_of(found)
     name = context.engine.sources[0].name

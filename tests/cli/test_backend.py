@@ -1,0 +1,140 @@
+"""``explain --backend``: what the second run needs, and what the flag refuses."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.cli.conftest import Call
+
+BLOCKED = """
+import json, sys
+
+class Blocker:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("torch", "torchvision", "onnx2torch", "sklearn", "skimage"):
+            raise ImportError(f"{name} is blocked")
+
+sys.meta_path.insert(0, Blocker())
+from cli.main import run
+
+codes = [run(arguments) for arguments in json.loads(sys.argv[1])]
+sys.exit(max(codes))
+"""
+RUNS = {
+    "all": "-m gradient -m lrp -m grad-cam -m cam -m integrated-gradients -m smoothgrad -m guided-grad-cam -m deeplift "
+    "-p steps=9 -p samples=4",
+    "gamma": "-m lrp -p composite=epsilon-gamma-box",
+    "alpha": "-m lrp -p composite=epsilon-alpha2-beta1 -p initial=one",
+}
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("ONNXPLAIN_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def test_the_second_run_imports_no_torch(call: Call, tmp_path: Path, sample_models: Path, cache: Path) -> None:
+    model, picture = sample_models / "shapes_cnn.onnx", sample_models / "samples" / "shapes_star.png"
+    common = ["explain", str(model), str(picture), "--threads", "1"]
+    again = []
+    for name, words in RUNS.items():
+        ran = call(*common, *words.split(), "-o", tmp_path / "first" / name)
+        assert (ran.code, ran.err) == (0, "")
+        again.append([*common, *words.split(), "-o", str(tmp_path / "second" / name)])
+    second = subprocess.run(
+        [sys.executable, "-c", BLOCKED, json.dumps(again)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env={**os.environ},
+    )
+    assert (second.returncode, second.stderr) == (0, "")
+    made = sorted((tmp_path / "first").rglob("*.npz"))
+    assert len(made) == 10
+    for path in made:
+        other = tmp_path / "second" / path.relative_to(tmp_path / "first")
+        with np.load(path) as before, np.load(other) as after:
+            assert before.keys() == after.keys()
+            for key in before:
+                np.testing.assert_allclose(after[key], before[key], rtol=0, atol=1e-5 * np.abs(before[key]).max())
+        one, two = (json.loads(each.with_suffix(".json").read_text()) for each in (path, other))
+        assert (one["backend"], two["backend"]) == ("torch", "onnxruntime")
+        assert one.keys() == two.keys()
+        for key in ("params", "target", "prediction", "notes", "model", "layer", "completeness"):
+            alike(two.get(key), one.get(key))
+
+
+def alike(got: object, want: object) -> None:
+    """The same, numbers up to rounding."""
+    if isinstance(want, dict):
+        assert isinstance(got, dict)
+        assert got.keys() == want.keys()
+        for key in want:
+            alike(got[key], want[key])
+    elif isinstance(want, list):
+        assert isinstance(got, list)
+        for each, other in zip(got, want, strict=True):
+            alike(each, other)
+    elif isinstance(want, float):
+        assert got == pytest.approx(want, rel=1e-4, abs=1e-4)
+    else:
+        assert got == want
+
+
+def test_the_flag_chooses(call: Call, tmp_path: Path, table_model: Path, rows: Path, cache: Path) -> None:
+    for name, expected in (("torch", "torch"), ("onnxruntime", "onnxruntime"), ("auto", "onnxruntime")):
+        ran = call("explain", table_model, rows, "-m", "gradient", "--backend", name, "--json", "-o", tmp_path / name)
+        assert ran.code == 0
+        (found,) = ran.json["explanations"]
+        assert found["backend"] == expected
+    assert len(list(cache.iterdir())) == 1
+
+
+def test_nothing_is_kept_where_torch_was_asked_for(
+    call: Call, tmp_path: Path, table_model: Path, rows: Path, cache: Path
+) -> None:
+    assert call("explain", table_model, rows, "-m", "lrp", "--backend", "torch", "-o", tmp_path / "out").code == 0
+    assert not cache.exists()
+
+
+@pytest.mark.parametrize("verbose", [False, True])
+def test_an_unwritable_cache_is_a_remark(
+    call: Call, tmp_path: Path, table_model: Path, rows: Path, monkeypatch: pytest.MonkeyPatch, verbose: bool
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("ONNXPLAIN_CACHE", str(tmp_path / "file" / "cache"))
+    ran = call("explain", table_model, rows, "-m", "gradient", "-o", tmp_path / "out", *(["-v"] if verbose else []))
+    assert ran.code == 0
+    assert ("can't write" in ran.err) == verbose
+    assert ran.err.count("\n") == int(verbose)
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["-m", "gradient", "--backend", "jax"], 2, "backend.unknown"),
+        (["-m", "ablation-cam", "--backend", "onnxruntime"], 3, "backend.onnxruntime"),
+    ],
+)
+def test_refusals_are_one_line(
+    call: Call, tmp_path: Path, sample_models: Path, words: list[str], code: int, said: str
+) -> None:
+    picture = sample_models / "samples" / "shapes_star.png"
+    ran = call("explain", sample_models / "shapes_cnn.onnx", picture, *words, "-o", tmp_path / "out")
+    assert ran.code == code
+    assert said in ran.error
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_report_repeats_the_flag(call: Call, tmp_path: Path, table_model: Path, rows: Path, cache: Path) -> None:
+    out = tmp_path / "out"
+    assert call("explain", table_model, rows, "-m", "gradient", "--backend", "onnxruntime", "-o", out).code == 0
+    assert "--backend onnxruntime" in (out / "report.html").read_text()
