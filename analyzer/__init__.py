@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from analyzer.importer.parity import Parity
     from analyzer.methods.registry import MethodInfo, Parameter
     from analyzer.model import Model, load
+    from analyzer.rulelist import RuleRow, rules
     from analyzer.specs import TensorSpec
 
 __version__ = "0.1.0"
@@ -42,6 +43,8 @@ _PUBLIC = {
     "Explanation": "analyzer.explanation",
     "Completeness": "analyzer.explanation",
     "Parity": "analyzer.importer.parity",
+    "RuleRow": "analyzer.rulelist",
+    "rules": "analyzer.rulelist",
     "MethodInfo": "analyzer.methods.registry",
     "Parameter": "analyzer.methods.registry",
 }
@@ -58,6 +61,7 @@ __all__ = [
     "Parameter",
     "Parity",
     "ParityError",
+    "RuleRow",
     "TensorSpec",
     "UnsupportedError",
     "UsageError",
@@ -65,6 +69,7 @@ __all__ = [
     "compile",
     "load",
     "methods",
+    "rules",
 ]
 
 

@@ -11,6 +11,7 @@ import contextlib
 import itertools
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -25,6 +26,7 @@ from analyzer.errors import UsageError
 from analyzer.explanation import Explanation
 from analyzer.methods import registry
 from analyzer.model import Model, load
+from analyzer.rulefile import with_rules
 
 if TYPE_CHECKING:
     from analyzer.inputs import LoadedInput
@@ -40,6 +42,12 @@ class Job:
         Files, or ``NAME=FILE`` for models with several inputs.
     params
         ``KEY=VALUE`` for every method that has the parameter, ``METHOD.KEY=VALUE`` for one.
+    rules
+        ``KEY=RULE``, or a file of them, for every method that takes rules.
+    targets
+        Each input is explained for each of them.
+    at
+        Inner value at which relevance is wanted instead of the inputs.
     output
         Folder that is written to.
     """
@@ -48,7 +56,7 @@ class Job:
     inputs: Sequence[str]
     methods: Sequence[str]
     params: Sequence[str] = ()
-    target: str = "top1"
+    targets: Sequence[str] = ("top1",)
     score: str = "logit"
     preprocess: str | None = None
     labels: str | None = None
@@ -56,16 +64,20 @@ class Job:
     seed: int = 0
     device: str = "auto"
     threads: int = 0
+    decode: str | None = None
+    backend: str = "auto"
+    rules: Sequence[str] = ()
+    at: str | None = None
 
 
 @dataclass(frozen=True)
 class Item:
-    """One input with its explanations; ``files`` are those written, by method."""
+    """One input with its explanations; ``files`` are those written for each of them."""
 
     name: str
     shown: LoadedInput | None
     explanations: list[Explanation]
-    files: dict[str, list[Path]] = field(default_factory=dict)
+    files: list[list[Path]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -75,6 +87,14 @@ class Done:
     items: list[Item]
     report: Path
     warnings: list[str]
+    model: Model | None = field(default=None, repr=False)
+
+    def keep_compiled(self) -> list[str]:
+        """Compile for later runs what this one computed in torch, where that can be; gives remarks for the curious."""
+        if self.model is None:
+            return []
+        self.model.shelf.fill()
+        return self.model.shelf.remarks
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready: every explanation's record and the files written."""
@@ -82,9 +102,9 @@ class Done:
             "report": str(self.report),
             "warnings": self.warnings,
             "explanations": [
-                {"input": item.name, "files": [str(f) for f in item.files.get(e.method, ())], **e.to_dict()}
+                {"input": item.name, "files": [str(file) for file in files], **e.to_dict()}
                 for item in self.items
-                for e in item.explanations
+                for e, files in zip(item.explanations, item.files, strict=True)
             ],
         }
 
@@ -98,30 +118,34 @@ def explain_files(job: Job, progress: Callable[[int, int], None] | None = None) 
         Whatever is wrong with the model, an input, a method or a parameter; then nothing has been written.
     """
     methods = list(dict.fromkeys(job.methods))
-    params = parse_params(job.params, methods)
+    params = with_rules(parse_params(job.params, methods), job.rules)
     for name in methods:
         registry.get(name).check(params[name])
     check_output(job.output)
-    model = load(job.model, job.device, preprocess=job.preprocess, labels=job.labels, threads=job.threads)
+    model = load(
+        job.model, job.device, preprocess=job.preprocess, labels=job.labels, threads=job.threads, decode=job.decode
+    )
     read = read_all(model, job.inputs)
     items = []
     notes: list[tuple[str, str]] = []
     for name, shown, feed in read:
         notes += [(note, name) for each in shown for note in each.notes if not note.startswith("picture shown")]
-        explanations = [
-            model.explain(
-                feed, method=method, target=job.target, score=job.score, seed=job.seed, progress=progress,
-                **params[method],
-            )
-            for method in methods
-        ]  # fmt: skip
+        explanations = []
+        for method in methods:
+            found = model.explain_targets(
+                feed, job.targets, method, score=job.score, seed=job.seed, backend=job.backend, at=job.at,
+                progress=progress, **params[method],
+            )  # fmt: skip
+            pairs = zip(found, job.targets, strict=True)
+            explanations += [_with_source(explanation, job, target, shown) for explanation, target in pairs]
         for explanation in explanations:
             notes += [(note, f"{name}, {explanation.method}") for note in explanation.record.get("notes", ())]
-        items.append(Item(name, shown[0], [_with_source(explanation, job, shown) for explanation in explanations]))
+        items.append(Item(name, shown[0], explanations))
     warnings = [*model.loaded.warnings, *_once(notes)]
-    if model.labels is not None and items[0].explanations[0].record.get("prediction"):
+    first = items[0].explanations[0].record
+    if model.labels is not None and first.get("prediction") and "detection" not in first:
         warnings += _label_warning(model, items[0].explanations[0])
-    return Done(items, _write(job, model, items), warnings)
+    return Done(items, _write(job, model, items), warnings, model)
 
 
 def _once(notes: Sequence[tuple[str, str]]) -> list[str]:
@@ -137,10 +161,10 @@ def _once(notes: Sequence[tuple[str, str]]) -> list[str]:
     return texts
 
 
-def _with_source(explanation: Explanation, job: Job, files: Sequence[LoadedInput]) -> Explanation:
+def _with_source(explanation: Explanation, job: Job, target: str, files: Sequence[LoadedInput]) -> Explanation:
     """With what was asked for and how the files became inputs, so that the record alone reproduces it."""
     record = dict(explanation.record)
-    record["request"] = {"target": job.target, "score": job.score}
+    record["request"] = {"target": target, "score": job.score, **({"at": job.at} if job.at is not None else {})}
     record["sources"] = [each.record for each in files]
     record["preprocess"] = next((r["preprocess"] for r in record["sources"] if "preprocess" in r), None)
     return replace(explanation, record=record)
@@ -197,7 +221,7 @@ def _value(raw: str) -> Any:
             return [json.loads(part) for part in parts]
         except ValueError:
             pass
-    if raw.endswith(".npy"):
+    if raw.endswith(".npy") and not raw.startswith(("image:", "samples:")):  # those are read against the input
         from analyzer.inputs import read_array
 
         return read_array(raw).values
@@ -234,6 +258,20 @@ def read_all(model: Model, texts: Sequence[str]) -> list[Read]:
         files = [_read(model, name, path) for name, path in named.items()]
         return [(files[0].path.stem, files, {f.name: f.array for f in files})]
     return _named_apart([_read_plain(model, path) for path in plain])
+
+
+def read_one(model: Model, texts: Sequence[str]) -> dict[str, np.ndarray[Any, Any]]:
+    """One file, or ``NAME=FILE`` texts, as a feed.
+
+    Raises
+    ------
+    UsageError
+        ``data.inputs`` where there are several.
+    """
+    read = read_all(model, texts)
+    if len(read) != 1:
+        raise UsageError("data.inputs", f"{len(read)} inputs were given where one is wanted", "give one")
+    return read[0][2]
 
 
 def _read_plain(model: Model, path: str) -> Read:
@@ -302,11 +340,11 @@ def _write(job: Job, model: Model, items: list[Item]) -> Path:
         raise _unwritable(job.output, problem.strerror, "choose another folder with -o") from None
     try:
         for item in items:
-            for explanation in item.explanations:
-                names = [f"{item.name}.{explanation.method}.{suffix}" for suffix in ("npz", "json", "png")]
+            for explanation, stem in zip(item.explanations, _stems(item, len(job.targets)), strict=True):
+                names = [f"{stem}.{suffix}" for suffix in ("npz", "json", "png")]
                 for name in names:
                     explanation.save(staging / name, item.shown)
-                item.files[explanation.method] = [job.output / name for name in names]
+                item.files.append([job.output / name for name in names])
         command = _command(job)
         rows = [(item.name, item.shown, item.explanations) for item in items]
         presenting.write_comparison(staging / report.name, model, rows, command)
@@ -320,6 +358,20 @@ def _write(job: Job, model: Model, items: list[Item]) -> Path:
     return report
 
 
+def _stems(item: Item, targets: int) -> list[str]:
+    """Names of an input's files: ``STEM.METHOD``, and ``STEM.METHOD.TARGET`` where there are several targets."""
+    found: list[str] = []
+    for explanation in item.explanations:
+        stem = f"{item.name}.{explanation.method}"
+        if targets > 1:
+            target = re.sub(r"[^A-Za-z0-9_+-]+", "-", str(explanation.record["request"]["target"])).strip("-")
+            wanted = f"{stem}.{target[:60] or 'target'}"
+            numbered = (f"{wanted}-{number}" for number in itertools.count(2))
+            stem = next(each for each in itertools.chain([wanted], numbered) if each not in found)
+        found.append(stem)
+    return found
+
+
 def _discard(folder: Path, made: bool) -> None:
     """Remove the folder that was made for the results where a fault left it empty."""
     if made:
@@ -331,13 +383,16 @@ def _command(job: Job) -> str:
     import shlex
 
     words = ["onnxplain", "explain", job.model, *job.inputs]
-    for flag, values in (("-m", job.methods), ("-p", job.params)):
+    targets = job.targets if list(job.targets) != ["top1"] else ()
+    for flag, values in (("-m", job.methods), ("-p", job.params), ("--rule", job.rules), ("-t", targets)):
         words += [word for value in values for word in (flag, value)]
     options: Mapping[str, str | None] = {
-        "-t": job.target if job.target != "top1" else None,
+        "--at": job.at,
         "--score": job.score if job.score != "logit" else None,
+        "--backend": job.backend if job.backend != "auto" else None,
         "--preprocess": job.preprocess,
         "--labels": job.labels,
+        "--decode": job.decode,
         "--seed": str(job.seed) if job.seed else None,
     }
     words += [word for flag, text in options.items() if text is not None for word in (flag, text)]

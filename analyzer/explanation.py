@@ -5,9 +5,10 @@ Belongs here: the result object and saving it. Not here: computing it (``methods
 
 from __future__ import annotations
 
+import functools
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -47,6 +48,24 @@ class Completeness:
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready."""
         return {"total": self.total.tolist(), "expected": self.expected.tolist(), "delta": self.delta.tolist()}
+
+
+@dataclass(frozen=True)
+class NodeTotals:
+    """Relevance of one ONNX node's output, summed over all samples and elements.
+
+    Attributes
+    ----------
+    sum, positive, negative
+        Of all, of the positive and of the negative relevance that arrived.
+    leak
+        What arrived less what the node handed on to its inputs: the share of biases and stabilisers.
+    """
+
+    sum: float
+    positive: float
+    negative: float
+    leak: float
 
 
 @dataclass(frozen=True)
@@ -91,6 +110,28 @@ class Explanation:
     signed: bool
     completeness: Completeness | None = None
     record: Mapping[str, Any] = field(default_factory=dict)
+    tally: Callable[[], dict[str, NodeTotals]] | None = field(default=None, repr=False, compare=False)
+    """Computes :attr:`nodes`; not pickled."""
+
+    @functools.cached_property
+    def nodes(self) -> dict[str, NodeTotals]:
+        """Relevance totals by ONNX node name, in the order of execution; computed by one more sweep when first read.
+
+        For the gradient family relevance means the gradient, for DeepLIFT contributions to the difference.
+
+        Raises
+        ------
+        UnsupportedError
+            ``nodes.method`` for methods that aren't one reverse sweep.
+        UsageError
+            ``nodes.gone`` for an explanation that was pickled.
+        """
+        if self.tally is None:
+            raise UsageError("nodes.gone", "this explanation has lost its model", "explain the input again")
+        return self.tally()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "tally": None}
 
     @property
     def attribution(self) -> Array:

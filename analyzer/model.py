@@ -6,6 +6,7 @@ Belongs here: what a model is and what it can be asked. Not here: how it is read
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import os
@@ -21,6 +22,7 @@ from numpy.typing import NDArray
 from analyzer.errors import InputError, ParityError, UsageError
 from analyzer.executor import devices
 from analyzer.executor.session import Session
+from analyzer.executor.streams import Streams
 from analyzer.importer.loading import LoadedModel, read_model, tensor_to_numpy
 from analyzer.score import Scored, explained, probabilities_of
 from analyzer.specs import TensorSpec, fitted, spec_of
@@ -28,6 +30,8 @@ from analyzer.specs import TensorSpec, fitted, spec_of
 if TYPE_CHECKING:
     import torch
 
+    from analyzer.compiler.shelf import Shelf
+    from analyzer.detection.schema import Decode
     from analyzer.explanation import Explanation
     from analyzer.importer.parity import Parity
     from analyzer.importer.program import Graph
@@ -38,6 +42,8 @@ if TYPE_CHECKING:
 Array = NDArray[Any]
 Feed = Mapping[str, Array]
 _KEPT_TRACES = 8
+#: What :meth:`Model.explain` takes beside a method's own parameters.
+_OPTIONS = ("score", "seed", "backend", "precision", "layer", "at", "progress")
 
 
 class Model:
@@ -53,8 +59,8 @@ class Model:
         Name -> :class:`TensorSpec`.
     device
         ``cpu`` or ``cuda:N``.
-    preprocess, labels
-        How pictures become inputs and what classes are called, where known.
+    preprocess, labels, decode
+        How pictures become inputs, what classes are called, and what a detector's outputs mean, where known.
     """
 
     def __init__(
@@ -64,6 +70,7 @@ class Model:
         preprocess: Preprocess | None = None,
         labels: Labels | None = None,
         threads: int = 0,
+        decode: Decode | None = None,
     ) -> None:
         self.loaded = loaded
         self.proto: onnx.ModelProto = loaded.proto
@@ -74,6 +81,7 @@ class Model:
         self.threads = threads
         self.preprocess = preprocess
         self.labels = labels
+        self.decode = decode
         self._sessions: dict[tuple[str, ...], Session] = {}
         self._traces: OrderedDict[Any, Trace] = OrderedDict()
         self._parities: OrderedDict[Any, Parity] = OrderedDict()
@@ -103,6 +111,13 @@ class Model:
         firsts = {spec.shape[0] for spec in self.inputs.values() if spec.shape}
         only = next(iter(firsts)) if len(firsts) == 1 else None
         return only if isinstance(only, int) and only > 0 else None
+
+    @functools.cached_property
+    def shelf(self) -> Shelf:
+        """Its compiled explanations."""
+        from analyzer.compiler.shelf import Shelf
+
+        return Shelf(self)
 
     def __repr__(self) -> str:
         name = self.path.name if self.path else self.sha256[:12]
@@ -157,6 +172,15 @@ class Model:
             source, folder = self.source()
             self._sessions[expose] = Session(source, self.device, expose, folder, self.threads)
         return self._sessions[expose]
+
+    @functools.cached_property
+    def streams(self) -> Streams:
+        """Streams of many evaluations, as perturbation methods need them."""
+        return Streams(self)
+
+    def close_sessions(self) -> None:
+        """Let go of the sessions that :meth:`session` made; it makes new ones when asked again."""
+        self._sessions.clear()
 
     def source(self) -> tuple[Path | bytes, Path | None]:
         """What onnxruntime reads: the file, or what was loaded where that differs from it; where external data lies."""
@@ -291,7 +315,26 @@ class Model:
     # --- explaining it --------------------------------------------------------------------------------------------
 
     def scored(self, output: str | None = None, score: str = "logit") -> Scored:
-        """Which value is explained: the logits of the first floating-point output unless asked otherwise."""
+        """Which value is explained: the logits of the first floating-point output unless asked otherwise.
+
+        Parameters
+        ----------
+        output
+            Name of an output, or of an inner node, value or module.
+
+        Raises
+        ------
+        UsageError
+            ``target.unknown_output``.
+        """
+        if output is not None and output not in {o.name for o in self.proto.graph.output}:
+            from analyzer.units import value_named
+
+            with contextlib.suppress(UsageError):  # an unknown name is refused below, as an output
+                value = value_named(self.graph, output)
+                if value not in {o.name for o in self.proto.graph.output}:
+                    return Scored(value, value, "value")
+                output = value
         return explained(self.proto.graph, output, score)
 
     def explain(
@@ -304,6 +347,8 @@ class Model:
         seed: int = 0,
         backend: str = "auto",
         precision: str = "float32",
+        layer: str | None = None,
+        at: str | None = None,
         progress: Callable[[int, int], None] | None = None,
         **params: Any,
     ) -> Explanation:
@@ -322,9 +367,16 @@ class Model:
         seed
             Of every random choice.
         backend
-            Where a white-box explanation runs: ``auto`` or ``torch``.
+            Where a white-box explanation runs: ``torch``; ``onnxruntime``, as a compiled graph that is kept on disk;
+            ``auto``: the compiled graph where it is there already, else torch.
         precision
             ``float32`` or ``float64`` for white-box methods.
+        layer
+            Explains an inner unit instead of an output: the target is resolved on this node's, value's or module's
+            value. For methods with a parameter ``layer`` (CAM) it is that parameter.
+        at
+            Gives the relevance or gradient at this inner node, value or module instead of the inputs, under its name;
+            for methods that are one reverse sweep.
         progress
             Called with (done, total) model evaluations by methods that take many.
         params
@@ -339,10 +391,36 @@ class Model:
         UnsupportedError
             The method can't be used on this model; names the nodes in the way.
         """
-        from analyzer.methods.run import Request, explain
+        from analyzer.methods.request import Request
+        from analyzer.methods.run import explain
 
-        request = Request(method, params, target, score, seed, backend, precision, progress)
+        request = Request(
+            method, params, target, score, seed, backend, precision, progress=progress, layer=layer, at=at
+        )
         return explain(self, self.feed(x), request)
+
+    def explain_targets(
+        self, x: Array | Feed, targets: Sequence[TargetLike], method: str = "gradient", **options: Any
+    ) -> list[Explanation]:
+        """Explain several targets of the same input; white-box methods run the model forward once for all.
+
+        Parameters
+        ----------
+        targets
+            Each as in :meth:`explain`.
+        options
+            Everything else that :meth:`explain` takes, the method's parameters included.
+
+        Returns
+        -------
+        list
+            One explanation per target.
+        """
+        from analyzer.methods.request import Request
+        from analyzer.methods.run import explain_targets
+
+        known = {name: options.pop(name) for name in _OPTIONS if name in options}
+        return explain_targets(self, self.feed(x), Request(method, options, **known), targets)
 
 
 def load(
@@ -352,6 +430,7 @@ def load(
     preprocess: str | os.PathLike[str] | Preprocess | None = None,
     labels: str | os.PathLike[str] | Sequence[str] | Labels | None = None,
     threads: int = 0,
+    decode: str | os.PathLike[str] | Mapping[str, Any] | Decode | None = None,
 ) -> Model:
     """Load a model.
 
@@ -368,14 +447,19 @@ def load(
         Class names: a file, a list, or :class:`~analyzer.inputs.Labels`. None looks into the model's metadata.
     threads
         Threads inside one operator; 0 chooses by the machine.
+    decode
+        What a detector's outputs mean: a preset's name, a TOML file, a mapping, a
+        :class:`~analyzer.detection.schema.Decode`. None looks for ``MODEL.decode.toml`` beside the model and for the
+        metadata key ``decode``.
 
     Raises
     ------
     UsageError
-        ``model.not_found``, ``device.*``, ``config.preprocess``.
+        ``model.not_found``, ``device.*``, ``config.preprocess``, ``config.decode``.
     InputError
         ``model.*``, ``graph.*``, ``tensor.*``, ``external.*``: the file is not a valid, safe model.
     """
+    from analyzer.detection.reading import discover_decode, load_decode
     from analyzer.inputs import Labels, discover, labels_from_metadata, load_preprocess, read_labels
 
     loaded = read_model(source if isinstance(source, (bytes, onnx.ModelProto)) else Path(source))
@@ -387,7 +471,8 @@ def load(
         named = read_labels(labels)
     else:
         named = labels if isinstance(labels, Labels) else Labels(tuple(labels))
-    return Model(loaded, device, how, named, threads)
+    spec = load_decode(decode) if decode is not None else discover_decode(loaded.path, metadata)
+    return Model(loaded, device, how, named, threads, spec)
 
 
 def _digest(feed: Feed) -> str:

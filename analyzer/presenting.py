@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from analyzer.explanation import Explanation
 from analyzer.inspecting import operators, weights
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from analyzer.model import Model
     from analyzer.report import ModelFacts, Panel, Sample
 
+Array = NDArray[Any]
 #: Parameters that a panel shows though they are at their default: what the method hinges on.
 _HINGES = {"lrp": ("composite",), "integrated-gradients": ("steps",)}
 
@@ -55,11 +57,11 @@ def panel(explanation: Explanation, index: int) -> Panel:
     """One sample's explanation as a panel."""
     from analyzer.report import Panel
 
-    attribution = explanation.attribution
+    attribution, said, _ = drawn(explanation)
     complete = explanation.completeness
     sums = f"sum {complete.total[index]:.4g} of {complete.expected[index]:.4g}" if complete is not None else None
     layer = explanation.record.get("layer")
-    notes = [*explanation.record.get("notes", ()), *([f"layer {layer}"] if layer else [])]
+    notes = [*explanation.record.get("notes", ()), *([f"layer {layer}"] if layer else []), *said]
     r2 = explanation.record.get("r2")
     if r2 is not None:
         notes.append(f"R² of the linear fit: {r2[index]:.2f}")
@@ -75,7 +77,26 @@ def panel(explanation: Explanation, index: int) -> Panel:
         seconds=explanation.record.get("seconds", {}).get("method"),
         completeness=sums,
         notes=tuple(notes),
+        boxes=tuple(tuple(each["box"]) for each in explanation.record.get("detection", ())[index : index + 1]),
     )
+
+
+def drawn(explanation: Explanation) -> tuple[Array, list[str], bool]:
+    """The attribution as it is drawn, what is said of it, and whether it is laid over the first input.
+
+    An inner feature map is laid over the picture that it was computed from.
+    """
+    first, attribution = next(iter(explanation.attributions)), explanation.attribution
+    if first in explanation.inputs:
+        return attribution, [], True
+    picture = next(iter(explanation.inputs.values()))
+    if not (attribution.ndim == picture.ndim == 4 and picture.shape[1] in (1, 3) and len(attribution) == len(picture)):
+        return attribution, [f"relevance at {first}"], False
+    from analyzer.methods.resampling import resample
+
+    places = "×".join(map(str, attribution.shape[2:]))
+    summed: Array = resample(attribution.sum(1, keepdims=True), picture.shape[2:], "nearest")
+    return summed, [f"relevance at {first}, summed over its {attribution.shape[1]} channels of {places} places"], True
 
 
 def telling(explanation: Explanation) -> dict[str, Any]:
@@ -105,7 +126,9 @@ def sample(explanation: Explanation, index: int, name: str, shown: LoadedInput |
     from analyzer.report import Sample
 
     first = next(iter(explanation.attributions))
-    batch = explanation.inputs[first]
+    if first not in explanation.inputs:
+        first, shown = (next(iter(explanation.inputs)), shown) if drawn(explanation)[2] else (first, None)
+    batch = explanation.inputs.get(first, explanation.attribution)
     values = batch[index] if batch.ndim else batch.reshape(1)
     prediction = explanation.record.get("prediction")
     top = tuple((str(name), float(value)) for _, name, value in prediction["top"][index]) if prediction else ()

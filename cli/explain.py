@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cli.output import Options, common, document, inert, line, method_names, progress, table, warn
+from cli.output import Options, common, document, inert, line, method_names, progress, remark, table, warn
+from cli.rules import rule_options
 
 if TYPE_CHECKING:
     from analyzer.explaining import Item
@@ -28,57 +29,73 @@ _PRESETS = ("imagenet", "imagenet-caffe", "unit", "signed", "raw")
     multiple=True,
     required=True,
     shell_complete=method_names,
-    help="A method; may be repeated.",
+    help="As -p, --rule, -t repeatable.",
 )
-@click.option("-p", "--param", "params", multiple=True, metavar="KEY=VALUE", help="Also METHOD.KEY=VALUE; repeatable.")
-@click.option("-t", "--target", default="top1", help="top1, class, label, contrast:A,B, OUT[:,3].")
+@click.option("-p", "--param", "params", multiple=True, metavar="KEY=VALUE", help="A parameter, also METHOD.KEY=VALUE.")
+@rule_options
+@click.option(
+    "-t", "--target", "targets", multiple=True, default=["top1"], metavar="TARGET",
+    help="top1, a class, contrast:A,B, OUT[:,3], detection:0.",
+)  # fmt: skip
+@click.option("--at", metavar="NODE", help="Relevance at an inner node instead of the inputs.")
 @click.option("--score", default="logit", help="logit or probability. [logit]")
-@click.option("--preprocess", type=click.Path(), metavar="HOW", help=f"A TOML file or {', '.join(_PRESETS)}.")
+@click.option("--preprocess", type=click.Path(), metavar="HOW", help=f"TOML, or {', '.join(_PRESETS)}.")
 @click.option("--labels", type=click.Path(), metavar="FILE", help="Class names, one per line.")
-@click.option("-o", "--output", default="onnxplain-out", type=click.Path(), metavar="DIR", help="[onnxplain-out]")
+@click.option("--decode", type=click.Path(), metavar="HOW", help="TOML file or preset: how to read detections.")
+@click.option("--backend", default="auto", metavar="NAME", help="auto, torch or onnxruntime. [auto]")
+@click.option(
+    "-o",
+    "--output",
+    default="onnxplain-out",
+    type=click.Path(),
+    metavar="DIR",
+    help="For report.html and all files. [onnxplain-out]",
+)
 @common
 def command(
     model: str,
     inputs: tuple[str, ...],
     methods: tuple[str, ...],
     params: tuple[str, ...],
-    target: str,
+    rule: tuple[str, ...],
+    targets: tuple[str, ...],
+    at: str | None,
     score: str,
     preprocess: str | None,
     labels: str | None,
+    decode: str | None,
+    backend: str,
     output: str,
     options: Options,
 ) -> None:
-    """Explain MODEL's predictions for INPUT files.
-
-    INPUT is a picture, .npy, .npz, .csv or .wav; NAME=FILE for models with several inputs. Writes
-    DIR/STEM.METHOD.{npz,json,png} and DIR/report.html.
-    """
+    """Explain MODEL on INPUTS: pictures, .npy, .npz, .csv, .wav; or NAME=FILE."""
     from analyzer.explaining import Job, explain_files
 
-    job = Job(model, inputs, methods, params, target, score, preprocess, labels, Path(output), options.seed,
-              options.device, options.threads)  # fmt: skip
+    job = Job(model, inputs, methods, params, list(dict.fromkeys(targets)), score, preprocess, labels, Path(output),
+              options.seed, options.device, options.threads, decode, backend, rule, at)  # fmt: skip
     with progress(options, "explaining") as advance:
         done = explain_files(job, advance)
     for text in done.warnings:
         warn(options, text)
     if options.json:
         document(done.to_dict())
-        return
-    for item in done.items:
-        _show(item, options)
-    line(options, f"report: {inert(done.report)}")
+    else:
+        for item in done.items:
+            _show(item, options)
+        line(options, f"report: {inert(done.report)}")
+    for text in done.keep_compiled():
+        remark(options, text)
 
 
 def _show(item: Item, options: Options) -> None:
     """Every sample's prediction and, per method, what was explained."""
     first = item.explanations[0]
-    prediction, count = first.record.get("prediction"), len(first.target)
+    prediction, boxes, count = first.record.get("prediction"), "detection" in first.record, len(first.target)
     for index in range(min(count, _MOST_SAMPLES)):
         label = item.name if count == 1 else f"{item.name} [{index}]"
         if prediction:
             ranked = prediction["top"][index]
-            top = ", ".join(f"{name if len(ranked) > 1 else 'value'} {value:.3f}" for _, name, value in ranked)
+            top = ", ".join(f"{name if len(ranked) > 1 or boxes else 'value'} {value:.3f}" for _, name, value in ranked)
             line(options, f"{label}: {top}", "bold")
         elif count > 1:
             line(options, label, "bold")

@@ -155,6 +155,12 @@ def warn(options: Options, text: object) -> None:
         click.echo(f"onnxplain: warning: {inert(text)}", err=True)
 
 
+def remark(options: Options, text: object) -> None:
+    """A line on stderr for those who asked for detail."""
+    if options.verbose and not options.quiet:
+        click.echo(f"onnxplain: {inert(text)}", err=True)
+
+
 @contextlib.contextmanager
 def progress(options: Options, label: str) -> Iterator[Callable[[int, int], None]]:
     """A progress bar on stderr where that is a terminal; gives a function (done, total)."""

@@ -18,25 +18,27 @@ def per_input(context: Context, values: dict[str, Array], **more: Any) -> Result
     attributions, raws = {}, {}
     for name, value in values.items():
         raws[name] = value
-        rank = context.inputs[name].ndim
-        summed = value.reshape(*value.shape[:rank], -1).sum(axis=-1) if sources[name].tokens else value
-        attributions[name] = summed
+        attributions[name] = value
+        if name in sources and sources[name].tokens:
+            attributions[name] = value.reshape(*value.shape[: context.inputs[name].ndim], -1).sum(axis=-1)
     return Result(attributions, raws, **more)
 
 
-@method("gradient", "gradient", source=SIMONYAN)
+@method("gradient", "gradient", inner=True, source=SIMONYAN)
 def gradient(context: Context) -> Result:
     """Derivative of the score by every input element."""
     return per_input(context, context.engine.gradient().relevance)
 
 
-@method("saliency", "gradient", signed=False, source=SIMONYAN)
+@method("saliency", "gradient", signed=False, inner=True, source=SIMONYAN)
 def saliency(context: Context) -> Result:
     """Absolute value of the gradient."""
     return per_input(context, {k: np.abs(v) for k, v in context.engine.gradient().relevance.items()})
 
 
-@method("sensitivity", "gradient", signed=False, source="Gevrey, Dimopoulos, Lek 2003; Simonyan et al. 2013")
+@method(
+    "sensitivity", "gradient", signed=False, inner=True, source="Gevrey, Dimopoulos, Lek 2003; Simonyan et al. 2013"
+)
 def sensitivity(
     context: Context, *, times_input: Annotated[bool, "multiply the squared gradient by the input"] = False
 ) -> Result:
@@ -46,7 +48,7 @@ def sensitivity(
     return per_input(context, {k: v * swept.values[k] if times_input else v for k, v in squared.items()})
 
 
-@method("gradient-x-input", "gradient", source="Shrikumar et al. 2016, Not just a black box")
+@method("gradient-x-input", "gradient", inner=True, source="Shrikumar et al. 2016, Not just a black box")
 def gradient_x_input(context: Context) -> Result:
     """Gradient times input; for tokens, times their embedding."""
     swept = context.engine.gradient()

@@ -5,10 +5,9 @@ Belongs here: declaring, finding and describing methods, checking their paramete
 
 from __future__ import annotations
 
-import difflib
+import functools
 import importlib
 import inspect
-import pkgutil
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -64,6 +63,10 @@ class MethodInfo:
         Whether the attribution promises to sum to a score difference.
     summary, source
         What it does in a line; paper and equation.
+    inner
+        Whether it can be given at an inner value (``at=``) instead of the inputs: it is one reverse sweep.
+    expand
+        Turns what was given into parameters before they are checked: reads a file that one of them names.
     """
 
     name: str
@@ -76,6 +79,8 @@ class MethodInfo:
     source: str
     parameters: Mapping[str, Parameter]
     function: Callable[..., Any] = field(repr=False)
+    inner: bool = False
+    expand: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None = field(default=None, repr=False)
 
     def check(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """All parameters with their values, defaults filled in.
@@ -85,6 +90,7 @@ class MethodInfo:
         UsageError
             ``params.unknown`` with the near name, ``params.invalid`` with the type that is wanted.
         """
+        given = self.expand(given) if self.expand is not None else given
         for name in given:
             if name not in self.parameters:
                 raise UsageError(
@@ -122,12 +128,13 @@ def _valid(method: str, parameter: Parameter, value: Any) -> Any:
 
 def near(name: str, known: typing.Iterable[str]) -> str:
     """`` (did you mean X?)`` where a known name is close, else nothing."""
+    import difflib
+
     found = difflib.get_close_matches(name.lower(), list(known), n=1, cutoff=0.5)
     return f" (did you mean {found[0]}?)" if found else ""
 
 
 _METHODS: dict[str, MethodInfo] = {}
-_loaded = False
 
 
 def method(
@@ -138,7 +145,9 @@ def method(
     modalities: tuple[str, ...] = ("image", "table", "series", "tokens"),
     signed: bool = True,
     complete: bool = False,
+    inner: bool = False,
     source: str,
+    expand: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None = None,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Register a function ``(context, *, parameters…) -> Result`` as a method.
 
@@ -159,7 +168,7 @@ def method(
         if name in _METHODS:
             raise ValueError(f"method {name!r} is registered twice")
         _METHODS[name] = MethodInfo(
-            name, family, needs, modalities, signed, complete, summary, source, parameters, function
+            name, family, needs, modalities, signed, complete, summary, source, parameters, function, inner, expand
         )
         return function
 
@@ -168,29 +177,41 @@ def method(
 
 def methods() -> dict[str, MethodInfo]:
     """All methods by name, in the order of their families."""
-    global _loaded
-    if not _loaded:
-        import analyzer.methods as package
-
-        for module in pkgutil.iter_modules(package.__path__):
-            importlib.import_module(f"analyzer.methods.{module.name}") if module.name not in _ENGINES else None
-        _loaded = True
+    for module in _modules():
+        importlib.import_module(f"analyzer.methods.{module}")
     order = list(typing.get_args(Family))
     return dict(sorted(_METHODS.items(), key=lambda item: (order.index(item[1].family), item[0])))
 
 
 #: Modules of this package that hold no methods and must not be imported to list them.
-_ENGINES = ("whitebox", "sources", "run", "registry", "context", "maps", "sampling")
+_ENGINES = (
+    "asking", "backends", "compiled", "context", "maps", "registry", "resampling", "run", "sampling", "sources",
+    "whitebox",
+)  # fmt: skip
+
+
+@functools.cache
+def _modules() -> frozenset[str]:
+    """The modules of this package that may hold methods."""
+    import pkgutil
+
+    import analyzer.methods as package
+
+    return frozenset(module.name for module in pkgutil.iter_modules(package.__path__)) - frozenset(_ENGINES)
 
 
 def get(name: str) -> MethodInfo:
-    """A method by name.
+    """A method by name; where a module has the method's name, no other method's module is loaded.
 
     Raises
     ------
     UsageError
         ``method.unknown`` with the near name.
     """
+    if name not in _METHODS and (module := name.replace("-", "_")) in _modules():
+        importlib.import_module(f"analyzer.methods.{module}")
+    if name in _METHODS:
+        return _METHODS[name]
     known = methods()
     if name not in known:
         raise UsageError(

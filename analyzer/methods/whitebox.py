@@ -18,37 +18,22 @@ from torch import fx
 from analyzer.errors import UnsupportedError, UsageError
 from analyzer.importer.interpreter import as_tensor, to_numpy
 from analyzer.importer.trace import Trace
+from analyzer.methods import asking
+from analyzer.methods.asking import Asked, AtLayer, Question, Swept, Table
 from analyzer.methods.maps import Resampling
 from analyzer.methods.registry import near
 from analyzer.methods.sources import Source, sources_of
 from analyzer.model import Model
 from analyzer.specs import batch_axis
 from graph_rules import deeplift, sweep
+from graph_rules.cam import NoFeatureMapError, in_the_way_of_cam, last_feature_map
 from graph_rules.composites import GRADIENT
-from graph_rules.sweep import Plan
+from graph_rules.sweep import Pass, Plan
 from graph_rules.tables import MissingRuleError, RuleTable
+from graph_rules.totals import Tally
 
 Array = NDArray[Any]
 _PRECISION = {"float32": None, "float64": torch.float64}
-
-
-@dataclass(frozen=True)
-class Swept:
-    """One sweep's result.
-
-    Attributes
-    ----------
-    relevance
-        Input or layer name -> relevance.
-    values
-        The same names -> values there.
-    score
-        The explained score, shape (batch,), float64.
-    """
-
-    relevance: dict[str, Array]
-    values: dict[str, Array]
-    score: Array
 
 
 @dataclass
@@ -67,6 +52,10 @@ class Engine:
     plans: dict[Any, Plan] = field(default_factory=dict)
     larger: dict[int, Engine] = field(default_factory=dict)
     moved: Mapping[str, Array] = field(default_factory=dict)
+    asked: Asked = field(default_factory=Asked)
+    inner: str | None = None
+    tally: Tally | None = None
+    passes: dict[Any, Pass] | None = None
 
     @classmethod
     def on(cls, model: Model, inputs: dict[str, Array], value: str, weights: Array, precision: str) -> Engine:
@@ -105,7 +94,7 @@ class Engine:
             wide = self.precision == "float64"
             values = {source.name: self.inputs[source.name] for source in self.sources}
             return {k: v.astype(np.float64) if wide and v.dtype == np.float32 else v for k, v in values.items()}
-        return self.sweep(GRADIENT).values
+        return self.sweep(asking.GRADIENT).values
 
     def at(self, values: Mapping[str, Array]) -> Engine:
         """The engine at other explained values: one or more variations of the batch, one after the other."""
@@ -114,7 +103,7 @@ class Engine:
 
     def sweep(
         self,
-        table: RuleTable,
+        table: RuleTable | Table,
         initial: str = "one",
         values: Mapping[str, Array] | None = None,
         at: Sequence[tuple[str, fx.Node]] | None = None,
@@ -131,26 +120,58 @@ class Engine:
             (label, node) pairs to stop at in place of the inputs.
         """
         values = values or self.moved
+        if isinstance(table, Table) and at is None:
+            moved = bool(values) and any(source.tokens for source in self.sources)
+            self.asked.questions[Question(table, initial, None, moved)] = None
         if values:
             self._follows()
+        if self.inner is not None or self.tally is not None:
+            self.asked.inside = True
         if values and len(next(iter(values.values()))) > self.batch:
             return self.repeated(len(next(iter(values.values()))) // self.batch).sweep(table, initial, values, at)
         stops = list(at) if at is not None else [(s.name, s.node) for s in self.sources]
         plan = self._plan(table, tuple(node for _, node in stops))
         by_name = {s.name: s.node for s in self.sources}
         overrides = {by_name[k]: self._tensor(v) for k, v in values.items()}
-        feed = [self._tensor(self.inputs[name]) for name in self.trace.inputs]
-        run = sweep.forward(plan, feed, overrides)
+        if self.inner is not None and at is None:
+            stops = [(self.inner, self.layer(self.inner))]
+        inner = [node for _, node in stops]
+        run = self._passed(plan, overrides, inner)
         weights = self._tensor(self.weights).to(run.value.dtype).reshape(run.value.shape)
         relevance = weights * run.value if initial == "logit" else weights
-        found = sweep.backward(run, relevance)
+        watch = self.tally.watching() if self.tally is not None and not values else None
+        found = sweep.backward(run, relevance, inner, watch, again=self.passes is not None)
         return Swept(
             {label: to_numpy(found[node]) for label, node in stops},
-            {label: to_numpy(run.sources[node]) for label, node in stops},
+            {label: to_numpy(run.kept[node]) for label, node in stops},
             self._score(run.value),
         )
 
-    def difference(self, table: RuleTable, starts: Mapping[str, Array]) -> tuple[Swept, Array, list[str]]:
+    def _passed(self, plan: Plan, overrides: Mapping[fx.Node, torch.Tensor], keep: Sequence[fx.Node]) -> Pass:
+        """The forward pass; where passes are kept, one serves all sweeps of a plan."""
+        key = (id(plan), self.tally is None, *keep)
+        if self.passes is not None and not overrides and key in self.passes:
+            return self.passes[key]
+        feed = [self._tensor(self.inputs[name]) for name in self.trace.inputs]
+        run = sweep.forward(plan, feed, overrides, keep, together=self.tally is None)
+        if self.passes is not None and not overrides:
+            self.passes[key] = run
+        return run
+
+    def aimed(self, weights: Array) -> Engine:
+        """The engine with other weights on the explained value; forward passes are shared where they are kept."""
+        return replace(self, weights=weights, larger={}, asked=Asked())
+
+    def at_layer(self, layer: str) -> AtLayer:
+        """Gradients of the score at a layer's feature map; errors as in :meth:`feature_layer`."""
+        name, node = self.feature_layer(layer)
+        swept = self.sweep(asking.GRADIENT, at=[(name, node)])
+        self.asked.questions[Question(asking.GRADIENT, "one", layer)] = None
+        behind = in_the_way_of_cam(node, self.output)
+        obstacles = (f"{o.meta.get('op', '')} node {o.meta.get('onnx', o.name)!r}" for o in behind)
+        return AtLayer(name, swept.values[name], swept.relevance[name], swept.score, tuple(dict.fromkeys(obstacles)))
+
+    def difference(self, table: RuleTable | Table, starts: Mapping[str, Array]) -> tuple[Swept, Array, list[str]]:
         """Multipliers of the differences between the inputs and ``starts``, by a table of difference rules.
 
         Returns
@@ -163,6 +184,8 @@ class Engine:
         UnsupportedError
             ``rule.missing`` for operators without a rule, ``rule.failed`` for a node that isn't smooth.
         """
+        if isinstance(table, Table):
+            self.asked.questions[Question(table, difference=True)] = None
         self._follows()
         plan = self._plan(table, tuple(source.node for source in self.sources))
         by_name = {s.name: s.node for s in self.sources}
@@ -174,8 +197,9 @@ class Engine:
         run = sweep.compare(first, second)
         selecting = deeplift.selecting(run)
         weights = self._tensor(self.weights).to(run.value.dtype).reshape(run.value.shape)
+        watch = None if self.tally is None else self.tally.watching()
         try:
-            found = sweep.backward(run, weights)
+            found = sweep.backward(run, weights, watch=watch)
         except ValueError as problem:
             raise UnsupportedError("rule.failed", f"{table.name}: {problem}", "use integrated-gradients") from None
         swept = Swept(
@@ -194,6 +218,7 @@ class Engine:
             Of the layer's shape in this trace; :meth:`repeated` gives an engine for more variations of the batch.
         """
         self._follows()
+        self.asked.inside = True
         plan = self._plan(GRADIENT, (layer,))
         placeholders = {node.meta["value"]: node for node in self.trace.module.graph.find_nodes(op="placeholder")}
         given = {placeholders[name]: self._tensor(self.inputs[name]) for name in self.trace.inputs}
@@ -206,7 +231,7 @@ class Engine:
 
     def gradient(self, values: Mapping[str, Array] | None = None) -> Swept:
         """Gradients of the explained score."""
-        return self.sweep(GRADIENT, values=values)
+        return self.sweep(asking.GRADIENT, values=values)
 
     def repeated(self, times: int) -> Engine:
         """The engine for the same batch, ``times`` over."""
@@ -219,6 +244,7 @@ class Engine:
                 inputs[name] = value if axis is None else np.concatenate([value] * times, axis)
             weights = np.concatenate([self.weights] * times)
             self.larger[times] = Engine.on(self.model, inputs, self.value, weights, self.precision)
+            self.larger[times].asked = self.asked
         return self.larger[times]
 
     def chunk(self) -> int:
@@ -259,6 +285,34 @@ class Engine:
             )
         return node
 
+    def feature_layer(self, layer: str) -> tuple[str, fx.Node]:
+        """The name and node of a layer that class activation maps are read at; ``auto``: the last feature map.
+
+        Raises
+        ------
+        UnsupportedError
+            ``layer.none`` where the model has no feature map.
+        UsageError
+            ``layer.unknown``, ``layer.not_spatial``.
+        """
+        if layer == "auto":
+            try:
+                node = last_feature_map(self.output, tuple(source.node for source in self.sources))
+            except NoFeatureMapError as problem:
+                raise UnsupportedError(
+                    "layer.none", str(problem), "name a layer, or use another family of methods"
+                ) from None
+        else:
+            node = self.layer(layer)
+        name = str(node.meta.get("folded") or node.meta.get("onnx", layer))
+        if len(node.meta["shape"]) < 3:
+            raise UsageError(
+                "layer.not_spatial",
+                f"layer {name!r} has shape {list(node.meta['shape'])}: no feature map",
+                "name a layer of shape [batch, channels, ...places]",
+            )
+        return name, node
+
     def resample(self, map_: Array, size: Sequence[int], how: Resampling = "linear") -> Array:
         """Maps (batch, channels, *spatial) resampled to another spatial size.
 
@@ -292,14 +346,28 @@ class Engine:
                 _INSTEAD,
             )
 
-    def _plan(self, table: RuleTable, stops: tuple[fx.Node, ...]) -> Plan:
+    def _plan(self, table: RuleTable | Table, stops: tuple[fx.Node, ...]) -> Plan:
+        """A table's rules on the nodes between ``stops`` and the explained output, made once.
+
+        Raises
+        ------
+        UnsupportedError
+            ``rule.missing``, ``model.no_gradient``.
+        UsageError
+            ``params.invalid`` where one of the user's rules fits no node.
+        """
         key = (table, stops)
         if key not in self.plans:
+            made = table.build() if isinstance(table, Table) else table
             try:
-                choose = table.assign(self.output, stops)
+                choose = made.assign(self.output, stops)
             except MissingRuleError as problem:
                 raise UnsupportedError(
                     "rule.missing", str(problem), "give a rule for it with rules={...}, or use a gradient method"
+                ) from None
+            except ValueError as problem:
+                raise UsageError(
+                    "params.invalid", str(problem), "`onnxplain inspect MODEL --rules` lists nodes, kinds and depths"
                 ) from None
             plan = sweep.plan(self.trace.module, stops, self.output, choose, self.trace.cache)
             if plan.output not in plan.active:
