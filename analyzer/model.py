@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import hashlib
 import os
-from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +17,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from analyzer.errors import InputError, ParityError, UsageError
+from analyzer.errors import InputError, UsageError
 from analyzer.executor import devices
 from analyzer.executor.session import Session
 from analyzer.executor.streams import Streams
@@ -38,10 +36,10 @@ if TYPE_CHECKING:
     from analyzer.importer.trace import Trace
     from analyzer.inputs import Labels, Preprocess
     from analyzer.target import TargetLike
+    from analyzer.tracing import Traces
 
 Array = NDArray[Any]
 Feed = Mapping[str, Array]
-_KEPT_TRACES = 8
 #: What :meth:`Model.explain` takes beside a method's own parameters.
 _OPTIONS = ("score", "seed", "backend", "precision", "layer", "at", "progress")
 
@@ -83,8 +81,6 @@ class Model:
         self.labels = labels
         self.decode = decode
         self._sessions: dict[tuple[str, ...], Session] = {}
-        self._traces: OrderedDict[Any, Trace] = OrderedDict()
-        self._parities: OrderedDict[Any, Parity] = OrderedDict()
 
     # --- what it is -----------------------------------------------------------------------------------------------
 
@@ -148,7 +144,7 @@ class Model:
         """
         feed = self.feed(x)
         if backend == "torch":
-            return self._in_pieces(feed, self._verified_trace)
+            return self._in_pieces(feed, self.traces.run_verified)
         if backend != "onnxruntime":
             raise UsageError("backend.unknown", f"unknown backend {backend!r}", "use onnxruntime or torch")
         return self._in_pieces(feed, lambda part: self.values(part, list(self.outputs)))
@@ -244,35 +240,20 @@ class Model:
 
         return build(self.proto, lambda tensor: tensor_to_numpy(tensor, self.loaded))
 
+    @functools.cached_property
+    def traces(self) -> Traces:
+        """Its traces and what came of verifying them."""
+        from analyzer.tracing import Traces
+
+        return Traces(self)
+
     def trace(self, feed: Feed, precision: torch.dtype | None = None) -> Trace:
         """The trace for an input's signature, made once."""
-        from analyzer.importer.trace import trace
-
-        signature = (str(precision), tuple((k, v.shape, v.dtype.str) for k, v in feed.items()))
-        digest = (signature, _digest(feed))
-        for key in (signature, digest):
-            if key in self._traces:
-                self._traces.move_to_end(key)
-                return self._traces[key]
-        made = trace(self.graph, feed, precision)
-        self._traces[digest if made.data_dependent is not None else signature] = made
-        while len(self._traces) > _KEPT_TRACES:
-            self._traces.popitem(last=False)
-        return made
-
-    def _verified_trace(self, feed: dict[str, Array]) -> dict[str, Array]:
-        """The trace's outputs; where the second source had a part in it, not without holding it against onnxruntime."""
-        values = self.run_trace(feed)
-        if self.trace(feed).converted:
-            self.require_parity(feed)
-        return values
+        return self.traces.get(feed, precision)
 
     def run_trace(self, feed: dict[str, Array]) -> dict[str, Array]:
         """The trace's outputs, not held against anything."""
-        from analyzer.importer.interpreter import as_tensor, to_numpy
-
-        made = self.trace(feed)
-        return {k: to_numpy(v) for k, v in made.run({k: as_tensor(feed[k]) for k in made.inputs}).items()}
+        return self.traces.run(feed)
 
     def verify(self, x: Array | Feed) -> Parity:
         """Hold the trace against onnxruntime on an input, every output.
@@ -282,17 +263,7 @@ class Model:
         Parity
             With the first ONNX node that differs where they disagree.
         """
-        from analyzer.verification import hold_against_runtime
-
-        feed = self.feed(x)
-        key = _digest(feed)
-        if key not in self._parities:
-            size = self.pieces(feed)
-            part = feed if size is None else {k: v[:size] for k, v in feed.items()}
-            self._parities[key] = hold_against_runtime(self, part)
-            while len(self._parities) > _KEPT_TRACES:
-                self._parities.popitem(last=False)
-        return self._parities[key]
+        return self.traces.verify(self.feed(x))
 
     def require_parity(self, feed: Feed) -> Parity:
         """Verify, and refuse to go on where the trace disagrees.
@@ -302,15 +273,7 @@ class Model:
         ParityError
             ``parity.mismatch`` naming the first ONNX node that differs.
         """
-        parity = self.verify(feed)
-        if not parity.ok:
-            where = f": {parity.first_difference} is the first to differ" if parity.first_difference else ""
-            raise ParityError(
-                "parity.mismatch",
-                f"the trace disagrees with onnxruntime (relative error {parity.error:.1e}){where}",
-                "perturbation methods such as occlusion work without a trace",
-            )
-        return parity
+        return self.traces.require(self.feed(feed))
 
     # --- explaining it --------------------------------------------------------------------------------------------
 
@@ -473,11 +436,3 @@ def load(
         named = labels if isinstance(labels, Labels) else Labels(tuple(labels))
     spec = load_decode(decode) if decode is not None else discover_decode(loaded.path, metadata)
     return Model(loaded, device, how, named, threads, spec)
-
-
-def _digest(feed: Feed) -> str:
-    state = hashlib.sha256()
-    for name, value in feed.items():
-        state.update(f"{name}{value.shape}{value.dtype}".encode())
-        state.update(np.ascontiguousarray(value).tobytes())
-    return state.hexdigest()
