@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import json
 import os
 import re
 import shutil
@@ -19,14 +18,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from analyzer import presenting
 from analyzer.errors import UsageError
 from analyzer.explanation import Explanation
 from analyzer.methods import registry
 from analyzer.model import Model, load
 from analyzer.rulefile import with_rules
+from analyzer.words import parse_params, read_all
 
 if TYPE_CHECKING:
     from analyzer.inputs import LoadedInput
@@ -175,138 +173,6 @@ def _label_warning(model: Model, explanation: Explanation) -> list[str]:
     classes = next((d for d in shape[1:] if isinstance(d, int) and d > 1), None)
     said = model.labels.check(classes) if model.labels is not None and classes is not None else None
     return [said] if said else []
-
-
-def parse_params(texts: Sequence[str], methods: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """``KEY=VALUE`` and ``METHOD.KEY=VALUE`` as method -> parameter -> value, read as JSON where it can be.
-
-    Raises
-    ------
-    UsageError
-        ``params.syntax``, ``params.unknown``.
-    """
-    found: dict[str, dict[str, Any]] = {name: {} for name in methods}
-    for text in texts:
-        key, equals, raw = text.partition("=")
-        if not equals or not key:
-            raise UsageError("params.syntax", f"parameter {text!r} is not KEY=VALUE", "as in -p steps=20")
-        value = _value(raw)
-        owner, dot, name = key.partition(".")
-        if dot and owner in found:
-            found[owner][name] = value
-            continue
-        takers = [m for m in methods if key in registry.get(m).parameters]
-        if not takers:
-            known = sorted({p for m in methods for p in registry.get(m).parameters})
-            raise UsageError(
-                "params.unknown",
-                f"no chosen method has a parameter {key!r}{registry.near(key, known)}",
-                f"their parameters: {', '.join(known) or 'none'}",
-            )
-        for method in takers:
-            found[method][key] = value
-    return found
-
-
-def _value(raw: str) -> Any:
-    if raw.lower() in ("true", "false", "none"):
-        return {"true": True, "false": False, "none": None}[raw.lower()]
-    try:
-        return json.loads(raw)
-    except ValueError:
-        pass
-    parts = raw.split(",")
-    if len(parts) > 1:
-        try:
-            return [json.loads(part) for part in parts]
-        except ValueError:
-            pass
-    if raw.endswith(".npy") and not raw.startswith(("image:", "samples:")):  # those are read against the input
-        from analyzer.inputs import read_array
-
-        return read_array(raw).values
-    return raw
-
-
-Read = tuple[str, list["LoadedInput"], dict[str, np.ndarray[Any, Any]]]
-
-
-def read_all(model: Model, texts: Sequence[str]) -> list[Read]:
-    """Files as (name, files, feed). ``NAME=FILE`` texts make up one input together; other files are one each.
-
-    Raises
-    ------
-    UsageError
-        ``data.inputs`` where a model with several inputs isn't given all of them.
-    """
-    named: dict[str, str] = {}
-    plain = []
-    for text in texts:
-        name, equals, path = text.partition("=")
-        if not equals or name not in model.inputs:
-            if equals and not Path(text).exists() and Path(path).exists():
-                known = ", ".join(model.inputs)
-                raise UsageError("data.unknown_input", f"the model has no input {name!r}", f"its inputs: {known}")
-            plain.append(text)
-        elif name in named:
-            raise UsageError("data.inputs", f"input {name!r} is given twice", "one sample, or batch, a run")
-        else:
-            named[name] = path
-    if named and plain:
-        raise UsageError("data.inputs", f"{plain[0]!r} is given without an input's name", "write NAME=FILE for each")
-    if named:
-        files = [_read(model, name, path) for name, path in named.items()]
-        return [(files[0].path.stem, files, {f.name: f.array for f in files})]
-    return _named_apart([_read_plain(model, path) for path in plain])
-
-
-def read_one(model: Model, texts: Sequence[str]) -> dict[str, np.ndarray[Any, Any]]:
-    """One file, or ``NAME=FILE`` texts, as a feed.
-
-    Raises
-    ------
-    UsageError
-        ``data.inputs`` where there are several.
-    """
-    read = read_all(model, texts)
-    if len(read) != 1:
-        raise UsageError("data.inputs", f"{len(read)} inputs were given where one is wanted", "give one")
-    return read[0][2]
-
-
-def _read_plain(model: Model, path: str) -> Read:
-    names = list(model.inputs)
-    if len(names) > 1:
-        whole = Path(path)
-        if whole.suffix != ".npz":
-            raise UsageError(
-                "data.inputs",
-                f"the model has {len(names)} inputs: {', '.join(names)}",
-                "give NAME=FILE for each, or one .npz with an array for each",
-            )
-        files = [_read(model, name, path, key=name) for name in names]
-        return whole.stem, files, {f.name: f.array for f in files}
-    read = _read(model, names[0], path)
-    return read.path.stem, [read], {names[0]: read.array}
-
-
-def _read(model: Model, name: str, path: str, key: str | None = None) -> LoadedInput:
-    from analyzer.inputs import read_input
-
-    spec = model.inputs[name]
-    return read_input(path, name, spec.dtype, spec.shape, model.preprocess, key=key)
-
-
-def _named_apart(read: list[Read]) -> list[Read]:
-    """Inputs of the same stem get a number, so that no file overwrites another."""
-    taken: set[str] = set()
-    apart = []
-    for name, files, feed in read:
-        numbered = (f"{name}-{number}" for number in itertools.count(2))
-        free = next(each for each in itertools.chain([name], numbered) if each not in taken)
-        taken.add(free)
-        apart.append((free, files, feed))
-    return apart
 
 
 def check_output(folder: Path) -> None:

@@ -37,10 +37,10 @@ def rule_options(function: F) -> F:
 def show_rules(model: str, params: Sequence[str], rule: Sequence[str], inputs: Sequence[str], options: Options) -> None:
     """Print which rule each node of a model gets."""
     import analyzer
-    from analyzer.explaining import parse_params, read_one
     from analyzer.methods import registry
     from analyzer.rulefile import with_rules
     from analyzer.rulelist import unused
+    from analyzer.words import parse_params, read_one
 
     given = registry.get("lrp").check(with_rules(parse_params(params, ["lrp"]), rule)["lrp"])
     loaded = analyzer.load(model, options.device, threads=options.threads)
