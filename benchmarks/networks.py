@@ -175,9 +175,12 @@ def folded(net: nn.Module) -> nn.Module:
 
 
 def export(name: str, folder: Path, opset: int = 17, *, fold: bool = True) -> tuple[Path, nn.Module]:
-    """A network as an ONNX file by the older exporter; made once per folder."""
+    """A network as an ONNX file by the older exporter, made once per folder, and as a module with the same numbers.
+
+    ``fold`` folds batch normalisation into the convolutions first.
+    """
     path = folder / f"{name}_op{opset}{'' if fold else '_bn'}.onnx"
-    net = seeded(name)
+    net = folded(seeded(name)) if fold else seeded(name)
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
         with warnings.catch_warnings():

@@ -1,7 +1,9 @@
-"""White-box explanations beside zennit and captum: process CPU time as multiples of one forward pass.
+"""White-box explanations beside zennit and captum: time as multiples of one forward pass, and peak memory.
 
-All cases of a network take turns in one process on one thread; each figure is the median of the rounds' ratios. Results are
-held against each other before anything is timed.
+Time: all cases of a network take turns in one process on one thread; each figure is the median of the rounds' ratios of
+process CPU time. Memory: every case of every library runs in a process of its own, which reads the model from a file; peak
+resident memory of the whole process, and what the explanation itself adds once the model is loaded and has run forward.
+Results are held against each other in float64, where no rounding flips a ReLU, and in float32.
 
     python -m benchmarks.rules [--rounds 5] [--batch 1] [--network vgg16]
 """
@@ -9,179 +11,199 @@ held against each other before anything is timed.
 from __future__ import annotations
 
 import argparse
+import contextlib
+import copy
 import json
+import random
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
 
-import analyzer
-from analyzer.methods.whitebox import Engine
-from benchmarks.networks import Add, export, folded
-from graph_rules import composites
-from graph_rules.sweep import forward
+from benchmarks import rule_cases as cases_of
+from benchmarks.networks import export
 
 RESULTS = Path(__file__).parent / "results"
-LOW, HIGH = -3.0, 3.0
+PEERS = {cases_of.GRADIENT: "captum", cases_of.FORWARD: "captum"}
+LABELS = (cases_of.FORWARD, cases_of.GRADIENT, cases_of.ZPLUS, cases_of.GAMMA, cases_of.ALPHA_BETA, cases_of.CAM)
+Key = tuple[str, str]
 
 
-def ours(path: Path, x: np.ndarray, target: int) -> tuple[dict[str, Callable[[], np.ndarray]], Callable[[], Any]]:
-    """Our cases, and one plain forward pass of the trace."""
-    from graph_rules.cam import last_feature_map
-
-    model = analyzer.load(path, "cpu")
-    weights = np.zeros((len(x), 1000))
-    weights[:, target] = 1.0
-    engine = Engine.on(model, {"image": x}, "logits", weights, "float32")
-    settings = composites.Settings(low=LOW, high=HIGH)
-    tables = {
-        "gradient": composites.GRADIENT,
-        "z-plus (EpsilonPlus)": composites.composite("epsilon-plus", settings),
-        "gamma + box (EpsilonGammaBox)": composites.composite("epsilon-gamma-box", settings),
-        "alpha-beta (EpsilonAlpha2Beta1)": composites.composite("epsilon-alpha2-beta1", settings),
-    }
-    cases: dict[str, Callable[[], np.ndarray]] = {
-        name: (lambda table=table: engine.sweep(table).relevance["image"]) for name, table in tables.items()
-    }
-    layer = last_feature_map(engine.output, tuple(s.node for s in engine.sources))
-
-    def grad_cam() -> np.ndarray:
-        swept = engine.sweep(composites.GRADIENT, at=[("layer", layer)])
-        weights_ = swept.relevance["layer"].mean(axis=(2, 3), keepdims=True)
-        return np.maximum((weights_ * swept.values["layer"]).sum(axis=1, keepdims=True), 0)
-
-    cases["grad-cam"] = grad_cam
-    bare = engine._plan(composites.RuleTable("none", {"*": composites.r.Pass()}), (engine.sources[0].node,))
-    tensor = torch.from_numpy(x)
-    return cases, lambda: forward(bare, [tensor])
+def peer_of(label: str) -> str:
+    """The library that a case is compared with; "" where none has it."""
+    return "" if label == cases_of.CAM else PEERS.get(label, "zennit")
 
 
-class ZennitAdd(nn.Module):
-    """A residual sum that zennit sees."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        from zennit.layer import Sum
-
-        self.sum = Sum()
-
-    def forward(self, a: Tensor, b: Tensor) -> Tensor:
-        return self.sum(torch.stack([a, b], dim=-1))  # type: ignore[no-any-return]
+def every_case(path: Path, net: torch.nn.Module, x: np.ndarray, precision: str = "float32") -> dict[Key, cases_of.Case]:
+    """(case, library) -> function."""
+    theirs = copy.deepcopy(net).to(getattr(torch, precision))
+    found = {(label, "ours"): case for label, case in cases_of.ours(path, x, precision).items()}
+    found |= {(label, "captum"): case for label, case in cases_of.captum(theirs, x).items()}
+    replaced = copy.deepcopy(theirs)  # zennit replaces the sums
+    return found | {(label, "zennit"): case for label, case in cases_of.zennit(replaced, x).items()}
 
 
-def zennit(net: nn.Module, x: np.ndarray, target: int) -> dict[str, Callable[[], np.ndarray]]:
-    """zennit's composites on the torch network."""
-    from zennit.attribution import Gradient
-    from zennit.composites import EpsilonAlpha2Beta1, EpsilonGammaBox, EpsilonPlus
-
-    for module in list(net.modules()):
-        for name, child in module.named_children():
-            if isinstance(child, Add):
-                setattr(module, name, ZennitAdd())
-    tensor, seed = torch.from_numpy(x), torch.eye(1000)[[target] * len(x)]
-
-    def run(composite: Any) -> np.ndarray:
-        with Gradient(model=net, composite=composite) as attributor:
-            return attributor(tensor.clone().requires_grad_(), seed)[1].numpy()  # type: ignore[no-any-return]
-
-    return {
-        "z-plus (EpsilonPlus)": lambda: run(EpsilonPlus()),
-        "gamma + box (EpsilonGammaBox)": lambda: run(EpsilonGammaBox(low=LOW, high=HIGH)),
-        "alpha-beta (EpsilonAlpha2Beta1)": lambda: run(EpsilonAlpha2Beta1()),
-    }
+def differences(cases: dict[Key, cases_of.Case]) -> dict[str, float]:
+    """Largest difference from the peer over the largest value; also the run that warms everything up."""
+    found = {}
+    for label in LABELS:
+        mine = cases[label, "ours"]()
+        if peer_of(label):
+            reference = cases[label, peer_of(label)]()
+            found[label] = float(np.abs(mine - reference).max() / np.abs(reference).max())
+    return found
 
 
-def captum(net: nn.Module, x: np.ndarray, target: int) -> dict[str, Callable[[], np.ndarray]]:
-    """captum's gradient on the torch network."""
-    from captum.attr import Saliency
-
-    method, tensor = Saliency(net), torch.from_numpy(x)
-    return {
-        "gradient": lambda: method.attribute(tensor.clone().requires_grad_(), target=target, abs=False).numpy(),
-    }
-
-
-def measure(name: str, batch: int, rounds: int, folder: Path) -> list[dict[str, Any]]:
-    """All cases of one network."""
-    path, net = export(name, folder)
-    net = folded(net)
-    x = np.clip(np.random.default_rng(0).standard_normal((batch, 3, 224, 224)), LOW, HIGH).astype(np.float32)
-    target = 7
-    mine, bare = ours(path, x, target)
-    theirs = captum(net, x, target)  # before zennit's sums go in
-    peers = {k: ("captum", f) for k, f in theirs.items()} | {
-        k: ("zennit", f) for k, f in zennit(net, x, target).items()
-    }
-    errors = {}
-    for label, (_, function) in peers.items():
-        reference = function()
-        errors[label] = float(np.abs(mine[label]() - reference).max() / np.abs(reference).max())
-    cases: dict[tuple[str, str], Callable[[], Any]] = {("forward", "ours"): bare}
-    cases |= {(label, "ours"): f for label, f in mine.items()}
-    cases |= {(label, who): f for label, (who, f) in peers.items()}
-    for function in cases.values():
-        function()
-    ratios: dict[tuple[str, str], list[float]] = {key: [] for key in cases}
+def timed(cases: dict[Key, cases_of.Case], rounds: int) -> dict[Key, list[float]]:
+    """Ratios to our forward pass, round by round."""
+    ratios: dict[Key, list[float]] = {key: [] for key in cases}
+    order, draw = list(cases), random.Random(0)
     for _ in range(rounds):
         taken = {}
-        for key, function in cases.items():
+        draw.shuffle(order)  # what ran before leaves caches and memory warm or cold
+        for key in order:
+            function = cases[key]
             start = time.process_time()
             function()
             taken[key] = time.process_time() - start
         for key, seconds in taken.items():
-            ratios[key].append(seconds / taken["forward", "ours"])
+            ratios[key].append(seconds / taken[cases_of.FORWARD, "ours"])
+    return ratios
+
+
+def measure(name: str, batch: int, rounds: int, folder: Path, memory: bool) -> list[dict[str, Any]]:
+    """All cases of one network at one batch size."""
+    path, net = export(name, folder)
+    torch.save(net, folder / f"{name}.pt")
+    x = cases_of.image(batch)
+    exact = differences(every_case(path, net, x, "float64")) if batch == 1 else {}
+    cases = every_case(path, net, x)
+    rounded = differences(cases)
+    ratios = timed(cases, rounds)
     rows = []
-    for label in mine:
-        own = statistics.median(ratios[label, "ours"])
-        who = peers[label][0] if label in peers else ""
-        other = statistics.median(ratios[label, who]) if who else None
-        speedup = statistics.median(
-            b / a for a, b in zip(ratios[label, "ours"], ratios[label, who], strict=True)
-        ) if who else None  # fmt: skip
-        rows.append({"network": name, "batch": batch, "case": label, "forwards": own, "peer": who, "peer_forwards": other,
-                     "times_faster": speedup, "difference": errors.get(label)})  # fmt: skip
+    for label in LABELS:
+        peer = peer_of(label)
+        row: dict[str, Any] = {"network": name, "batch": batch, "case": label, "rounds": rounds, "peer": peer}
+        row["forwards"] = statistics.median(ratios[label, "ours"])
+        if peer:
+            pairs = zip(ratios[label, "ours"], ratios[label, peer], strict=True)
+            row |= {"peer_forwards": statistics.median(ratios[label, peer])}
+            row |= {"times_faster": statistics.median(theirs / mine for mine, theirs in pairs)}
+            row |= {"difference_float32": rounded[label], "difference_float64": exact.get(label)}
+        rows.append(row)
+    del cases, net
+    for row in rows if memory else []:
+        for who in filter(None, ("ours", row["peer"])):
+            row["peak_mib" if who == "ours" else "peer_peak_mib"] = in_process(name, batch, who, row["case"], folder)
     return rows
+
+
+def in_process(name: str, batch: int, library: str, label: str, folder: Path) -> dict[str, float]:
+    """Peak memory of one case in a process of its own, MiB."""
+    command = [sys.executable, "-m", "benchmarks.rules", "--peak", name, str(batch), library, label, str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return json.loads(done.stdout.splitlines()[-1])  # type: ignore[no-any-return]
+
+
+def peak(name: str, batch: int, library: str, label: str, folder: Path) -> dict[str, float]:
+    """Peak resident memory of this process, MiB: of all of it, and of the explanation beyond the loaded model."""
+    x = cases_of.image(batch)
+    if library == "ours":
+        cases = cases_of.ours(export_path(name, folder), x)
+        forward = cases[cases_of.FORWARD]
+    else:
+        with contextlib.suppress(RuntimeError):  # as second_source does, without this project's imports in the figure
+            schemas = torch.library.Library("torchvision", "FRAGMENT")
+            schemas.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+            schemas.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        net = torch.load(folder / f"{name}.pt", weights_only=False)
+        forward = cases_of.captum(net, x)[cases_of.FORWARD]
+        cases = getattr(cases_of, library)(net, x)
+    forward()
+    until_loaded, before = _status("VmHWM"), _status("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5")  # the high-water mark starts again
+    cases[label]()
+    explaining = _status("VmHWM")
+    return {"process": max(until_loaded, explaining), "explanation": explaining - before}
+
+
+def _status(field: str) -> float:
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(field))
+    return int(line.split()[1]) / 1024
+
+
+def export_path(name: str, folder: Path) -> Path:
+    """Where :func:`measure` put the model."""
+    return next(folder.glob(f"{name}_op*.onnx"))
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """The rows in Markdown."""
+    lines = [
+        "| network | batch | case | forwards | peer | its forwards | times faster | difference float64 / float32 "
+        "| peak MiB: process (explanation) | peer's |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        cells = [row["network"], str(row["batch"]), row["case"], f"{row['forwards']:.2f}", row["peer"]]
+        if row["peer"]:
+            exact = row["difference_float64"]
+            cells += [f"{row['peer_forwards']:.2f}", f"{row['times_faster']:.2f}"]
+            cells += [f"{'' if exact is None else f'{exact:.0e}'} / {row['difference_float32']:.0e}"]
+        else:
+            cells += ["", "", ""]
+        for key in ("peak_mib", "peer_peak_mib"):
+            found = row.get(key)
+            cells.append(f"{found['process']:.0f} ({found['explanation']:.0f})" if found else "")
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
 
 
 def main() -> None:
     """Measure and write ``results/rules.{json,md}``."""
     cli = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    cli.add_argument("--rounds", type=int, default=5)
+    cli.add_argument("--rounds", type=int, default=7, help="at batch 1; a third of them at larger ones")
     cli.add_argument("--batch", type=int, action="append")
     cli.add_argument("--network", action="append")
+    cli.add_argument("--no-memory", action="store_true")
+    cli.add_argument("--peak", nargs=5, help=argparse.SUPPRESS)
     args = cli.parse_args()
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
+    if args.peak:
+        name, batch, library, label, folder = args.peak
+        print(json.dumps(peak(name, int(batch), library, label, Path(folder))))
+        return
     from analyzer.importer import second_source
 
     second_source.available()  # lets zennit import torchvision beside a CPU-only torch
-    rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
-        for name in args.network or ["vgg16", "resnet50"]:
+        for name in args.network or ["resnet50", "vgg16"]:
             for batch in args.batch or [1, 8]:
-                rows += measure(name, batch, args.rounds, Path(folder))
-    lines = [
-        "| network | batch | case | forwards | peer | peer's forwards | times faster | difference |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    for row in rows:
-        peer = (
-            f"{row['peer']} | {row['peer_forwards']:.2f} | {row['times_faster']:.2f} | {row['difference']:.0e}"
-            if row["peer"]
-            else "| | |"
-        )
-        lines.append(f"| {row['network']} | {row['batch']} | {row['case']} | {row['forwards']:.2f} | {peer} |")
-    text = f"Process CPU time on one thread, multiples of one forward pass of our trace, medians of {args.rounds} rounds\n\n"
-    text += "\n".join(lines) + "\n"
+                rounds = args.rounds if batch == 1 else max(2, args.rounds // 3)
+                write(measure(name, batch, rounds, Path(folder), not args.no_memory))
+
+
+def write(rows: list[dict[str, Any]]) -> None:
+    """Put rows in the place of older ones of the same case in ``results/rules.{json,md}``."""
     RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "rules.json").write_text(json.dumps(rows, indent=2) + "\n")
+    path = RESULTS / "rules.json"
+    known = json.loads(path.read_text()) if path.exists() else []
+    fresh = {(row["network"], row["batch"]) for row in rows}
+    rows = [row for row in known if (row["network"], row["batch"]) not in fresh] + rows
+    rows.sort(key=lambda row: (row["network"], row["batch"], LABELS.index(row["case"])))
+    path.write_text(json.dumps(rows, indent=2) + "\n")
+    text = (
+        "Process CPU time on one thread in multiples of one forward pass of our trace, medians over rounds in random "
+        "order; peak resident memory of a process per case\n\n"
+    ) + table(rows)
     (RESULTS / "rules.md").write_text(text)
     print(text)
 

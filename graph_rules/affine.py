@@ -6,24 +6,31 @@ here: any formula of a rule.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, fx
 
 from graph_rules.kinds import weight_position
 from graph_rules.operators import aten
+from graph_rules.scratch import Scratch
 from graph_rules.sweep import Call
 
 WEIGHTS: dict[str, Callable[[Tensor], Tensor]] = {
     "w": lambda w: w,
     "w+": lambda w: w.clamp(min=0),
     "w-": lambda w: w.clamp(max=0),
+    "|w|": torch.abs,
     "w2": lambda w: w**2,
     "1": torch.ones_like,
     "0": torch.zeros_like,
 }
+
+
+#: Up to this many input channels, a transposed convolution costs about the same with several weights side by side.
+NARROW = 16
 
 
 @dataclass(frozen=True)
@@ -84,19 +91,36 @@ class Affine:
             return int(weight.shape[0] // self.call.args[8] if transposed else weight[0].numel())
         return int(self.x.shape[-1] if self.input_position < self.weight_position else self.x.shape[0])
 
-    def weights(self, name: str, make: Callable[[Tensor], Tensor] | None = None) -> Tensor:
-        """The weights in a modified form, computed once per plan for constants of the graph."""
+    @property
+    def scratch(self) -> Scratch:
+        """Arithmetic on tensors of the rule's own making."""
+        return Scratch(not self.call.plan.static)
+
+    def weights(self, name: str, make: Callable[..., Tensor] | None = None, *parameters: float) -> Tensor:
+        """The weights in a modified form, computed once per plan for constants of the graph.
+
+        Of a form with parameters, ``make(w, *parameters)``, only the one of the last parameters is kept.
+        """
         function = make or WEIGHTS[name]
-        source = self.call.node.args[self.weight_position]
         if name == "w":
             return self.weight
-        if isinstance(source, fx.Node) and source.op == "get_attr":
-            value: Tensor = self.call.plan.cached(
-                (source, name, self.call.kwargs.get("alpha", 1), self.weight.dtype, self.weight.device),
-                lambda: function(self.weight),
-            )
-            return value
-        return function(self.weight)
+        value: Tensor = self.kept((self._source, name), lambda: function(self.weight, *parameters), parameters)
+        return value
+
+    def kept(self, key: tuple[Any, ...], make: Callable[[], Any], parameters: tuple[Any, ...] = ()) -> Any:
+        """What follows from weights and ``parameters``: computed once where the weights are constants of the graph.
+
+        Only what was made with the last parameters is kept.
+        """
+        weight = self.call.args[self.weight_position]
+        if not (isinstance(self._source, fx.Node) and self._source.op == "get_attr"):
+            return make()
+        key = (*key, self.call.kwargs.get("alpha", 1), weight.dtype, weight.device)
+        return self.call.plan.cached(key, make, parameters)
+
+    @property
+    def _source(self) -> Any:
+        return self.call.node.args[self.weight_position]
 
     def biases(self, name: str) -> Tensor | float:
         """The bias in a modified form; 0 where there is none."""
@@ -111,9 +135,11 @@ class Affine:
         return _product(target)(*product)
 
     def transpose(self, s: Tensor, w: Tensor) -> Tensor:
-        """W^T s, shaped like the input."""
+        """W^T s, shaped like the input; a fresh tensor."""
         target, args = self.call.node.target, self.call.args
         if target is aten.convolution.default:
+            if self._pointwise and not self.call.plan.static:
+                return self._transpose_pointwise(s, w)
             return aten.convolution_backward.default(  # type: ignore[no-any-return]
                 s.contiguous(), self.x, w, None, *args[3:], [True, False, False]
             )[0]
@@ -127,6 +153,37 @@ class Affine:
         else:
             back = product(w.mT, s)
         return back
+
+    def transposes(self, s: Tensor, names: Sequence[str]) -> Sequence[Tensor]:
+        """W^T s for several forms of the weights; in one pass for a convolution of few channels in one group."""
+        if self.call.node.target is not aten.convolution.default:
+            return [self.transpose(s, self.weights(name)) for name in names]
+        *_, transposed, _, groups = self.call.args[3:9]
+        if transposed or groups != 1 or self.x.shape[1] > NARROW:
+            return [self.transpose(s, self.weights(name)) for name in names]
+        joined = self.weights(" ".join(names), lambda w: torch.cat([WEIGHTS[name](w) for name in names], 1))
+        channels = self.x.shape[1]
+        shape = (self.x.shape[0], channels * len(names), *self.x.shape[2:])
+        args = (s.contiguous(), s.new_empty(shape), joined, None, *self.call.args[3:], [True, False, False])
+        return aten.convolution_backward.default(*args)[0].split(channels, 1)  # type: ignore[no-any-return]
+
+    @property
+    def _pointwise(self) -> bool:
+        """Whether the operator is a convolution of single places: a matrix product transposes it faster."""
+        weight, (_, padding, _, transposed, _, groups) = self.call.args[self.weight_position], self.call.args[3:9]
+        return weight[0, 0].numel() == 1 and not any(padding) and not transposed and groups == 1
+
+    def _transpose_pointwise(self, s: Tensor, w: Tensor) -> Tensor:
+        stride = self.call.args[3]
+        back = (w.flatten(1).mT @ s.flatten(2)).reshape(s.shape[0], w.shape[1], *s.shape[2:])
+        if all(step == 1 for step in stride):
+            return back
+        spread = back.new_zeros(self.x.shape)
+        places = spread
+        for axis, step in enumerate(stride, 2):
+            places = places[(slice(None),) * axis + (slice(None, None, step),)]
+        places.copy_(back)
+        return spread
 
 
 def _product(target: object) -> Callable[..., Tensor]:

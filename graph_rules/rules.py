@@ -8,7 +8,7 @@ Notation: ``a`` input, ``w`` weights, ``b`` bias, ``z = w a + b`` output, ``R`` 
 the input is non-negative (``facts``), it leaves out the passes that are zero.
 
 Cost is given in passes: one pass is one application of the node's operator, forwards or transposed, beside the model's
-own forward pass. ``AlphaBeta`` and ``Gamma`` live in ``signed`` and can be had from here too.
+own forward pass. ``AlphaBeta`` and ``Gamma`` live in ``signed``, ``Mixing`` in ``mixing``; they can be had from here too.
 """
 
 from __future__ import annotations
@@ -23,7 +23,10 @@ from torch import Tensor
 
 from graph_rules.affine import Affine
 from graph_rules.kinds import gates, kind, weight_position
-from graph_rules.operators import LINEAR
+from graph_rules.mixing import Mixing as Mixing
+from graph_rules.naming import Named
+from graph_rules.operators import CONVOLUTIONS, LINEAR
+from graph_rules.scratch import Scratch
 from graph_rules.signed import AlphaBeta as AlphaBeta
 from graph_rules.signed import Gamma as Gamma
 from graph_rules.stabilizer import stabilize
@@ -33,10 +36,12 @@ Bound = float | tuple[float, ...]
 
 
 @dataclass(frozen=True)
-class Gradient:
+class Gradient(Named):
     """The operator's own derivative: R_in = J^T R. One pass."""
 
     tape: ClassVar[bool] = True
+    bare: ClassVar[bool] = True
+    name: ClassVar[str] = "gradient"
 
     def backward(self, call: Call, relevance: Any) -> Sequence[Tensor | None]:
         """J^T R."""
@@ -44,10 +49,11 @@ class Gradient:
 
 
 @dataclass(frozen=True)
-class GuidedReLU:
+class GuidedReLU(Named):
     """ReLU of guided backpropagation: only positive signals at active units (Springenberg et al. 2015)."""
 
     tape: ClassVar[bool] = False
+    name: ClassVar[str] = "guided-relu"
 
     def backward(self, call: Call, relevance: Tensor) -> Sequence[Tensor | None]:
         """R_in = R+ where a > 0."""
@@ -55,10 +61,11 @@ class GuidedReLU:
 
 
 @dataclass(frozen=True)
-class DeconvNetReLU:
+class DeconvNetReLU(Named):
     """ReLU of the deconvnet: only positive signals, wherever the unit stands (Zeiler & Fergus 2014)."""
 
     tape: ClassVar[bool] = False
+    name: ClassVar[str] = "deconvnet-relu"
 
     def backward(self, call: Call, relevance: Tensor) -> Sequence[Tensor | None]:
         """R_in = R+."""
@@ -66,13 +73,14 @@ class DeconvNetReLU:
 
 
 @dataclass(frozen=True)
-class Pass:
+class Pass(Named):
     """Relevance passes an elementwise node unchanged (Bach et al. 2015; the activation rule of LRP).
 
     Only the operand of the output's shape gets it; a broadcast operand gets the sum over what it was broadcast to.
     """
 
     tape: ClassVar[bool] = False
+    name: ClassVar[str] = "pass"
 
     def backward(self, call: Call, relevance: Any) -> Sequence[Tensor | None]:
         """R_in = R."""
@@ -85,10 +93,11 @@ class Pass:
 
 
 @dataclass(frozen=True)
-class Block:
+class Block(Named):
     """No relevance flows on: everything below the node gets none."""
 
     tape: ClassVar[bool] = False
+    name: ClassVar[str] = "block"
 
     def backward(self, call: Call, relevance: Any) -> Sequence[Tensor | None]:
         """R_in = 0."""
@@ -96,13 +105,14 @@ class Block:
 
 
 @dataclass(frozen=True)
-class SignalTakesAll:
+class SignalTakesAll(Named):
     """Product of a signal and a gate: the signal takes the relevance, the gate none (Arras et al. 2017).
 
     Of a quotient the numerator is the signal.
     """
 
     tape: ClassVar[bool] = False
+    name: ClassVar[str] = "signal-takes-all"
 
     def backward(self, call: Call, relevance: Tensor) -> Sequence[Tensor | None]:
         """R_signal = R, R_gate = 0."""
@@ -114,10 +124,11 @@ class SignalTakesAll:
 
 
 @dataclass(frozen=True)
-class Shared:
+class Shared(Named):
     """Product of n signals: each takes R / n (Achtibat et al. 2024, eq. 15: uniform rule)."""
 
     tape: ClassVar[bool] = False
+    name: ClassVar[str] = "shared"
 
     def backward(self, call: Call, relevance: Tensor) -> Sequence[Tensor | None]:
         """R_in = R / n."""
@@ -126,7 +137,7 @@ class Shared:
 
 
 @dataclass(frozen=True)
-class Epsilon:
+class Epsilon(Named):
     """LRP-epsilon, for every operator that is linear in its active inputs together: R_in = a J^T [R / S(z)].
 
     Bach et al. 2015, eq. 58; epsilon = 0 is LRP-0. One pass. ``zero_bias`` leaves the bias out of the denominator.
@@ -136,6 +147,8 @@ class Epsilon:
     epsilon: float = 1e-6
     zero_bias: bool = False
     tape: ClassVar[bool] = True
+    name: ClassVar[str] = "epsilon"
+    leading: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
         if not self.epsilon >= 0:
@@ -143,9 +156,10 @@ class Epsilon:
 
     def backward(self, call: Call, relevance: Any) -> Sequence[Tensor | None]:
         """a J^T [R / S(z)]."""
+        scratch = Scratch(not call.plan.static)
         if not isinstance(call.output, Tensor):
             several = [
-                None if part is None else part / stabilize(z.detach(), self.epsilon)
+                None if part is None else scratch.shares(part, z.detach(), self.epsilon)
                 for z, part in zip(call.output, relevance, strict=True)
             ]
             return [x.detach() * share for x, share in zip(call.inputs, call.vjp(several), strict=True)]
@@ -154,8 +168,8 @@ class Epsilon:
             bias = Affine.of(call).bias
             z = z if bias is None else z - bias
         epsilon = 0.0 if stabilised_in_sum(call) else self.epsilon
-        shares = call.vjp(relevance / stabilize(z, epsilon))
-        return [x.detach() * share for x, share in zip(call.inputs, shares, strict=True)]
+        handed = call.vjp(scratch.shares(relevance, z, epsilon))
+        return [x.detach() * share for x, share in zip(call.inputs, handed, strict=True)]
 
 
 def stabilised_in_sum(call: Call) -> bool:
@@ -178,12 +192,13 @@ def stabilised_in_sum(call: Call) -> bool:
 
 
 @dataclass(frozen=True)
-class WSquare:
+class WSquare(Named):
     """Shares by squared weights, whatever the input (Montavon et al. 2017): R_in = (w^2)^T R / S(sum w^2 + b^2)."""
 
     epsilon: float = 1e-6
     zero_bias: bool = False
     tape: ClassVar[bool] = False
+    name: ClassVar[str] = "w2"
 
     def backward(self, call: Call, relevance: Tensor) -> Sequence[Tensor | None]:
         """Shares of w^2 on an input of ones."""
@@ -194,11 +209,12 @@ class WSquare:
 
 
 @dataclass(frozen=True)
-class Flat:
+class Flat(Named):
     """Every input of a unit takes an equal share (Lapuschkin et al. 2019): weights of one, no bias."""
 
     epsilon: float = 1e-6
     tape: ClassVar[bool] = False
+    name: ClassVar[str] = "flat"
 
     def backward(self, call: Call, relevance: Tensor) -> Sequence[Tensor | None]:
         """Shares of 1 on an input of ones."""
@@ -209,10 +225,12 @@ class Flat:
 
 
 @dataclass(frozen=True)
-class ZBox:
+class ZBox(Named):
     """z-box rule for inputs known to lie in [low, high] (Montavon et al. 2017, eq. 16).
 
     z = w a - w+ low - w- high, R_in = a w^T s - low w+^T s - high w-^T s with s = R / S(z). The bias cancels.
+    Passes beside the forward one: in a convolution one, the three transposed ones at once; else three. The corners'
+    two are taken once per model.
 
     ``low`` and ``high`` bound the explained input, a number or one per channel. Where the layer reads the input
     through other nodes (a normalisation inside the model, say), the bounds are carried through them.
@@ -222,6 +240,8 @@ class ZBox:
     high: Bound
     epsilon: float = 1e-6
     tape: ClassVar[bool] = False
+    name: ClassVar[str] = "z-box"
+    leading: ClassVar[int] = 2
 
     def __post_init__(self) -> None:
         if not np.all(np.asarray(self.low, float) <= np.asarray(self.high, float)):
@@ -230,13 +250,19 @@ class ZBox:
     def backward(self, call: Call, relevance: Tensor) -> Sequence[Tensor | None]:
         """Share of the distance to the box's corners."""
         linear = Affine.of(call)
-        first, second = (carried_bound(call, bound) for bound in (self.low, self.high))
+        low, high, corners = linear.kept((call.node, "z-box"), lambda: self._corners(linear), (self.low, self.high))
+        s = linear.scratch.shares(relevance, linear.z - corners, self.epsilon)
+        through, of_low, of_high = linear.transposes(s, ("w", "w+", "w-"))
+        return [linear.x * through - low * of_low - high * of_high]
+
+    def _corners(self, linear: Affine) -> tuple[Tensor, Tensor, Tensor]:
+        """The lowest and the highest input, and b + w+ low + w- high. The same for all samples of a convolution."""
+        first, second = (carried_bound(linear.call, bound) for bound in (self.low, self.high))
         low, high = torch.minimum(first, second), torch.maximum(first, second)
-        w, plus, minus = (linear.weights(name) for name in ("w", "w+", "w-"))
-        z = linear.z - linear.biases("w") - linear.apply(low, plus) - linear.apply(high, minus)
-        s = relevance / stabilize(z, self.epsilon)
-        share = linear.x * linear.transpose(s, w)
-        return [share - low * linear.transpose(s, plus) - high * linear.transpose(s, minus)]
+        if linear.call.node.target in CONVOLUTIONS:
+            low, high = low[:1], high[:1]
+        corners = linear.apply(low, linear.weights("w+")) + linear.apply(high, linear.weights("w-"))
+        return low, high, corners + linear.biases("w")
 
 
 def carried_bound(call: Call, bound: Bound) -> Tensor:

@@ -12,6 +12,9 @@ rounding would give them the wrong sign. Gamma's shares need no parts of the inp
 positive and at negative outputs,
 
     R_in = (1 + gamma / 2) a W^T (s_p + s_n) + (gamma / 2) |a| |W|^T (s_p - s_n)
+
+and on a non-negative input R_in = a ((W + gamma W+)^T s_p + (W + gamma W-)^T s_n), half of which is left out where no
+relevance can sit at negative outputs.
 """
 
 from __future__ import annotations
@@ -25,13 +28,15 @@ from torch import Tensor
 
 from graph_rules.affine import Affine
 from graph_rules.facts import nonnegative
+from graph_rules.naming import Named, written
 from graph_rules.operators import aten
+from graph_rules.silence import silent_below_zero
 from graph_rules.stabilizer import stabilize
 from graph_rules.sweep import Call
 
 
 @dataclass(frozen=True)
-class AlphaBeta:
+class AlphaBeta(Named):
     """LRP-alpha-beta: positive and negative contributions apart, alpha - beta = 1 (Bach et al. 2015, eq. 60).
 
     z+ = w+ a+ + w- a- + b+, z- = w- a+ + w+ a- + b-;
@@ -45,31 +50,34 @@ class AlphaBeta:
     epsilon: float = 1e-6
     zero_bias: bool = False
     tape: ClassVar[bool] = False
+    name: ClassVar[str] = "alpha-beta"
+    leading: ClassVar[int] = 2
 
     def __post_init__(self) -> None:
         if self.alpha < 0 or self.beta < 0 or abs(self.alpha - self.beta - 1) > 1e-9:
             raise ValueError(f"alpha - beta must be 1 and both at least 0, not {self.alpha:g} and {self.beta:g}")
 
+    def __str__(self) -> str:
+        plain = (self.alpha, self.beta) == (1, 0)
+        return written(self, "zplus", without=("alpha", "beta")) if plain else super().__str__()
+
     def backward(self, call: Call, relevance: Tensor) -> Sequence[Tensor | None]:
         """Alpha times the positive share minus beta times the negative one."""
         linear = Affine.of(call)
         plus, minus = contributions(linear, positive_only=self.beta == 0)
-        if not self.zero_bias:
-            plus = plus + linear.biases("w+")
-        to_plus = (
-            self.alpha * relevance / (plus + self.epsilon) if self.epsilon else divided(relevance, plus, self.alpha)
-        )
-        if minus is None:
-            return [handed_back(linear, to_plus, None)]
-        if not self.zero_bias:
-            minus = minus + linear.biases("w-")
-        down = -self.beta
-        to_minus = down * relevance / (minus - self.epsilon) if self.epsilon else divided(relevance, minus, down)
-        return [handed_back(linear, to_plus, to_minus)]
+        to_plus = self._shares(linear, relevance, plus, "w+", 1)
+        to_minus = None if minus is None else self._shares(linear, relevance, minus, "w-", -1)
+        return [handed_back(linear, to_plus, to_minus, self.alpha, self.beta)]
+
+    def _shares(self, linear: Affine, relevance: Tensor, total: Tensor, weights: str, sign: int) -> Tensor:
+        """R / S(total + bias) for the contributions of one sign; gives ``total`` up."""
+        bias = 0.0 if self.zero_bias else linear.biases(weights)
+        bottom = linear.scratch.plus(total, bias + sign * self.epsilon)
+        return linear.scratch.under(bottom if self.epsilon else stabilize(bottom, 0.0), relevance)
 
 
 @dataclass(frozen=True)
-class Gamma:
+class Gamma(Named):
     """LRP-gamma, generalised to outputs and inputs of both signs (Montavon et al. 2019; Andéol et al. 2021).
 
     With w^p = w + gamma w+ and w^n = w + gamma w-, biases likewise: an output z > 0 is shared by a+ w^p + a- w^n + b^p,
@@ -82,6 +90,8 @@ class Gamma:
     epsilon: float = 1e-6
     zero_bias: bool = False
     tape: ClassVar[bool] = False
+    name: ClassVar[str] = "gamma"
+    leading: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
         if not self.gamma >= 0:
@@ -90,34 +100,55 @@ class Gamma:
     def backward(self, call: Call, relevance: Tensor) -> Sequence[Tensor | None]:
         """Shares of positive and of negative outputs in one."""
         linear, gamma = Affine.of(call), self.gamma
-        z, x = linear.z, linear.x
-        own = z - linear.biases("w") if self.zero_bias else z
-        some_negative = call.plan.static or not _feeds_relu(call) or bool(torch.where(z < 0, relevance, 0.0).any())
-        plus, minus = contributions(linear, positive_only=not some_negative)
-        if not self.zero_bias:
-            plus = plus + linear.biases("w+")
-        at_positive = torch.where(z > 0, relevance / self._stable(own + gamma * plus, 1), 0.0)
-        if minus is None:
-            if _rectified(linear):
-                return [x * linear.transpose(at_positive, linear.weights(f"gamma+{gamma}", self._raised))]
-            both = apart = at_positive
-        else:
-            if not self.zero_bias:
-                minus = minus + linear.biases("w-")
-            at_negative = torch.where(z < 0, relevance / self._stable(own + gamma * minus, -1), 0.0)
-            both, apart = at_positive + at_negative, at_positive - at_negative
-        through = linear.transpose(both, linear.weights("w"))
-        spread = linear.transpose(apart, linear.weights("|w|", torch.abs))
+        plus, minus = contributions(linear, positive_only=not _some_at_negative(call, relevance))
+        at_positive = self._shares(linear, relevance, plus, "w+", 1)
+        at_negative = None if minus is None else self._shares(linear, relevance, minus, "w-", -1)
         if _rectified(linear):
-            return [x * ((1 + gamma / 2) * through + gamma / 2 * spread)]
-        return [(1 + gamma / 2) * (x * through) + gamma / 2 * (x.abs() * spread)]
+            result = linear.transpose(at_positive, linear.weights("w + gamma w+", _raised, gamma))
+            if at_negative is not None:
+                below = linear.transpose(at_negative, linear.weights("w + gamma w-", _lowered, gamma))
+                result = linear.scratch.plus(result, below)
+            return [linear.scratch.times(result, linear.x)]
+        if at_negative is None:
+            through, spread = linear.transposes(at_positive, ("w", "|w|"))
+        else:
+            through = linear.transpose(at_positive + at_negative, linear.weights("w"))
+            spread = linear.transpose(at_positive - at_negative, linear.weights("|w|"))
+        through, spread = linear.scratch.times(through, linear.x), linear.scratch.times(spread, linear.x.abs())
+        return [linear.scratch.plus(linear.scratch.times(through, 1 + gamma / 2), spread, gamma / 2)]
 
-    def _stable(self, z: Tensor, sign: int) -> Tensor:
-        """The stabilised denominator; with biases it has the output's sign wherever it is used."""
-        return stabilize(z, self.epsilon) if self.zero_bias or self.epsilon == 0 else z + sign * self.epsilon
+    def _shares(self, linear: Affine, relevance: Tensor, total: Tensor, weights: str, sign: int) -> Tensor:
+        """R / S(denominator) where the output has the sign, else 0; gives ``total`` up.
 
-    def _raised(self, w: Tensor) -> Tensor:
-        return w + self.gamma * w.clamp(min=0)
+        With biases the denominator has the output's sign wherever it is used.
+        """
+        z, gamma, scratch = linear.z, self.gamma, linear.scratch
+        if self.zero_bias:
+            bottom = stabilize(scratch.onto(total, _n(linear), gamma), self.epsilon)
+        else:
+            bias = gamma * linear.biases(weights) + sign * self.epsilon
+            bottom = scratch.plus(scratch.onto(total, z, gamma), bias)
+            bottom = bottom if self.epsilon else stabilize(bottom, 0.0)
+        at_places = scratch.under(bottom, relevance)
+        return aten.threshold_backward.default(at_places, z if sign > 0 else -z, 0)  # type: ignore[no-any-return]
+
+
+def _raised(w: Tensor, gamma: float) -> Tensor:
+    return w + gamma * w.clamp(min=0)
+
+
+def _lowered(w: Tensor, gamma: float) -> Tensor:
+    return w + gamma * w.clamp(max=0)
+
+
+def _some_at_negative(call: Call, relevance: Tensor) -> bool:
+    """Whether relevance may sit at negative outputs: what can't be proven below a ReLU is looked at."""
+    if silent_below_zero(call.node, call.plan):
+        return False
+    if call.plan.static or not _feeds_relu(call):
+        return True
+    there = torch.sign(call.output.detach()).clamp_(max=0).mul_(relevance)
+    return not all(bound == 0 for bound in there.aminmax())
 
 
 #: Below this many contributions to an output, their sums are taken one by one: the fewer there are, the more often those of
@@ -128,23 +159,26 @@ FEW = 128
 def contributions(linear: Affine, positive_only: bool = False) -> tuple[Tensor, Tensor | None]:
     """Sums of the positive and of the negative contributions to each output, biases aside. One pass for both.
 
-    ``positive_only`` leaves the negative ones out (None) where that spares something.
+    ``positive_only`` leaves the negative ones out (None) where that spares something. Both are fresh tensors.
     """
-    x, exact = linear.x, linear.fan_in < FEW
+    x, exact, scratch = linear.x, linear.fan_in < FEW, linear.scratch
     if _rectified(linear):
         plus = linear.apply(x, linear.weights("w+"))
         if positive_only:
             return plus, None
-        return plus, linear.apply(x, linear.weights("w-")) if exact else (_n(linear) - plus).clamp(max=0)
+        if exact:
+            return plus, linear.apply(x, linear.weights("w-"))
+        minus = scratch.plus(linear.z - plus, linear.biases("w"), -1.0)
+        return plus, scratch.at_most(minus, 0.0)
     if exact:
         up, down = x.clamp(min=0), x.clamp(max=0)
-        plus = linear.apply(up, linear.weights("w+")) + linear.apply(down, linear.weights("w-"))
+        plus = scratch.plus(linear.apply(up, linear.weights("w+")), linear.apply(down, linear.weights("w-")))
         if positive_only:
             return plus, None
-        return plus, linear.apply(up, linear.weights("w-")) + linear.apply(down, linear.weights("w+"))
-    n, q = _n(linear), linear.apply(x.abs(), linear.weights("|w|", torch.abs))
-    plus = ((n + q) / 2).clamp(min=0)
-    return plus, None if positive_only else ((n - q) / 2).clamp(max=0)
+        return plus, scratch.plus(linear.apply(up, linear.weights("w-")), linear.apply(down, linear.weights("w+")))
+    n, q = _n(linear), linear.apply(x.abs(), linear.weights("|w|"))
+    below = None if positive_only else scratch.at_most(scratch.times(n - q, 0.5), 0.0)
+    return scratch.at_least(scratch.times(scratch.plus(q, n), 0.5), 0.0), below
 
 
 def _feeds_relu(call: Call) -> bool:
@@ -156,26 +190,23 @@ def _n(linear: Affine) -> Tensor:
     return linear.z if linear.bias is None else linear.z - linear.biases("w")
 
 
-def divided(relevance: Tensor, z: Tensor, factor: float) -> Tensor:
-    """factor R / z without a stabiliser: zero where z is."""
-    return factor * relevance / stabilize(z, 0.0)
-
-
-def handed_back(linear: Affine, to_plus: Tensor, to_minus: Tensor | None) -> Tensor:
-    """``to_plus`` through the positive contributions and ``to_minus`` through the negative ones.
+def handed_back(linear: Affine, to_plus: Tensor, to_minus: Tensor | None, alpha: float, beta: float) -> Tensor:
+    """``alpha to_plus`` through the positive contributions less ``beta to_minus`` through the negative ones.
 
     One pass for each on a non-negative input, two on others: their differences are never formed, because what arrives at an
     output with next to no contributions of a sign is large, and must meet nothing but those.
     """
-    x, plus, minus = linear.x, linear.weights("w+"), linear.weights("w-")
+    x, scratch = linear.x, linear.scratch
     if _rectified(linear):
-        result = linear.transpose(to_plus, plus)
-        return x * (result if to_minus is None else result + linear.transpose(to_minus, minus))
-    through_up, through_down = linear.transpose(to_plus, plus), linear.transpose(to_plus, minus)
+        result = scratch.times(linear.transpose(to_plus, linear.weights("w+")), alpha)
+        if to_minus is not None:
+            result = scratch.plus(result, linear.transpose(to_minus, linear.weights("w-")), -beta)
+        return scratch.times(result, x)
+    above, below = (scratch.times(each, alpha) for each in linear.transposes(to_plus, ("w+", "w-")))
     if to_minus is not None:
-        through_up = through_up + linear.transpose(to_minus, minus)
-        through_down = through_down + linear.transpose(to_minus, plus)
-    return x.clamp(min=0) * through_up + x.clamp(max=0) * through_down
+        of_below, of_above = linear.transposes(to_minus, ("w+", "w-"))
+        above, below = scratch.plus(above, of_above, -beta), scratch.plus(below, of_below, -beta)
+    return scratch.plus(scratch.times(above, x.clamp(min=0)), scratch.times(below, x.clamp(max=0)))
 
 
 def _rectified(linear: Affine) -> bool:

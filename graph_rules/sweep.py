@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, fx
 from torch.fx.node import map_arg
 
+from graph_rules import tape
 from graph_rules.kinds import kind
 from graph_rules.operators import INERT, schema_name
 
@@ -28,7 +29,7 @@ class Rule(Protocol):
 
     @property
     def tape(self) -> bool:
-        """Whether the rule calls :meth:`Call.vjp`."""
+        """Whether the rule calls :meth:`Call.vjp`. One that reads nothing else of the call says so by ``bare = True``."""
         ...
 
     def backward(self, call: Call, relevance: Any) -> Sequence[Tensor | None]:
@@ -49,9 +50,10 @@ class Call:
     active
         The graph nodes whose values depend on the explained input, in the order of ``inputs``.
     inputs
-        Their values (detached; leaves of the local tape where the rule has one).
+        Their values (detached; leaves of the local tape where the rule has one; only their places on it where the rule
+        is ``bare``, and then there are no ``args``).
     output
-        The operator's result (on the tape where the rule has one).
+        The operator's result (on the tape where the rule has one; its place or places where the rule is ``bare``).
     reference
         The same node's call in a pass on other inputs, where two passes are compared (:func:`compare`).
     others
@@ -67,25 +69,16 @@ class Call:
     plan: Plan
     reference: Call | None = None
     others: Mapping[fx.Node, Call] = field(default_factory=dict)
+    again: bool = False
+    """Whether the call will be asked for products once more."""
 
     def vjp(self, relevance: Any) -> list[Tensor]:
         """The operator's vector-Jacobian product for every active input; zeros where it doesn't depend on one."""
-        outputs, weights = _pairs(self.output, relevance)
-        if not outputs:
-            return [torch.zeros_like(value) for value in self.inputs]
-        grads = torch.autograd.grad(outputs, self.inputs, weights, allow_unused=True)
-        return [torch.zeros_like(x) if g is None else g for x, g in zip(self.inputs, grads, strict=True)]
+        return tape.vjp(self.output, self.inputs, relevance, self.again)
 
     def argument(self, position: int) -> Any:
         """A positional argument's value, None where it isn't given."""
         return self.args[position] if position < len(self.args) else None
-
-
-def _pairs(output: Any, relevance: Any) -> tuple[list[Tensor], list[Tensor]]:
-    if isinstance(output, Tensor):
-        output, relevance = [output], [relevance]
-    chosen = [(o, r) for o, r in zip(output, relevance, strict=False) if r is not None and o.requires_grad]
-    return [o for o, _ in chosen], [r.to(o.dtype) for o, r in chosen]
 
 
 @dataclass
@@ -105,11 +98,11 @@ class Plan:
     cache: dict[tuple[Any, ...], Any] = field(default_factory=dict)
     static: bool = False
 
-    def cached(self, key: tuple[Any, ...], make: Callable[[], Any]) -> Any:
-        """A value derived from the model's constants, computed once."""
-        if key not in self.cache:
-            self.cache[key] = make()
-        return self.cache[key]
+    def cached(self, key: tuple[Any, ...], make: Callable[[], Any], parameters: tuple[Any, ...] = ()) -> Any:
+        """A value derived from the model's constants, computed once; of several ``parameters`` the last one's is kept."""
+        if key not in self.cache or self.cache[key][0] != parameters:
+            self.cache[key] = (parameters, make())
+        return self.cache[key][1]
 
 
 def active_nodes(sources: Iterable[fx.Node], output: fx.Node) -> frozenset[fx.Node]:
@@ -159,13 +152,17 @@ def plan(
 
 @dataclass
 class Pass:
-    """What one forward pass left behind: the output's value and the calls for the reverse sweep."""
+    """What one forward pass left behind: the output's value and the calls for the reverse sweep.
+
+    A pass on one tape has no calls but ``places``: those of the output and of all kept values on the tape.
+    """
 
     plan: Plan
     value: Tensor
     calls: dict[fx.Node, Call]
     sources: dict[fx.Node, Tensor]
     kept: dict[fx.Node, Tensor]
+    places: dict[fx.Node, Any] | None = None
 
 
 def forward(
@@ -173,6 +170,7 @@ def forward(
     inputs: Sequence[Tensor],
     overrides: Mapping[fx.Node, Tensor] | None = None,
     keep: Iterable[fx.Node] = (),
+    together: bool = False,
 ) -> Pass:
     """Run the trace up to the explained output.
 
@@ -184,11 +182,16 @@ def forward(
         Values to put in place of what nodes compute (an embedding on a path from a baseline, say).
     keep
         Nodes whose values are wanted afterwards.
+    together
+        If all rules are the plain derivative, put the whole pass on one tape, which spares the bookkeeping node by node.
+        Its reverse sweep can't be watched, and gives relevance at sources and kept nodes alone.
     """
+    one_tape = together and not plan.static and all(getattr(rule, "bare", False) for rule in plan.rules.values())
     overrides, wanted = overrides or {}, {*keep, *plan.sources, plan.output}
     values: dict[fx.Node, Any] = {}
     calls: dict[fx.Node, Call] = {}
     kept: dict[fx.Node, Tensor] = {}
+    places: dict[fx.Node, Any] = {}
     feed = iter(inputs)
     last = _last_reads(plan)
     with torch.no_grad():
@@ -200,17 +203,21 @@ def forward(
             elif node.op == "get_attr":
                 values[node] = getattr(plan.module, str(node.target))
             elif node in last:
-                values[node] = _run(plan, node, values, calls)
+                values[node] = _on_tape(plan, node, values) if one_tape else _run(plan, node, values, calls)
             if node in overrides:
                 values[node] = overrides[node].to(values[node].dtype)
+            if one_tape and node in plan.sources:
+                with torch.enable_grad():
+                    values[node] = tape.start(values[node])
             if node in wanted:
-                kept[node] = values[node]
+                kept[node] = values[node].detach() if one_tape else values[node]
+                places[node] = tape.Place.of(values[node]) if one_tape else None
             for name in last.get(node, ()):
                 values.pop(name, None)
             if node is plan.output:
                 break
     sources = {node: kept[node] for node in plan.sources}
-    return Pass(plan, kept[plan.output], calls, sources, kept)
+    return Pass(plan, kept[plan.output], calls, sources, kept, places if one_tape else None)
 
 
 def compare(run: Pass, reference: Pass) -> Pass:
@@ -270,15 +277,20 @@ def _last_reads(plan: Plan) -> dict[fx.Node, list[fx.Node]]:
     return found
 
 
+def _on_tape(plan: Plan, node: fx.Node, values: Mapping[fx.Node, Any]) -> Any:
+    with torch.set_grad_enabled(node in plan.rules or node.target is getitem):
+        return _value(plan, node, values)
+
+
 def _run(plan: Plan, node: fx.Node, values: dict[fx.Node, Any], calls: dict[fx.Node, Call]) -> Any:
     rule = plan.rules.get(node)
     if rule is None:
         return _value(plan, node, values)
     active = [a for a in node.all_input_nodes if a in plan.active]
-    leaves = {a: values[a].detach() for a in active}
-    if rule.tape:
-        for leaf in leaves.values():
-            leaf.requires_grad_(True)
+    bare = rule.tape and not plan.static and getattr(rule, "bare", False)
+    with torch.enable_grad():
+        enter = tape.start if bare else tape.leaf if rule.tape else torch.Tensor.detach
+        leaves = {a: enter(values[a]) for a in active}
 
     def read(argument: fx.Node) -> Any:
         return leaves[argument] if argument in leaves else values[argument]
@@ -286,13 +298,22 @@ def _run(plan: Plan, node: fx.Node, values: dict[fx.Node, Any], calls: dict[fx.N
     args, kwargs = map_arg(node.args, read), map_arg(node.kwargs, read)
     with torch.set_grad_enabled(rule.tape):
         output = node.target(*args, **kwargs)  # type: ignore[operator]
-    calls[node] = Call(node, active, list(leaves.values()), args, kwargs, output, plan)
+    if bare:
+        places = tape.Place.of(list(leaves.values()))
+        calls[node] = Call(node, active, places, (), {}, tape.Place.of(output), plan)
+    else:
+        calls[node] = Call(node, active, list(leaves.values()), args, kwargs, output, plan)
     if isinstance(output, Tensor):
         return output.detach()
     return tuple(o.detach() if isinstance(o, Tensor) else o for o in output)
 
 
-def backward(run: Pass, relevance: Tensor, at: Iterable[fx.Node] = ()) -> dict[fx.Node, Tensor]:
+Watch = Callable[[Call, Any, Sequence[Tensor | None]], None]
+
+
+def backward(
+    run: Pass, relevance: Tensor, at: Iterable[fx.Node] = (), watch: Watch | None = None, again: bool = False
+) -> dict[fx.Node, Tensor]:
     """Walk from the output to the sources.
 
     Parameters
@@ -301,15 +322,26 @@ def backward(run: Pass, relevance: Tensor, at: Iterable[fx.Node] = ()) -> dict[f
         Of the output; its shape.
     at
         Further nodes whose relevance is wanted.
+    watch
+        Told for every call: the relevance that arrived and what its active inputs got.
+    again
+        Whether the pass will be walked once more, with other relevance; else what it holds is freed on the way.
 
     Returns
     -------
     dict
         Source or wanted node -> its relevance, shaped like its value. Zeros where none arrived.
     """
-    plan, calls = run.plan, run.calls
+    plan, calls = run.plan, dict(run.calls) if again else run.calls
     wanted = {*at, *plan.sources}
     found: dict[fx.Node, Tensor] = {}
+    if run.places is not None:
+        if watch is not None:
+            raise ValueError("a pass on one tape can't be watched node by node")
+        reached = [node for node in wanted if run.places[node] is not None]
+        grads = tape.vjp(run.places[plan.output], [run.places[node] for node in reached], relevance, again)
+        found = dict(zip(reached, grads, strict=True))
+        return found | {node: torch.zeros_like(run.kept[node]) for node in wanted - found.keys()}
     arrived: dict[fx.Node, Any] = {plan.output: relevance}
     for node in reversed(plan.module.graph.nodes):
         if node not in arrived:
@@ -326,9 +358,13 @@ def backward(run: Pass, relevance: Tensor, at: Iterable[fx.Node] = ()) -> dict[f
             parts[index] = amount if parts[index] is None else parts[index] + amount
             continue
         call = calls.pop(node)
+        call.again = again
         if isinstance(amount, list) and isinstance(call.output, Tensor):
             raise AssertionError(f"{node}: a list of relevances for one output")
-        for argument, share in zip(call.active, plan.rules[node].backward(call, amount), strict=True):
+        shares = plan.rules[node].backward(call, amount)
+        if watch is not None:
+            watch(call, amount, shares)
+        for argument, share in zip(call.active, shares, strict=True):
             if share is not None:
                 arrived[argument] = share if argument not in arrived else arrived[argument] + share
     for node in wanted:

@@ -10,7 +10,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from graph_rules import rules as r
-from graph_rules import signed, sweep
+from graph_rules import sweep
 from graph_rules.composites import GRADIENT, Settings, composite
 from graph_rules.sweep import Rule
 from tests.graph_rules.counting import Calls
@@ -242,94 +242,43 @@ def test_integer_paths_carry_no_relevance() -> None:
     assert [str(node.target) for node in plan.rules] == ["aten.gather.default", "aten.mul.Tensor", "aten.add.Tensor"]
 
 
-# --- cost -------------------------------------------------------------------------------------------------------
-
-
-def two_layers(x: Tensor) -> Tensor:
-    h = F.relu(F.conv2d(F.relu(x), W1, B, padding=1))
-    return F.relu(F.conv2d(h, W2, B, padding=1))
-
-
-def two_signed_layers(x: Tensor) -> Tensor:
-    return F.conv2d(F.conv2d(x, W1, B, padding=1), W2, B, padding=1)
-
-
-def passes(function: Callable[[Tensor], Tensor], rule: Rule, relevance: str = "one") -> float:
-    """Convolution passes per layer, the forward one included."""
-    graph = record(function, tensor(1, 3, 5, 6, seed=1))
-    elementwise = {aten.relu.default: r.Pass()}
-    stops = graph.of(aten.relu.default)[:1] or graph.placeholders
-    plan = sweep.plan(graph.module, stops, graph.output, lambda node, kind: elementwise.get(node.target, rule))
+@pytest.mark.parametrize("name", NETS)
+def test_a_gradient_on_one_tape_equals_the_one_node_by_node(name: str) -> None:
+    """At the sources and at an inner node, twice; values are kept the same."""
+    function, shape = NETS[name]
+    graph = record(function, tensor(*shape, seed=1))
+    plan = plan_of(graph, GRADIENT)
+    middle = list(plan.rules)[len(plan.rules) // 2]
+    inner = [middle] if isinstance(middle.meta.get("shape"), tuple) else []
+    run = sweep.forward(plan, graph.inputs, keep=inner)
+    expected = sweep.backward(run, torch.ones_like(run.value), inner)
     with Calls() as calls:
-        run = sweep.forward(plan, graph.inputs)
-        sweep.backward(run, torch.ones_like(run.value) if relevance == "one" else run.value)
-    return calls.counts["convolution passes"] / 2
+        together = sweep.forward(plan, graph.inputs, keep=inner, together=True)
+    for target in {node.target for node in plan.rules}:
+        assert calls.counts[str(target)] == len(graph.of(target)), target
+    assert not together.calls
+    for again in (True, False):
+        found = sweep.backward(together, torch.ones_like(run.value), inner, again=again)
+        assert found.keys() == expected.keys()
+        for node in found:
+            assert (found[node] - expected[node]).abs().max() <= 1e-14 * expected[node].abs().max()
+            assert not found[node].requires_grad
+    assert not any(value.requires_grad for value in (together.value, *together.kept.values()))
+    with pytest.raises(ValueError, match="watched"):
+        sweep.backward(together, torch.ones_like(run.value), watch=lambda *_: None)
 
 
-@pytest.mark.parametrize(
-    ("rule", "count"),
-    [(r.Gradient(), 2), (r.Epsilon(), 2), (r.Epsilon(zero_bias=True), 2), (r.AlphaBeta(1.0, 0.0), 3), (r.Gamma(), 3),
-     (r.AlphaBeta(2.0, 1.0), 4), (r.WSquare(), 3), (r.Flat(), 3)],
-    ids=str,
-)  # fmt: skip
-def test_convolution_passes_on_non_negative_inputs(rule: Rule, count: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Below a ReLU, with relevance at positive outputs only; layers of many contributions to an output."""
-    monkeypatch.setattr(signed, "FEW", 0)
-    assert passes(two_layers, rule, "value") == count
+def test_on_one_tape_too_nothing_flows_where_the_output_does_not_depend() -> None:
+    x, y = tensor(3, seed=1), tensor(3, seed=2)
+    graph = record(lambda x, y: x.relu() * 2 + torch.zeros_like(y), x, y)
+    rules = sweep.plan(graph.module, graph.placeholders, graph.output, lambda node, kind: r.Gradient())
+    run = sweep.forward(rules, graph.inputs, together=True)
+    found = sweep.backward(run, torch.ones(3, dtype=x.dtype))
+    assert torch.equal(found[graph.placeholders[0]], 2.0 * (x > 0))
+    assert torch.equal(found[graph.placeholders[1]], torch.zeros_like(y))
 
 
-@pytest.mark.parametrize(
-    ("rule", "count"),
-    [(r.Gradient(), 2), (r.Epsilon(), 2), (r.AlphaBeta(1.0, 0.0), 4), (r.AlphaBeta(2.0, 1.0), 6), (r.Gamma(), 4),
-     (r.WSquare(), 3), (r.Flat(), 3)],
-    ids=str,
-)  # fmt: skip
-def test_convolution_passes_on_inputs_of_both_signs(rule: Rule, count: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(signed, "FEW", 0)
-    assert passes(two_signed_layers, rule) == count
-
-
-@pytest.mark.parametrize(
-    ("rule", "rectified", "mixed"),
-    [(r.AlphaBeta(1.0, 0.0), 3, 5), (r.AlphaBeta(2.0, 1.0), 5, 9), (r.Gamma(), 3, 7)],
-    ids=str,
-)
-def test_passes_of_layers_with_few_contributions(rule: Rule, rectified: int, mixed: int) -> None:
-    """Their sums are taken one by one."""
-    assert passes(two_layers, rule, "value") == rectified
-    assert passes(two_signed_layers, rule) == mixed
-
-
-@pytest.mark.parametrize(
-    "rule", [r.AlphaBeta(1.0, 0.0), r.AlphaBeta(2.0, 1.0), r.Gamma(), r.Gamma(zero_bias=True)], ids=str
-)
-@pytest.mark.parametrize("function", [two_layers, two_signed_layers])
-def test_sums_by_difference_equal_sums_one_by_one(
-    rule: Rule, function: Callable[[Tensor], Tensor], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The rules themselves are held against their matrix form in test_rules, one by one."""
-
-    def relevance() -> Tensor:
-        graph = record(function, tensor(1, 3, 5, 6, seed=1))
-        elementwise = {aten.relu.default: r.Pass()}
-        plan = sweep.plan(graph.module, graph.placeholders, graph.output, lambda n, _: elementwise.get(n.target, rule))
-        run = sweep.forward(plan, graph.inputs)
-        return sweep.backward(run, torch.ones_like(run.value))[graph.placeholders[0]]
-
-    one_by_one = relevance()
-    monkeypatch.setattr(signed, "FEW", 0)
-    by_difference = relevance()
-    assert (one_by_one - by_difference).abs().max() <= 1e-7 * one_by_one.abs().max()
-
-
-def test_convolution_passes_of_the_z_box() -> None:
-    """One forward, two more for the corners, three transposed: it is used at the first layer only."""
-    graph = record(lambda x: F.conv2d(x, W1, B), tensor(1, 3, 5, 6, seed=1))
-    plan = plan_of(graph, r.ZBox(-3.0, 3.0))
-    with Calls() as calls:
-        run = sweep.forward(plan, graph.inputs)
-        sweep.backward(run, run.value)
-    assert calls.counts["convolution passes"] == 6
+# --- cost: see also test_passes --------------------------------------------------------------------------------
 
 
 def test_every_node_runs_once() -> None:
@@ -350,22 +299,6 @@ def test_nodes_that_the_output_does_not_need_do_not_run() -> None:
         sweep.forward(plan, graph.inputs)
     assert calls.counts["aten.sigmoid.default"] == calls.counts["aten.cat.default"] == 0
     assert calls.counts["aten.relu.default"] == calls.counts["aten.tanh.default"] == 1
-
-
-def test_modified_weights_are_made_once() -> None:
-    graph = record(two_layers, tensor(1, 3, 5, 6, seed=1))
-    table, cache = composite("zplus", Settings()), {}
-    plan = sweep.plan(
-        graph.module, graph.placeholders, graph.output, table.assign(graph.output, tuple(graph.placeholders)), cache
-    )
-    counts = []
-    for _ in range(2):
-        with Calls() as calls:
-            run = sweep.forward(plan, graph.inputs)
-            sweep.backward(run, run.value)
-        counts.append(calls.counts["aten.clamp.default"] + calls.counts["aten.clamp_min.default"])
-    assert counts[0] - counts[1] == 4  # w+ and w- of two layers
-    assert len([key for key in cache if "w+" in key]) == 2
 
 
 # --- what is left behind ----------------------------------------------------------------------------------------
