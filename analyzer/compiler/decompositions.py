@@ -6,7 +6,6 @@ Belongs here: ATen operators as simpler ATen operators. Not here: ONNX (``loweri
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from math import prod
 from typing import Any
 
 import torch
@@ -56,21 +55,6 @@ def convolution_backward(
         )
     ]
     return aten.convolution.default(grad, w, None, stride, padding, dilation, True, missing, groups), None, None
-
-
-@_apart(aten.max_pool2d_with_indices_backward.default, aten.max_pool3d_with_indices_backward.default)
-def max_pool_backward(
-    grad: Tensor, x: Tensor, kernel: list[int], stride: list[int], padding: Any, dilation: Any, ceil: bool, at: Tensor
-) -> Tensor:
-    """Every maximum's gradient goes to where it came from; where windows overlap they add up."""
-    spatial = len(kernel)
-    places = prod(x.shape[-spatial:])
-    lead = x.shape[:-spatial]
-    empty = torch.zeros((*lead, places), dtype=grad.dtype)
-    flat, chosen = grad.reshape(*lead, -1), at.reshape(*lead, -1)
-    apart = all(s >= k for k, s in zip(kernel, stride or kernel, strict=True))
-    put = torch.scatter if apart else torch.scatter_add
-    return put(empty, -1, chosen, flat).reshape(x.shape)
 
 
 @_apart(aten.avg_pool2d_backward.default, aten.avg_pool3d_backward.default)
@@ -292,3 +276,21 @@ def selecting_backward(grad: Tensor, dim: int, indices: Tensor, sizes: Sequence[
     if not keepdim and len(sizes):
         grad, indices = grad.unsqueeze(dim), indices.unsqueeze(dim)
     return torch.scatter(torch.zeros(tuple(sizes), dtype=grad.dtype), dim, indices, grad)
+
+
+@_apart(aten.log1p.default)
+def log1p(x: Tensor) -> Tensor:
+    """log(1 + x), exact near 0: what rounding 1 + x loses is made up for (Kahan; Higham 2002, section 1.14.1)."""
+    u = 1 + x
+    exact = torch.log(u) * (x / torch.where(u == 1, torch.ones_like(u), u - 1))
+    return torch.where(u == 1, x, torch.where(torch.isinf(u), u, exact))
+
+
+@_apart(aten.expm1.default)
+def expm1(x: Tensor) -> Tensor:
+    """exp(x) - 1, exact near 0, in the same way (Higham 2002, section 1.14.1)."""
+    u = torch.exp(x)
+    logarithm = torch.log(u)
+    plain = (u == 1) | (u == 0) | torch.isinf(u)
+    exact = (u - 1) * (x / torch.where(plain, torch.ones_like(u), logarithm))
+    return torch.where(u == 1, x, torch.where(plain, u - 1, exact))

@@ -61,6 +61,7 @@ def _unary(kind: str) -> Any:
 
 def _binary(kind: str) -> Any:
     def write(w: Writer, result: Result, a: Any, b: Any) -> str:
+        a, b = w.narrowed(result, a, b)
         if result.dtype == torch.bool:
             return w.op({"Mul": "And", "Min": "And", "Max": "Or"}[kind], w.of(a, torch.bool), w.of(b, torch.bool))
         return w.op(kind, w.of(a, result.dtype), w.of(b, result.dtype))
@@ -79,6 +80,7 @@ def _common(a: Any, b: Any) -> torch.dtype:
 def _comparing(kind: str) -> Any:
     def write(w: Writer, result: Result, a: Any, b: Any) -> str:
         common = _common(a, b)
+        a, b = w.narrowed(result, a, b)
         return w.op(kind, w.of(a, common), w.of(b, common))
 
     return write
@@ -121,18 +123,21 @@ def _scaled(w: Writer, value: Any, alpha: Any, dtype: torch.dtype) -> str:
 @lowers(aten.add.Tensor, aten.add.Scalar)
 def add(w: Writer, result: Result, a: Any, b: Any, alpha: Any = 1) -> str:
     """a + alpha b."""
+    a, b = w.narrowed(result, a, b)
     return w.op("Add", w.of(a, result.dtype), _scaled(w, b, alpha, result.dtype))
 
 
 @lowers(aten.sub.Tensor, aten.sub.Scalar)
 def sub(w: Writer, result: Result, a: Any, b: Any, alpha: Any = 1) -> str:
     """a - alpha b."""
+    a, b = w.narrowed(result, a, b)
     return w.op("Sub", w.of(a, result.dtype), _scaled(w, b, alpha, result.dtype))
 
 
 @lowers(aten.rsub.Tensor, aten.rsub.Scalar)
 def rsub(w: Writer, result: Result, a: Any, b: Any, alpha: Any = 1) -> str:
     """b - alpha a."""
+    a, b = w.narrowed(result, a, b)
     return w.op("Sub", w.of(b, result.dtype), _scaled(w, a, alpha, result.dtype))
 
 
@@ -148,6 +153,7 @@ def remainder(w: Writer, result: Result, a: Any, b: Any) -> str:
 @lowers(aten.where.self, aten.where.ScalarOther, aten.where.ScalarSelf, aten.where.Scalar)
 def where(w: Writer, result: Result, condition: Value, a: Any, b: Any) -> str:
     """a where the condition holds, else b."""
+    condition, a, b = w.narrowed(result, condition, a, b)
     return w.op("Where", w.of(condition, torch.bool), w.of(a, result.dtype), w.of(b, result.dtype))
 
 

@@ -1,6 +1,7 @@
-"""ATen operators that sum, multiply matrices, convolve and pool, in ONNX.
+"""ATen operators that sum, multiply matrices and convolve, in ONNX.
 
-Belongs here: reductions, products, convolutions, pooling, softmax. Not here: derivatives (``decompositions``).
+Belongs here: reductions, products, convolutions, softmax. Not here: derivatives (``decompositions``), pooling
+(``lowering_pooling``).
 """
 
 from __future__ import annotations
@@ -157,48 +158,3 @@ def softmax(w: Writer, result: Result, x: Value, dim: int, half_to_float: bool =
 def log_softmax(w: Writer, result: Result, x: Value, dim: int, half_to_float: bool = False) -> str:
     """Log-softmax along an axis."""
     return w.op("LogSoftmax", w.of(x, result.dtype), axis=axis(dim, x.rank))
-
-
-def _window(kernel: Sequence[int], stride: Sequence[int], padding: Sequence[int]) -> dict[str, Any]:
-    n = len(kernel)
-
-    def each(values: Sequence[int]) -> list[int]:
-        return list(values) * (n if len(values) == 1 else 1)
-
-    return {
-        "kernel_shape": list(kernel), "strides": each(stride) if stride else list(kernel), "pads": each(padding) * 2
-    }  # fmt: skip
-
-
-@lowers(aten.max_pool2d_with_indices.default, aten.max_pool3d_with_indices.default)
-def max_pool(
-    w: Writer, result: Any, x: Value, kernel: Sequence[int], stride: Sequence[int] = (), padding: Sequence[int] = (0,),
-    dilation: Sequence[int] = (1,), ceil: bool = False,
-) -> dict[int, str]:  # fmt: skip
-    """Maxima of windows with their places in each channel."""
-    n = len(kernel)
-    more = _window(kernel, stride, padding)
-    more |= {"dilations": list(dilation) * (n if len(dilation) == 1 else 1), "ceil_mode": int(ceil)}
-    if 1 not in result:
-        return {0: w.op("MaxPool", x.name, **more)}
-    values, places = w.ops("MaxPool", 2, x.name, **more)
-    channel = 1
-    for size in x.shape[-n:]:
-        channel *= size  # type: ignore[operator]
-    return {0: values, 1: w.op("Mod", places, w.integers([channel]))}
-
-
-@lowers(aten.avg_pool1d.default, aten.avg_pool2d.default, aten.avg_pool3d.default)
-def avg_pool(
-    w: Writer, result: Result, x: Value, kernel: Sequence[int], stride: Sequence[int] = (),
-    padding: Sequence[int] = (0,), ceil: bool = False, count_pad: bool = True, divisor: int | None = None,
-) -> str:  # fmt: skip
-    """Means of windows."""
-    more = _window(kernel, stride, padding)
-    if divisor is not None:
-        full = 1
-        for size in kernel:
-            full *= size
-        pooled = w.op("AveragePool", x.name, count_include_pad=1, ceil_mode=int(ceil), **more)
-        return w.op("Mul", pooled, w.scalar(full / divisor, result.dtype))
-    return w.op("AveragePool", x.name, count_include_pad=int(count_pad), ceil_mode=int(ceil), **more)

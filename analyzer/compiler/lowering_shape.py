@@ -142,10 +142,7 @@ def index_select(w: Writer, result: Result, x: Value, dim: int, indices: Value) 
 @lowers(aten.index.Tensor)
 def index(w: Writer, result: Result, x: Value, indices: Sequence[Value | None]) -> str:
     """Chosen places; one axis, or leading axes together."""
-    given = [place for place, each in enumerate(indices) if each is not None]
-    chosen = [each for each in indices if each is not None]
-    if any(each.dtype in (torch.bool, torch.uint8) for each in chosen):
-        raise _unsupported("indexing by a mask")
+    given, chosen = _given(indices, "indexing")
     if len(given) == 1:
         return w.op("Gather", x.name, chosen[0].name, axis=given[0])
     if given != list(range(len(given))):
@@ -153,6 +150,14 @@ def index(w: Writer, result: Result, x: Value, indices: Sequence[Value | None]) 
     sizes = result.shape[: len(result.shape) - (x.rank - len(given))]
     spread = [w.op("Unsqueeze", w.expand(each, sizes), w.integers([len(sizes)])) for each in chosen]
     return w.op("GatherND", x.name, w.op("Concat", *spread, axis=len(sizes)))
+
+
+def _given(indices: Sequence[Value | None], doing: str) -> tuple[list[int], list[Value]]:
+    """Axes that are indexed and their indices."""
+    given = [(place, each) for place, each in enumerate(indices) if each is not None]
+    if any(each.dtype in (torch.bool, torch.uint8) for _, each in given):
+        raise _unsupported(f"{doing} by a mask")
+    return [place for place, _ in given], [each for _, each in given]
 
 
 def _unsupported(what: str) -> Exception:
@@ -193,10 +198,8 @@ def _scattered(w: Writer, x: Value, dim: int, indices: Value, source: Any, reduc
 def index_put(
     w: Writer, result: Result, x: Value, indices: Sequence[Value | None], source: Value, accumulate: bool = False
 ) -> str:
-    """Elements put, or added, at the places that the leading indices name."""
-    chosen = [each for each in indices if each is not None]
-    if len(chosen) != len(indices) or any(each.dtype in (torch.bool, torch.uint8) for each in chosen):
-        raise _unsupported("putting by a mask or at axes that aren't the leading ones")
+    """Elements put, or added, at the places that the indices name."""
+    given, chosen = _given(indices, "putting")
     rank = max(each.rank for each in chosen)
     sizes: list[Any] = [1] * rank
     for each in chosen:
@@ -205,5 +208,16 @@ def index_put(
                 sizes[rank - each.rank + place] = size
     spread = [w.op("Unsqueeze", w.expand(each, sizes), w.integers([rank])) for each in chosen]
     places = w.op("Concat", *spread, axis=rank)
-    full = w.expand(source, [*sizes, *x.shape[len(chosen) :]])
-    return w.op("ScatterND", x.name, places, full, reduction="add" if accumulate else "none")
+    free = [axis_ for axis_ in range(x.rank) if axis_ not in given]
+    order, rest = [*given, *free], [x.shape[axis_] for axis_ in free]
+    # the indexed axes' sizes stand where the first index stands if the indices are neighbours, else in front
+    front = given[0] if given == list(range(given[0], given[0] + len(given))) else 0
+    full = w.expand(source, [*rest[:front], *sizes, *rest[front:]])
+    if front:
+        count = len(rest) + rank
+        full = w.op("Transpose", full, perm=[*range(front, front + rank), *range(front), *range(front + rank, count)])
+    reduction = "add" if accumulate else "none"
+    if order == sorted(order):
+        return w.op("ScatterND", x.name, places, full, reduction=reduction)
+    put = w.op("ScatterND", w.op("Transpose", x.name, perm=order), places, full, reduction=reduction)
+    return w.op("Transpose", put, perm=[order.index(axis_) for axis_ in range(x.rank)])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from operator import getitem
 from typing import Any
 
 import numpy as np
@@ -17,10 +18,16 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 from torch import Tensor
 
-from analyzer.compiler import lowering_elementwise, lowering_linear, lowering_shape  # noqa: F401  (fill the table)
+from analyzer.compiler import (  # noqa: F401  (fill the table)
+    lowering_elementwise,
+    lowering_linear,
+    lowering_pooling,
+    lowering_shape,
+)
 from analyzer.compiler.program import Constant, Program, Ref
-from analyzer.compiler.table import LOWERINGS, Batch, Size, Value
+from analyzer.compiler.table import LOWERINGS, Batch, Result, Size, Value
 from analyzer.errors import UnsupportedError
+from graph_rules.operators import MOVEMENTS
 
 OPSET = 18
 #: Name of the batch axis.
@@ -31,6 +38,9 @@ TYPES = {
     torch.int16: TensorProto.INT16, torch.int8: TensorProto.INT8, torch.uint8: TensorProto.UINT8,
     torch.bool: TensorProto.BOOL,
 }  # fmt: skip
+#: Element types too coarse for a sweep, and the operators that may give them: they compute nothing.
+_COARSE = (torch.float16, torch.bfloat16)
+_CARRYING = MOVEMENTS - {getitem}
 #: Constants of one value from this many elements on are repeated when the model is loaded.
 _LARGE = 1 << 10
 
@@ -43,7 +53,12 @@ class Writer:
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: list[onnx.TensorProto] = []
         self.values: dict[str, Value] = {}
+        #: Places in a channel -> the same places in the whole tensor, as MaxPool gives them.
+        self.places: dict[str, str] = {}
+        #: A broadcast value -> the value before.
+        self.narrow: dict[str, Value] = {}
         self._known: dict[Any, str] = {}
+        self._written: dict[Any, list[str]] = {}
         self._count = 0
         self._taken: set[str] = set()
 
@@ -54,10 +69,13 @@ class Writer:
         return self.ops(kind, 1, *inputs, **attributes)[0]
 
     def ops(self, kind: str, count: int, *inputs: str, **attributes: Any) -> list[str]:
-        """Add a node with several results; gives their names."""
-        names = [self.fresh(kind.lower()) for _ in range(count)]
-        self.nodes.append(helper.make_node(kind, list(inputs), names, name=self.fresh(kind), **attributes))
-        return names
+        """Add a node with several results; gives their names. The same node twice is written once."""
+        key = (kind, count, inputs, str(sorted(attributes.items())))
+        if key not in self._written:
+            names = [self.fresh(kind.lower()) for _ in range(count)]
+            self.nodes.append(helper.make_node(kind, list(inputs), names, name=self.fresh(kind), **attributes))
+            self._written[key] = names
+        return list(self._written[key])
 
     def fresh(self, stem: str) -> str:
         """A name that nothing has yet."""
@@ -83,7 +101,7 @@ class Writer:
         """A constant; equal ones, and views of one storage in another order of axes, are kept once."""
         if value.numel() > _LARGE and not value.is_complex() and bool((value == value.reshape(-1)[0]).all()):
             one = self.tensor(value.reshape(-1)[0])
-            return self.op("Expand", one, self.integers(list(value.shape)))
+            return self.expand(Value(one, (), value.dtype), list(value.shape))
         strides = value.stride()
         order = sorted(range(value.ndim), key=lambda a: (-strides[a], a)) if value.numel() > 1 else []
         if order != list(range(len(order))) and value.permute(order).is_contiguous():
@@ -139,7 +157,21 @@ class Writer:
         have = (1,) * (len(sizes) - value.rank) + value.shape
         if tuple(have) == tuple(sizes):
             return value.name
-        return self.op("Expand", value.name, self.size([1 if h == s else s for h, s in zip(have, sizes, strict=True)]))
+        wide = self.op("Expand", value.name, self.size([1 if h == s else s for h, s in zip(have, sizes, strict=True)]))
+        self.narrow[wide] = value
+        return wide
+
+    def zeros(self, sizes: str, dtype: torch.dtype) -> str:
+        """Zeros of computed sizes."""
+        zero = helper.make_tensor("value", TYPES[dtype], [1], [0])
+        return self.op("ConstantOfShape", sizes, value=zero)
+
+    def narrowed(self, result: Result, *operands: Any) -> list[Any]:
+        """Operands of an elementwise operator as they were before broadcasting, where another has the full sizes."""
+        full = (isinstance(v, Value) and v.name not in self.narrow and v.shape == result.shape for v in operands)
+        if not any(full):
+            return list(operands)
+        return [self.narrow.get(v.name, v) if isinstance(v, Value) else v for v in operands]
 
     def cast(self, name: str, dtype: torch.dtype) -> str:
         """A value of another element type."""
@@ -147,6 +179,8 @@ class Writer:
 
     def of(self, value: Any, dtype: torch.dtype) -> str:
         """An operand, a value or number, in an element type."""
+        if isinstance(value, Batch):
+            return self.cast(self.op("Squeeze", self.times(value.times)), dtype)
         if not isinstance(value, Value):
             return self.scalar(value, dtype)
         return value.name if value.dtype == dtype else self.cast(value.name, dtype)
@@ -167,6 +201,12 @@ class Writer:
                     f"{step.target} has no form in standard ONNX operators here",
                     "explain with the torch backend instead",
                 )
+            if step.target not in _CARRYING and any(r.dtype in _COARSE for r in step.results.values()):
+                raise UnsupportedError(
+                    "compile.precision",
+                    "the model computes in half precision, where two runtimes' explanations don't agree",
+                    "convert the model to float32, or explain with the torch backend",
+                )
             results: Any = step.results.get(None, step.results)
             given_args = [self._argument(a) for a in step.args]
             made = lowering(self, results, *given_args, **{k: self._argument(v) for k, v in step.kwargs.items()})
@@ -179,14 +219,15 @@ class Writer:
             self.nodes.append(helper.make_node("Identity", [value.name], [given], name=self.fresh("Identity")))
             outputs.append(_info(given, value))
         inputs = [_info(given, Value(given, r.shape, r.dtype)) for given, r in program.inputs.values()]
-        graph = helper.make_graph(self._needed(program.outputs), name, inputs, outputs, self.initializers)
-        read = {i for node in graph.node for i in node.input}
-        kept = [tensor for tensor in graph.initializer if tensor.name in read]
-        del graph.initializer[:]
-        graph.initializer.extend(kept)
-        model = helper.make_model(
-            graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=8, producer_name="onnxplain"
-        )
+        # built in place: helper.make_graph and make_model would copy the weights twice more
+        model = onnx.ModelProto(ir_version=8, producer_name="onnxplain")
+        model.opset_import.append(helper.make_opsetid("", OPSET))
+        model.graph.name = name
+        model.graph.node.extend(self._needed(program.outputs))
+        model.graph.input.extend(inputs)
+        model.graph.output.extend(outputs)
+        read = {i for node in model.graph.node for i in node.input}
+        model.graph.initializer.extend(tensor for tensor in self.initializers if tensor.name in read)
         helper.set_model_props(model, metadata)
         return model
 

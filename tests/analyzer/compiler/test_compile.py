@@ -19,7 +19,9 @@ from analyzer.compiler.recipes import RECIPES
 CASES: dict[str, dict[str, Any]] = {
     "gradient": {}, "saliency": {}, "sensitivity": {}, "gradient-x-input": {}, "guided-backprop": {}, "deconvnet": {},
     "lrp": {"composite": "epsilon-gamma-box", "low": -1.0, "high": 1.0}, "deep-taylor": {"low": -1.0, "high": 1.0},
-    "cam": {}, "grad-cam": {}, "integrated-gradients": {"steps": 5}, "smoothgrad": {"samples": 3},
+    "cam": {}, "grad-cam": {}, "integrated-gradients": {"steps": 5}, "smoothgrad": {"samples": 3}, "grad-cam++": {},
+    "layer-cam": {}, "hires-cam": {}, "xgrad-cam": {"relu": False}, "guided-grad-cam": {}, "deeplift": {"baseline": 0.2},
+    "gradient-shap": {"samples": 4, "noise": 0.1, "baselines": 0.1},
 }  # fmt: skip
 COMPOSITES = ("epsilon", "epsilon-plus", "epsilon-alpha2-beta1", "gamma", "flat", "w2")
 
@@ -126,7 +128,7 @@ def test_fixed_batch_is_stated(tmp_path: Path) -> None:
 def test_weights_are_stored_once(model: analyzer.Model) -> None:
     compiled = analyzer.compile(model)
     contents = [t.raw_data for t in compiled.proto.graph.initializer if len(t.raw_data) > 100]
-    assert len(contents) == len(set(contents)) == 4  # k, g, s, w
+    assert len(contents) == len(set(contents)) == 3  # k, g, s
 
 
 def test_standard_operators_only(model: analyzer.Model) -> None:
