@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterable, Sequence
 from typing import Annotated
 
 import numpy as np
 
 from analyzer.errors import UsageError
 from analyzer.methods.context import Array, Context, Result
+from analyzer.methods.filling import BACKGROUND, COLUMNS, FILLING, Fill, cost_of, notes_of, replaced
+from analyzer.methods.incremental import Mode, prepared
 from analyzer.methods.maps import channel_axis, spatial_axes
 from analyzer.methods.registry import method
 
 Size = int | tuple[int, ...] | list[int] | None
-Fill = float | int | str
-#: Up to so many columns or words are taken one by one; a longer row is taken for a series.
-COLUMNS = 128
 
 
 @method(
@@ -31,7 +30,13 @@ def occlusion(
         Size, "window size, one number or one per axis; None: an eighth of each axis, or one column or word"
     ] = None,
     stride: Annotated[Size, "step between windows; None: half the window"] = None,
-    fill: Annotated[Fill, "what replaces the window: a number, mean, blur or noise"] = 0.0,
+    fill: Annotated[Fill, f"what replaces the window: {FILLING}"] = 0.0,
+    background: Annotated[int, BACKGROUND] = 100,
+    budget: Annotated[int | None, "most model evaluations per sample; a larger stride keeps to it"] = None,
+    incremental: Annotated[
+        Mode,
+        "compute only what a window can reach, where that pays (auto) or wherever it can be done (on), or never (off)",
+    ] = "auto",
 ) -> Result:
     """Drop of the score when a sliding window is replaced; overlapping windows are averaged."""
     name = context.perturbed
@@ -43,22 +48,38 @@ def occlusion(
     windows = _sizes("window", window, usual)
     strides = _sizes("stride", stride, [max(1, size // 2) for size in windows])
     windows = [min(size, side) for size, side in zip(windows, sides, strict=True)]
-    places = list(_places(sides, windows, strides))
-    replacement = replaced(context, name, fill)
-    maps = np.zeros((len(value), *sides))
-    total = len(places) * len(value)
-    for sample, x in enumerate(value):
-        regions = [_region(x.ndim, axes, place) for place in places]
-        copies = (_with(x, region, replacement[sample]) for region in regions)
-        counts = np.zeros(sides)
-        scores = context.evaluate(sample, copies)
+    replacement = replaced(context, name, fill, background=background)
+    cost, notes = cost_of(replacement), notes_of(replacement)
+    if budget is not None:
+        strides, more = _affordable(sides, windows, strides, budget // cost)
+        notes += more
+    spans = [_spans(*of) for of in zip(sides, windows, strides, strict=True)]
+    places = _places(spans)
+    maps, counts = np.zeros((len(value), *sides)), np.zeros(sides)
+    for place in places:
+        counts[place] += 1
+    alike = isinstance(replacement, np.ndarray)  # else every window has a replacement of its own
+    mode: Mode = incremental if alike else "off"
+    local = prepared(context, axes, spans, places, mode, replacement if alike else value)
+    total, ahead = len(places) * len(value) * cost, 0
+    for sample in range(len(value)):
+
+        def advance(done: int, before: int = sample * len(places)) -> None:
+            nonlocal ahead
+            for evaluation in range(max(ahead, before) + 1, before + done + 1):
+                context.advance(evaluation * cost, total)
+            ahead = max(ahead, before + done)
+
+        scores: Iterable[float] | None = local.scores(sample, replacement[sample], advance)
+        if scores is None:
+            scores = context.windows(sample, places, replacement[sample])
         for done, (place, score) in enumerate(zip(places, scores, strict=True), 1):
             maps[sample, ...][place] += context.score[sample] - score
-            counts[place] += 1
-            context.advance(sample * len(places) + done, total)
-        maps[sample] /= np.maximum(counts, 1)
-    record = {"evaluations": total, "windows": len(places)}
-    return Result({name: spread(maps, value, axes, context)}, notes=context.unchanged, record=record)
+            advance(done)
+    maps /= np.maximum(counts, 1)
+    record = {"evaluations": total, "windows": len(places), "incremental": local.record()}
+    notes += [*context.unchanged, *local.notes]
+    return Result({name: spread(maps, value, axes, context)}, notes=notes, record=record)
 
 
 def _sizes(what: str, given: Size, default: Sequence[int]) -> list[int]:
@@ -81,47 +102,45 @@ def _sizes(what: str, given: Size, default: Sequence[int]) -> list[int]:
     return sizes
 
 
-def _places(sides: Sequence[int], windows: Sequence[int], strides: Sequence[int]) -> Iterator[tuple[slice, ...]]:
-    """Windows starting at multiples of the stride, the last one cut at the border."""
-    starts = [
-        range(0, max(1, min(side, side - window + stride)), stride)
-        for side, window, stride in zip(sides, windows, strides, strict=True)
-    ]
-    for corner in itertools.product(*starts):
-        yield tuple(
-            slice(start, min(start + window, side)) for start, window, side in zip(corner, windows, sides, strict=True)
-        )
+def _affordable(
+    sides: Sequence[int], windows: Sequence[int], strides: list[int], most: int
+) -> tuple[list[int], list[str]]:
+    """The smallest strides, enlarged alike, with at most so many windows; and what is to be said of it.
+
+    Raises
+    ------
+    UsageError
+        ``params.invalid`` where not even one window is allowed.
+    """
+    if most < 1:
+        raise UsageError("params.invalid", "the budget doesn't allow for one window", "give a larger budget")
+
+    def count(steps: Sequence[int]) -> int:
+        return math.prod(len(_spans(*of)[0]) for of in zip(sides, windows, steps, strict=True))
+
+    least, asked = max(strides), count(strides)
+    larger = (
+        [min(max(side, step), -(-step * by // least)) for step, side in zip(strides, sides, strict=True)]
+        for by in itertools.count(least)
+    )
+    chosen = next(steps for steps in larger if count(steps) <= most)
+    if chosen == strides:
+        return chosen, []
+    note = f"stride {chosen} instead of {strides}: the budget allows for {count(chosen)} of {asked} windows"
+    if any(step > window for step, window in zip(chosen, windows, strict=True)):
+        note += ", between which elements stay uncovered, with a value of 0"
+    return chosen, [note]
 
 
-def _region(rank: int, axes: Sequence[int], place: tuple[slice, ...]) -> tuple[slice, ...]:
-    """The index of a window in a sample without batch axis, all channels."""
-    index = [slice(None)] * rank
-    for axis, part in zip(axes, place, strict=True):
-        index[axis - 1] = part
-    return tuple(index)
+def _spans(side: int, window: int, stride: int) -> tuple[list[int], list[int]]:
+    """Begins and ends of windows along an axis: they start at multiples of the stride, the last one is cut."""
+    starts = range(0, max(1, min(side, side - window + stride)), stride)
+    return list(starts), [min(start + window, side) for start in starts]
 
 
-def _with(x: Array, region: tuple[slice, ...], replacement: Array) -> Array:
-    copy = np.array(x)
-    copy[region] = replacement[region]
-    return copy
-
-
-def replaced(context: Context, name: str, how: Fill | Array) -> Array:
-    """What removed elements of an input become; the input's shape and dtype."""
-    from analyzer.inputs import fill
-
-    value = context.inputs[name]
-    if isinstance(how, str):
-        with contextlib.suppress(ValueError):
-            how = float(how)
-    if value.dtype.kind in "iu":
-        if isinstance(how, str):
-            raise UsageError("params.invalid", f"fill {how!r} doesn't suit whole numbers", "give a number, such as 0")
-        return np.full_like(value, how)
-    layout = "HWC" if value.ndim > 2 and channel_axis(value.shape, context.model) == value.ndim - 1 else "CHW"
-    filled: Array = fill(value, how, layout=layout, seed=context.seed)  # type: ignore[arg-type]
-    return filled.astype(value.dtype, copy=False)
+def _places(spans: Sequence[tuple[list[int], list[int]]]) -> list[tuple[slice, ...]]:
+    """Windows as the product of their intervals along each axis, the last axis fastest."""
+    return list(itertools.product(*([slice(*ends) for ends in zip(*span, strict=True)] for span in spans)))
 
 
 def spread(maps: Array, value: Array, axes: Sequence[int], context: Context) -> Array:

@@ -1,0 +1,230 @@
+"""Scores of windows by incremental inference: whether it pays, preparing it once per model, holding it against whole runs.
+
+Belongs here: what the executor's incremental inference needs of a context, and the verification. Not here: the inference
+itself (``analyzer.executor.incremental``), the map (``occlusion``).
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from onnx import TensorProto
+
+from analyzer.errors import AnalyzerError
+from analyzer.methods.context import Array, Context
+
+if TYPE_CHECKING:
+    from analyzer.executor.incremental import Runner, Span
+    from analyzer.model import Model
+
+#: ``auto`` where it pays, ``on`` wherever it can be done, ``off`` never.
+Mode = Literal["auto", "on", "off"]
+Place = tuple[slice, ...]
+#: The least predicted gain that is worth it.
+LEAST = 1.3
+#: How far a verified window may lie from its whole run, as a part of the scores' scale, by the precision inside the model.
+TOLERANCE, TOLERANCE_HALF = 1e-5, 4e-3
+_KEPT = 2
+_prepared: weakref.WeakKeyDictionary[Model, dict[Any, Runner]] = weakref.WeakKeyDictionary()
+
+
+@dataclass
+class Windows:
+    """Incremental inference for the windows of one call.
+
+    Attributes
+    ----------
+    axes
+        The place axes of the perturbed input.
+    places
+        The windows, the last place axis fastest.
+    runner
+        None where all windows are run whole.
+    why_not
+        Why they are.
+    worst
+        The largest difference of a verified window, as a part of the scores' scale.
+    """
+
+    context: Context
+    axes: tuple[int, ...]
+    places: Sequence[Place]
+    runner: Runner | None = None
+    why_not: str = ""
+    worst: float = 0.0
+    new: bool = True
+    notes: list[str] = field(default_factory=list)
+
+    def record(self) -> dict[str, Any] | str:
+        """What an explanation's record says."""
+        if self.runner is None:
+            return self.why_not
+        plan = self.runner.plan
+        return {
+            "predicted": round(plan.predicted, 2), "share": round(plan.share, 3), "stages": plan.cut, "verified": self.worst,
+        }  # fmt: skip
+
+    def scores(self, sample: int, replacement: Array, advance: Callable[[int], None]) -> Array | None:
+        """The scores of all windows of a sample, (windows,) float64; None where they must be run whole.
+
+        Parameters
+        ----------
+        replacement
+            What windows become, of the sample's shape.
+        advance
+            Called with the number of windows done.
+        """
+        if self.runner is None:
+            return None
+        try:
+            scores = self._run(self.runner, sample, replacement, advance)
+            off = self._difference(sample, scores, replacement)
+        except AnalyzerError as problem:
+            self._give_up(problem.message)
+            return None
+        if not off <= self._tolerance():
+            self._give_up(f"a window differs from its whole run by {off:.1e} of the scores' scale")
+            return None
+        self.worst, self.new = max(self.worst, off), False
+        return scores
+
+    def _run(self, runner: Runner, sample: int, replacement: Array, advance: Callable[[int], None]) -> Array:
+        from analyzer.executor.incremental import Sample
+
+        context, name = self.context, self.context.perturbed
+        others = {}
+        for other, value in context.inputs.items():
+            if other != name:
+                axis = context.batch_axis(other)
+                others[other] = (value if axis is None else value.take([sample], axis), axis)
+        counts = [len(span.low) for span in runner.plan.windows]
+        scores, done = np.full(counts, np.nan), 0
+        for corners, got in runner.run(Sample(context.inputs[name][sample], replacement, others)):
+            found = context.scores_of(sample, got)
+            for corner, score in zip(corners, found, strict=True):
+                scores[corner] = score
+                done += 1
+                advance(done)
+        return scores.ravel()
+
+    def _difference(self, sample: int, scores: Array, replacement: Array) -> float:
+        """The largest difference between some windows and their whole runs, as a part of the scores' scale.
+
+        Of the first sample after a plan was made: the first window, the last and those between; later the one of largest
+        effect.
+        """
+        from analyzer.executor.incremental import VERIFIED
+
+        if self.new:
+            chosen = np.unique(np.linspace(0, len(scores) - 1, VERIFIED).astype(int))
+        else:
+            chosen = np.array([np.argmax(np.abs(scores - self.context.score[sample]))])
+        copies = (self._copy(sample, self.places[i], replacement) for i in chosen)
+        whole = np.fromiter(self.context.evaluate(sample, copies), np.float64)
+        output = np.asarray(self.context.output)
+        rows = output[sample] if output.ndim and len(output) == self.context.batch else output
+        scale = max(
+            float(np.abs(rows).max(initial=0)), abs(float(self.context.score[sample])), np.finfo(np.float32).tiny
+        )
+        return float(np.abs(scores[chosen] - whole).max() / scale)
+
+    def _copy(self, sample: int, place: Place, replacement: Array) -> Array:
+        """The sample with a window replaced."""
+        copy = np.array(self.context.inputs[self.context.perturbed][sample])
+        index = [slice(None)] * copy.ndim
+        for axis, part in zip(self.axes, place, strict=True):
+            index[axis - 1] = part
+        copy[tuple(index)] = replacement[tuple(index)]
+        return copy
+
+    def _tolerance(self) -> float:
+        assert self.runner is not None
+        kinds = self.runner.chain.graph.kinds
+        half = {TensorProto.FLOAT16, TensorProto.BFLOAT16} & {kinds.get(name) for name in self.runner.chain.layouts}
+        return TOLERANCE_HALF if half else TOLERANCE
+
+    def _give_up(self, why: str) -> None:
+        held = _prepared.get(self.context.model, {})
+        for key in [key for key, runner in held.items() if runner is self.runner]:
+            del held[key]
+        self.runner, self.why_not = None, why
+        self.notes.append(f"incremental inference was given up, every window was run whole: {why}")
+
+
+def prepared(
+    context: Context, axes: Sequence[int], spans: Sequence[tuple[Sequence[int], Sequence[int]]], places: Sequence[Place],
+    mode: Mode, replacement: object,
+) -> Windows:  # fmt: skip
+    """Incremental inference for windows that are a grid, or why they are run whole.
+
+    Parameters
+    ----------
+    axes
+        The place axes of the perturbed input.
+    spans
+        Per place axis: begins and ends of the windows.
+    replacement
+        What windows become; must be an array.
+    """
+    windows = Windows(context, tuple(axes), places)
+    if mode == "off":
+        windows.why_not = "switched off"
+    elif not isinstance(replacement, np.ndarray):
+        windows.why_not = "windows are filled in more than one way"
+    elif context.model.device != "cpu":
+        windows.why_not = f"on {context.model.device} whole runs are quicker than cutting crops on the host"
+    else:
+        from analyzer.executor.incremental import Span
+
+        try:
+            _prepare(windows, [Span(np.array(low), np.array(high)) for low, high in spans], mode)
+        except AnalyzerError as problem:
+            windows.why_not = problem.message
+    return windows
+
+
+def _prepare(windows: Windows, spans: list[Span], mode: Mode) -> None:
+    from analyzer.executor.incremental import Graph, Runner, Source, chain, planned
+
+    context, model = windows.context, windows.context.model
+    fixed = model.fixed_batch or (1 if getattr(context.resolved, "alone", False) else None)
+    shapes = tuple((name, np.shape(value)) for name, value in context.inputs.items())
+    grid = tuple((tuple(s.low.tolist()), tuple(s.high.tolist())) for s in spans)
+    key = shapes, context.perturbed, context.wanted, windows.axes, grid, fixed
+    held = _prepared.setdefault(model, {})
+    if key in held:
+        plan = held[key].plan
+        if mode == "auto" and plan.predicted < LEAST:
+            windows.why_not = _poor(plan.predicted)
+        else:
+            windows.runner, windows.new = held[key], False
+        return
+    batch = model.fixed_batch or 1
+    source = Source(model.proto, model.path.parent if model.path else None, model.device, model.threads)
+    sizes = {}
+    for name, value in context.inputs.items():
+        axis, shape = context.batch_axis(name), list(np.shape(value))
+        if axis is not None:
+            shape[axis] = batch
+        sizes[name] = shape
+    links = chain(Graph(source, sizes), context.perturbed, windows.axes, context.wanted)
+    if not links.stages:
+        first = next(iter(links.ends.items()), ("the model", "no layer is local"))
+        windows.why_not = f"{first[0]}: {first[1]}"
+        return
+    plan = planned(links, spans, context.batch)
+    if not plan.cut or (mode == "auto" and plan.first < LEAST):
+        windows.why_not = _poor(plan.first)
+        return
+    windows.runner = Runner(plan, fixed)
+    held[key] = windows.runner
+    while len(held) > _KEPT:
+        del held[next(iter(held))]
+
+
+def _poor(gain: float) -> str:
+    return f"a gain of {gain:.2f} is predicted, less than {LEAST}"
