@@ -163,13 +163,26 @@ def remark(options: Options, text: object) -> None:
 
 @contextlib.contextmanager
 def progress(options: Options, label: str) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar on stderr where that is a terminal; gives a function (done, total)."""
+    """A progress bar on stderr where that is a terminal; gives a function (done, total) in model evaluations.
+
+    It shows how many are done, of how many, and the time left at the pace of late. The total may fall, where something
+    stops early; fewer done than before is something new, with a pace of its own.
+    """
     if options.quiet or not sys.stderr.isatty():
         yield lambda done, total: None
         return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    left = (TextColumn("evaluations, time left"), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}"), BarColumn(bar_width=None), MofNCompleteColumn(), *left)
     with Progress(*columns, console=console(options, err=True), transient=True) as bar:
-        task = bar.add_task(inert(label), total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+        task, before = bar.add_task(inert(label), total=None), 0
+
+        def advance(done: int, total: int) -> None:
+            nonlocal before
+            if done < before:
+                bar.reset(task, total=total, completed=0)
+            bar.update(task, completed=done, total=total)
+            before = done
+
+        yield advance

@@ -29,6 +29,9 @@ MAX_FILE_BYTES = 512 * 2**20
 # Raster formats only: no decoder that starts another program (EPS) or reads a scene description (WMF).
 FORMATS = ("PNG", "JPEG", "GIF", "BMP", "DIB", "TIFF", "WEBP", "PPM", "MPO", "JPEG2000", "ICO", "AVIF", "QOI")
 
+# Beginnings of files that Pillow's quickly loaded plugins read: PNG and JPEG. All plugins together take ten times as long.
+_COMMON = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")
+
 # Warning filters belong to the process: two threads that change them at once would leave them changed.
 _quiet = threading.Lock()
 
@@ -107,7 +110,7 @@ def _open(path: str | os.PathLike[str], content: bytes, max_pixels: int) -> tupl
     from PIL import Image as PillowImage
     from PIL import UnidentifiedImageError
 
-    PillowImage.init()
+    PillowImage.preinit() if content.startswith(_COMMON) else PillowImage.init()
     try:
         with _quiet, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the limit below is stricter than Pillow's warning

@@ -8,11 +8,17 @@ from typing import Annotated
 import numpy as np
 
 from analyzer.errors import UsageError
+from analyzer.methods.budget import BUDGET, WANTED
 from analyzer.methods.context import Array, Context, Result
+from analyzer.methods.filling import BACKGROUND, BLENDED, Fill
 from analyzer.methods.maps import spatial_axes
-from analyzer.methods.occlusion import Fill, spread
+from analyzer.methods.moments import Moments
+from analyzer.methods.occlusion import spread
+from analyzer.methods.probing import Draw, Probe
 from analyzer.methods.registry import method
-from analyzer.methods.sampling import Draw, means, probe
+
+#: Products in one multiplication of matrices: few enough for numpy not to wake threads, which the model needs.
+_PRODUCTS = 250_000
 
 
 @method(
@@ -22,10 +28,15 @@ from analyzer.methods.sampling import Draw, means, probe
 def bubbles(
     context: Context,
     *,
-    samples: Annotated[int, "number of masks, which is the model evaluations per sample, at least 3"] = 1000,
+    samples: Annotated[
+        int, "number of masks, each a model evaluation (or one per background sample), at least 3"
+    ] = 1000,
     count: Annotated[int, "bubbles in a mask, at least 1"] = 10,
     sigma: Annotated[float | None, "a bubble's standard deviation in elements; None: a sixteenth of each axis"] = None,
-    fill: Annotated[Fill, "what shows between the bubbles: a number, mean, blur or noise"] = 0.0,
+    fill: Annotated[Fill, f"what shows between the bubbles: {BLENDED}"] = 0.0,
+    background: Annotated[int, BACKGROUND] = 100,
+    budget: Annotated[int | None, BUDGET] = None,
+    standard_error: Annotated[float | None, WANTED] = None,
 ) -> Result:
     """Correlation of the score with what each mask of Gaussian bubbles shows of an element.
 
@@ -44,11 +55,13 @@ def bubbles(
     axes = spatial_axes(value.shape, context.model)
     sides = [value.shape[axis] for axis in axes]
     widths = [max(side / 16, 0.5) if sigma is None else sigma for side in sides]
-    found = [moments.correlation() for moments in probe(context, fill, samples, shown(sides, count, widths))]
-    record = {"evaluations": samples * len(value), "standard_error": means([error for _, error in found])}
-    stacked = np.stack([correlation for correlation, _ in found])
-    maps = {context.perturbed: spread(stacked, value, axes, context)}
-    return Result(maps, notes=context.unchanged, record=record)
+    probe = Probe.of(
+        context, fill, samples, (budget, standard_error), shown(sides, count, widths), Moments.correlation,
+        background=background, least=3,
+    )  # fmt: skip
+    found = probe.run()
+    maps = {context.perturbed: spread(np.stack([each.values for each in found]), value, axes, context)}
+    return Result(maps, notes=probe.notes(), record=probe.record(found))
 
 
 def shown(sides: Sequence[int], count: int, widths: Sequence[float]) -> Draw:
@@ -56,13 +69,16 @@ def shown(sides: Sequence[int], count: int, widths: Sequence[float]) -> Draw:
 
     def draw(rng: np.random.Generator, n: int) -> Array:
         places = rng.random((n, len(sides), count))
-        sums = np.ones((n, count, 1))
+        sums = np.ones((n, count, 1), np.float32)
         for axis, (side, width) in enumerate(zip(sides, widths, strict=True)):
             away = np.arange(side) - (places[:, axis, :, None] * side - 0.5)
-            bell = np.exp(-0.5 * (away / width) ** 2)
-            if axis == len(sides) - 1:
-                return np.minimum(sums.transpose(0, 2, 1) @ bell, 1).reshape(n, *sides).astype(np.float32)
-            sums = (sums[..., None] * bell[:, :, None]).reshape(n, count, -1)
-        raise AssertionError("an input has at least one place axis")
+            bell = np.exp(-0.5 * (away / width) ** 2).astype(np.float32)
+            if axis < len(sides) - 1:
+                sums = (sums[..., None] * bell[:, :, None]).reshape(n, count, -1)
+        rows, masks = sums.transpose(0, 2, 1), np.empty((n, sums.shape[2], sides[-1]), np.float32)
+        step = max(1, _PRODUCTS // (count * sides[-1]))
+        for start in range(0, rows.shape[1], step):
+            np.matmul(rows[:, start : start + step], bell, out=masks[:, start : start + step])
+        return np.minimum(masks, 1, out=masks).reshape(n, *sides)
 
     return draw

@@ -9,11 +9,12 @@ from typing import Annotated
 import numpy as np
 
 from analyzer.errors import UsageError
+from analyzer.executor.preludes import interpolation
 from analyzer.methods.context import Array, Context, Result
+from analyzer.methods.filling import COLUMNS, Fill, replaced
 from analyzer.methods.maps import spatial_axes
-from analyzer.methods.occlusion import COLUMNS, Fill, replaced, spread
+from analyzer.methods.occlusion import spread
 from analyzer.methods.registry import method
-from analyzer.methods.sampling import interpolation
 
 
 @method(
@@ -24,7 +25,8 @@ def meaningful_perturbation(
     context: Context,
     *,
     fill: Annotated[
-        Fill, "what removed elements become: a number, mean, blur or noise; tables and words: 0 for blur"
+        Fill,
+        "what removed elements become: a number, mean, blur, noise, image:FILE or an array; tables and words: 0 for blur",
     ] = "blur",
     steps: Annotated[int, "steps of Adam, at least 1"] = 200,
     l1: Annotated[float, "price of removing everything, as a share of the score's change by doing so"] = 0.5,
@@ -124,18 +126,23 @@ def _scene(context: Context, fill: Fill, grid: int | None) -> _Scene:
     alone = sources[name].tokens or (len(shape) == 2 and sides[0] <= COLUMNS)
     if alone:
         how = 0.0 if isinstance(fill, str) and fill.startswith("blur") else fill
-        gone = np.full_like(value, _number(how)) if sources[name].tokens else replaced(context, name, how)
+        gone = np.full_like(value, _number(how)) if sources[name].tokens else _single(context, name, how)
     else:
-        gone = replaced(context, name, fill)
+        gone = _single(context, name, fill)
     counts = sides if alone else [min(grid or int(np.clip(side // 4, 4, 28)), side) for side in sides]
     enlarge = [np.eye(side) if alone else interpolation(c, side) for c, side in zip(counts, sides, strict=True)]
     return _Scene(context, name, value, gone.astype(np.float64), axes, sides, list(counts), alone, enlarge)
 
 
+def _single(context: Context, name: str, fill: Fill) -> Array:
+    found: Array = replaced(context, name, fill, without=("inpaint", "samples"))
+    return found
+
+
 def _number(fill: Fill) -> float:
     try:
         return float(fill)
-    except ValueError:
+    except (TypeError, ValueError):
         raise UsageError(
             "params.invalid", f"fill {fill!r} doesn't suit an embedding", "give a number, such as 0"
         ) from None

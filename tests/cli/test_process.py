@@ -119,11 +119,11 @@ def test_a_full_disk_below_stdout_is_one_line(tmp_path: Path, arguments: list[st
 
 @pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals")
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-@pytest.mark.parametrize("stage", ["explain", "write_comparison"])
+@pytest.mark.parametrize("stage", ["explain_targets", "write_comparison"])
 def test_signals_stop_cleanly(
     table_model: Path, rows: Path, tmp_path: Path, number: signal.Signals, code: int, stage: str
 ) -> None:
-    owner = {"explain": "analyzer.model.Model", "write_comparison": "analyzer.presenting"}[stage]
+    owner = {"explain_targets": "analyzer.model.Model", "write_comparison": "analyzer.presenting"}[stage]
     script = f"""
 import sys, time
 import analyzer.model, analyzer.presenting

@@ -32,6 +32,10 @@ def test_every_standard_operator_is_covered_or_has_its_reason() -> None:
         "docs/targets.md",
         "docs/safety.md",
         "docs/compile.md",
+        "docs/backends.md",
+        "docs/detectors.md",
+        "docs/fills.md",
+        "docs/rules.md",
         "models/README.md",
     ],
 )
@@ -54,3 +58,17 @@ def test_readme_gives_the_commands_that_the_gate_runs() -> None:
 def test_nothing_needs_the_reference_folder() -> None:
     for path in Path(ROOT / "analyzer").rglob("*.py"):
         assert "/shared" not in path.read_text(encoding="utf-8"), path
+
+
+def test_the_page_of_rules_names_every_rule_and_its_examples_can_be_read() -> None:
+    from graph_rules.keys import Key
+    from graph_rules.text import RULES, parse_rule
+
+    text = (HERE / "rules.md").read_text(encoding="utf-8")
+    table = text[text.index("## Rules\n") :]
+    assert {name for name in RULES if f"`{name}" not in table} == set()
+    pairs = re.findall(r'^ *"?([^"=\n]+?)"? *[:=] "([a-z0-9-]+:[^"]+)"', text, re.MULTILINE)
+    assert len(pairs) >= 6
+    for key, rule in pairs:
+        assert Key.of(key).text == key
+        assert str(parse_rule(rule)) == rule

@@ -46,7 +46,16 @@ def test_reference_networks_are_complete(shared: Path, net: str, variant: str) -
     folder = shared / "golden" / net
     model = analyzer.load(folder / "model_opset17_legacy.onnx", "cpu", threads=1)
     x = np.load(folder / "io.npz")["input"]
-    assert_complete(model.explain(x, method="deeplift", variant=variant))
+    assert_complete(model.explain(x, method="deeplift", variant=variant, pooling="exact"))
+
+
+@pytest.mark.parametrize("net", ["vgg", "textcnn"])
+def test_what_pooling_by_the_gradient_loses_is_said(shared: Path, net: str) -> None:
+    model = analyzer.load(shared / "golden" / net / "model_opset17_legacy.onnx", "cpu", threads=1)
+    done = model.explain(np.load(shared / "golden" / net / "io.npz")["input"], method="deeplift")
+    assert done.completeness is not None
+    assert np.abs(done.completeness.delta).max() > 1e-3
+    assert any("pooling=exact" in note for note in done.record["notes"])
 
 
 def test_a_linear_model_gives_weights_times_difference() -> None:

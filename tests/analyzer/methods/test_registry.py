@@ -183,6 +183,18 @@ def test_the_registry_needs_neither_torch_nor_onnxruntime() -> None:
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
 
 
+@pytest.mark.parametrize("name", ["rise", "kernel-shap"])
+def test_a_method_whose_module_has_its_name_is_found_without_the_others(name: str) -> None:
+    code = (
+        "import sys; from analyzer.methods import registry;"
+        f"assert registry.get({name!r}).name == {name!r};"
+        "others = {'lrp', 'gradient', 'deeplift'} & {m.rpartition('.')[2] for m in sys.modules if 'analyzer.methods' in m};"
+        "assert not others, others;"
+        f"assert list(registry.methods()) == {NAMES!r}, 'all are there when all are asked for'"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
 def test_perturbation_methods_never_import_torch() -> None:
     runtime = [name for name, info in analyzer.methods().items() if info.needs == "runtime"]
     code = f"""

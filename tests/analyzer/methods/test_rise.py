@@ -11,8 +11,9 @@ from onnx import TensorProto, helper
 
 import analyzer
 from analyzer.errors import UsageError
-from analyzer.methods.rise import cells, smooth
-from analyzer.methods.sampling import Moments, interpolation
+from analyzer.executor.preludes import interpolation
+from analyzer.methods.moments import Moments
+from analyzer.methods.rise import Smooth, cells
 from tests.analyzer.methods.linear import Array, linear, weights_of
 from tests.common.models import assemble
 
@@ -20,6 +21,12 @@ from tests.common.models import assemble
 def some(*shape: int, seed: int = 9) -> Array:
     """A batch of values."""
     return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+def smooth(*how: Any) -> Any:
+    """Grids as the masks that they stand for."""
+    draw = Smooth(*how)
+    return lambda rng, n: draw.grid(draw.sides).masks(draw.rows(rng, n), {})
 
 
 # --- masks ----------------------------------------------------------------------------------------------------------

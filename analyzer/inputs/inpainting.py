@@ -1,0 +1,119 @@
+"""Filling a hole from what surrounds it, smoothly: the discrete Laplace equation.
+
+Belongs here: solving for the hole's values. Not here: fills that don't depend on the hole (``fills``), which region is
+removed (``segments``).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+
+def inpaint(x: Array, hole: Array, axes: Sequence[int]) -> Array:
+    """``x`` with the elements of a hole filled from those around it.
+
+    Parameters
+    ----------
+    x
+        One sample in the model's input space, any rank, a floating-point type.
+    hole
+        bool, broadcastable to ``x``: true for what is removed.
+    axes
+        The place axes of ``x``; along the others (channels) everything is filled apart from the rest.
+
+    Returns
+    -------
+    ndarray
+        Of ``x``'s shape and type. Every element of the hole is the mean of its neighbours along the place axes, those
+        beyond the border left out: the harmonic function with the values around the hole, so nothing exceeds them. In
+        a series that is the straight line between the hole's ends. A hole with nothing around it, such as a whole
+        picture, takes the channel's mean.
+
+    Notes
+    -----
+    One sparse factorisation per hole (``scipy.sparse.linalg.splu``), shared by the channels whose hole is the same:
+    exact up to rounding. It costs about 3 ms for a 32 x 32 window and 0.1 s for half of a 224 x 224 picture.
+    """
+    order = [axis for axis in range(x.ndim) if axis not in axes] + list(axes)
+    sides = [x.shape[axis] for axis in axes]
+    moved = np.array(x.transpose(order), order="C")
+    values = moved.reshape(-1, *sides)
+    holes = np.broadcast_to(hole, x.shape).transpose(order).reshape(-1, *sides)
+    alike: dict[bytes, list[int]] = {}
+    for channel, one in enumerate(holes):
+        alike.setdefault(np.packbits(one).tobytes(), []).append(channel)
+    for channels in alike.values():
+        one = holes[channels[0]]
+        if one.any():
+            near = (slice(None), *_around(one))
+            part, inside = values[channels].astype(np.float64), one[near[1:]]
+            mean = part.reshape(len(part), -1).mean(axis=1)
+            values[np.ix_(np.array(channels), *map(_numbers, near[1:]))] = _filled(part[near], inside, mean)
+    return moved.transpose(np.argsort(order))
+
+
+def _around(hole: Array) -> tuple[slice, ...]:
+    """The box of a hole and its neighbours."""
+    box = []
+    for axis, side in enumerate(hole.shape):
+        along = np.flatnonzero(hole.any(axis=tuple(other for other in range(hole.ndim) if other != axis)))
+        box.append(slice(max(0, int(along[0]) - 1), min(side, int(along[-1]) + 2)))
+    return tuple(box)
+
+
+def _numbers(part: slice) -> Array:
+    return np.arange(part.start, part.stop)
+
+
+def _filled(values: Array, hole: Array, mean: Array) -> Array:
+    """``values`` (channels, *sides) with the hole (*sides) filled."""
+    flat = values.reshape(len(values), -1)
+    flat[:, hole.ravel()] = _harmonic(flat, hole.ravel(), hole.shape, mean)
+    return flat.reshape(values.shape)
+
+
+def _harmonic(values: Array, hole: Array, sides: tuple[int, ...], mean: Array) -> Array:
+    """The hole's values (channels, elements of the hole) of ``values`` (channels, places); ``mean`` for what is alone."""
+    from scipy.sparse import csc_array
+    from scipy.sparse.csgraph import connected_components
+    from scipy.sparse.linalg import splu
+
+    one, other = _neighbours(sides)
+    one, other = np.concatenate([one, other]), np.concatenate([other, one])
+    one, other = one[hole[one]], other[hole[one]]  # the first of each pair lies in the hole
+    size = int(hole.sum())
+    number = np.cumsum(hole) - 1
+    inside = hole[other]
+    here, there = number[one[inside]], number[other[inside]]
+    degree = np.bincount(number[one], minlength=size).astype(np.float64)
+    right = np.zeros((size, len(values)))
+    np.add.at(right, number[one[~inside]], values[:, other[~inside]].T)
+    links = csc_array((np.ones(len(here)), (here, there)), shape=(size, size))
+    count, piece = connected_components(links, directed=False)
+    bounded = np.zeros(count, bool)
+    bounded[piece[number[one[~inside]]]] = True
+    alone = ~bounded[piece]  # nothing around it: any constant would do
+    diagonal = csc_array((np.where(alone, degree + 1, degree), (np.arange(size),) * 2), shape=(size, size))
+    right[alone] = mean
+    matrix = (diagonal - links).tocsc()
+    options = {"SymmetricMode": True}
+    solved = splu(matrix, permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options=options).solve(right)
+    return np.asarray(solved).T
+
+
+def _neighbours(sides: tuple[int, ...]) -> tuple[Array, Array]:
+    """Numbers of all neighbouring elements, each pair once."""
+    numbers = np.arange(math.prod(sides)).reshape(sides)
+    low, high = slice(None, -1), slice(1, None)
+    pairs = []
+    for axis in range(len(sides)):
+        front = (slice(None),) * axis
+        pairs.append((numbers[(*front, low)].ravel(), numbers[(*front, high)].ravel()))
+    return np.concatenate([a for a, _ in pairs]), np.concatenate([b for _, b in pairs])
