@@ -63,11 +63,14 @@ def test_the_score_is_the_models_output_for_the_target(method: str, name: str) -
 
 @on_suited
 def test_the_same_seed_gives_the_same_numbers(method: str, name: str) -> None:
+    """To the last bit in the trace; in the runtime to the rounding of batches, whose size is found by measuring."""
+    relative = 0.0 if analyzer.methods()[method].needs == "trace" else 1e-6
     first, again = run(method, name, seed=3), run(method, name, seed=3)
     afresh = explain(load(CASES[name].proto), CASES[name].feed, method, target=1, seed=3)
     for key, attribution in first.attributions.items():
-        np.testing.assert_array_equal(attribution, again.attributions[key])
-        np.testing.assert_array_equal(attribution, afresh.attributions[key])
+        for other in (again, afresh):
+            limit = relative * np.abs(attribution).max(initial=0)
+            np.testing.assert_allclose(other.attributions[key], attribution, rtol=0, atol=limit)
 
 
 @on_suited
