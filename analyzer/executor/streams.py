@@ -77,7 +77,8 @@ class Streams:
         InputError
             ``runtime.load_failed``.
         """
-        opened = self._opened(("plain", tuple(wanted)), lambda: (self._plain(wanted, most), None))
+        shared = self._model.threads == 1  # the model's own session is run, no other
+        opened = self._opened(("plain", tuple(wanted)), lambda: (self._plain(wanted, most), None), shared)
         assert opened is not None
         return opened[0]
 
@@ -87,12 +88,22 @@ class Streams:
         return None if opened is None or opened[1] is None else (opened[0], opened[1])
 
     @property
+    def single(self) -> bool:
+        """Whether the model is so large that its weights should be held once only."""
+        return self._model.size > _MOST_BYTES
+
+    def close(self) -> None:
+        """Let go of all sessions, the model's own included; they are opened anew when asked for."""
+        self._kept.clear()
+        self._model.close_sessions()
+
+    @property
     def evaluations(self) -> int:
         """How many the streams that are kept have run."""
         return sum(opened[0].evaluations for opened in self._kept.values() if opened is not None)
 
     def _opened(
-        self, key: Any, make: Callable[[], tuple[Stream, Composed | None] | None]
+        self, key: Any, make: Callable[[], tuple[Stream, Composed | None] | None], shared: bool = False
     ) -> tuple[Stream, Composed | None] | None:
         if key in self._kept:
             self._kept.move_to_end(key)
@@ -100,7 +111,7 @@ class Streams:
         fitting = _MOST_BYTES // max(self._model.size, 1)
         while self._kept and len(self._kept) >= min(fitting, _KEPT):
             self._kept.popitem(last=False)
-        if not fitting:
+        if self.single and not shared:
             self._model.close_sessions()
         self._kept[key] = make()
         return self._kept[key]

@@ -80,9 +80,13 @@ class Windows:
         """
         if self.runner is None:
             return None
+        streams = self.context.model.streams
         try:
+            known = self._whole(sample, self._spread(), replacement) if self.new and streams.single else None
+            if known is not None:
+                streams.close()  # its weights make room for those of the rest of the model
             scores = self._run(self.runner, sample, replacement, advance)
-            off = self._difference(sample, scores, replacement)
+            off = self._difference(sample, scores, replacement, known)
         except AnalyzerError as problem:
             self._give_up(problem.message)
             return None
@@ -111,20 +115,31 @@ class Windows:
                 advance(done)
         return scores.ravel()
 
-    def _difference(self, sample: int, scores: Array, replacement: Array) -> float:
+    def _spread(self) -> Array:
+        """Some windows from the first to the last."""
+        from analyzer.executor.incremental import VERIFIED
+
+        return np.unique(np.linspace(0, len(self.places) - 1, VERIFIED).astype(int))
+
+    def _whole(self, sample: int, chosen: Array, replacement: Array) -> Array:
+        """The scores of chosen windows by whole runs."""
+        copies = (self._copy(sample, self.places[i], replacement) for i in chosen)
+        return np.fromiter(self.context.evaluate(sample, copies), np.float64)
+
+    def _difference(self, sample: int, scores: Array, replacement: Array, known: Array | None) -> float:
         """The largest difference between some windows and their whole runs, as a part of the scores' scale.
 
         Of the first sample after a plan was made: the first window, the last and those between; later the one of largest
         effect.
-        """
-        from analyzer.executor.incremental import VERIFIED
 
-        if self.new:
-            chosen = np.unique(np.linspace(0, len(scores) - 1, VERIFIED).astype(int))
-        else:
-            chosen = np.array([np.argmax(np.abs(scores - self.context.score[sample]))])
-        copies = (self._copy(sample, self.places[i], replacement) for i in chosen)
-        whole = np.fromiter(self.context.evaluate(sample, copies), np.float64)
+        Parameters
+        ----------
+        known
+            Whole runs of the first, the last and those between, where they were made before.
+        """
+        largest = np.array([np.argmax(np.abs(scores - self.context.score[sample]))])
+        chosen = self._spread() if self.new else largest
+        whole = self._whole(sample, chosen, replacement) if known is None else known
         output = np.asarray(self.context.output)
         rows = output[sample] if output.ndim and len(output) == self.context.batch else output
         scale = max(

@@ -6,6 +6,7 @@ Belongs here: sessions of the parts, batches and threads. Not here: what is comp
 
 from __future__ import annotations
 
+import functools
 import math
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
@@ -103,9 +104,13 @@ class Runner:
         self.still = [name for name in dict.fromkeys(still) if name not in known]
         self.clean = self._session(self.still, []) if self.still else None
         self.late = [name for name in chain.wanted if name not in self.frontier]
-        self.rest = self._session(self.late, self.frontier) if self.late else None
         self._scratches: list[Scratch] = []
         self._last = {name: i for i, part in enumerate(self.parts) for name in part.inputs.values()}
+
+    @functools.cached_property
+    def rest(self) -> Session | None:
+        """What follows the incremental part, which may hold most of the weights; opened when it is first run."""
+        return self._session(self.late, self.frontier) if self.late else None
 
     def _session(self, wanted: list[str], given: list[str]) -> Session:
         """A session that computes values from given ones and from the graph's inputs."""
