@@ -40,13 +40,19 @@ format: setup
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: setup
+bench: setup .venv-bench/.installed
 	$(BIN)/python -m benchmarks.localisation
 	$(BIN)/python -m benchmarks.importing
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.rules
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.perturbation
+
+.venv-bench/.installed: benchmarks/peers.txt
+	test -x .venv-bench/bin/python || $(PYTHON) -m venv .venv-bench
+	.venv-bench/bin/python -m pip install -q -r benchmarks/peers.txt
+	touch $@
 
 docs: setup
 	$(BIN)/python -m docs.make
 
 clean:
-	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis $(OUT)
+	rm -rf .venv .venv-bench build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis $(OUT)

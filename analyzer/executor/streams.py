@@ -77,13 +77,17 @@ class Streams:
         InputError
             ``runtime.load_failed``.
         """
-        shared = self._model.threads == 1  # the model's own session is run, no other
-        opened = self._opened(("plain", tuple(wanted)), lambda: (self._plain(wanted, most), None), shared)
+        opened = self._opened(("plain", tuple(wanted)), lambda: (self._plain(wanted, most), None))
         assert opened is not None
         return opened[0]
 
     def composed(self, wiring: Wiring, most: int) -> tuple[Stream, Composed] | None:
-        """A stream behind a prelude, and what its inputs are called; None where masks must be made on the host."""
+        """A stream behind a prelude, and what its inputs are called; None where masks must be made on the host.
+
+        A large model's are made there too: a second session would cost more than masks beside such a model's runs.
+        """
+        if self.single and self._model.device == "cpu":
+            return None
         opened = self._opened(wiring, lambda: self._composed(wiring, most))
         return None if opened is None or opened[1] is None else (opened[0], opened[1])
 
@@ -103,7 +107,7 @@ class Streams:
         return sum(opened[0].evaluations for opened in self._kept.values() if opened is not None)
 
     def _opened(
-        self, key: Any, make: Callable[[], tuple[Stream, Composed | None] | None], shared: bool = False
+        self, key: Any, make: Callable[[], tuple[Stream, Composed | None] | None]
     ) -> tuple[Stream, Composed | None] | None:
         if key in self._kept:
             self._kept.move_to_end(key)
@@ -111,20 +115,24 @@ class Streams:
         fitting = _MOST_BYTES // max(self._model.size, 1)
         while self._kept and len(self._kept) >= min(fitting, _KEPT):
             self._kept.popitem(last=False)
-        if self.single and not shared:
+        if self.single and self._model.device != "cpu":
             self._model.close_sessions()
         self._kept[key] = make()
         return self._kept[key]
 
     def _stream(self, session: Session | Passing, wanted: Sequence[str], most: int) -> Stream:
-        alone = self._model.device == "cpu" and self.threads == 1
-        return Stream(session, wanted, self.workers, alone=alone, fixed=self._model.fixed_batch, most=most)
+        own = (
+            self.single and self._model.device == "cpu"
+        )  # then one run at a time has all threads of the model's session
+        alone = self._model.device == "cpu" and (self._model.threads == 1 if own else self.threads == 1)
+        workers = 1 if own else self.workers
+        return Stream(session, wanted, workers, alone=alone, fixed=self._model.fixed_batch, most=most)
 
     def _plain(self, wanted: Sequence[str], most: int) -> Stream:
         graph = self._model.proto.graph
         inputs, outputs = {value.name for value in graph.input}, {value.name for value in graph.output}
         expose = tuple(name for name in wanted if name not in outputs and name not in inputs)
-        if self._model.threads == 1:
+        if self._model.threads == 1 or (self.single and self._model.device == "cpu"):
             return self._stream(Passing(self._model.session(expose), inputs), wanted, most)
         source, folder = self._model.source()
         session = Session(source, self._model.device, expose, folder, self.threads)
