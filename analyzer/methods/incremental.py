@@ -82,8 +82,8 @@ class Windows:
             return None
         streams = self.context.model.streams
         try:
-            known = self._whole(sample, self._spread(), replacement) if self.new and streams.single else None
-            if known is not None:
+            known = self._whole(sample, self._spread(), replacement) if self.new else None
+            if known is not None and streams.single:
                 streams.close()  # its weights make room for those of the rest of the model
             scores = self._run(self.runner, sample, replacement, advance)
             off = self._difference(sample, scores, replacement, known)
