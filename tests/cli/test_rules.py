@@ -153,7 +153,14 @@ def test_the_listing_for_people(call: Call, place: Path) -> None:
 
 
 def test_a_rule_that_is_used_nowhere_is_warned_of(call: Call, place: Path) -> None:
-    rules = ["--rule", "first=flat", "--rule", "Conv=gamma", "--rule", "softmax=pass"]  # the first layer is the one Conv
+    rules = [
+        "--rule",
+        "first=flat",
+        "--rule",
+        "Conv=gamma",
+        "--rule",
+        "softmax=pass",
+    ]  # the first layer is the one Conv
     ran = call("inspect", "pictures.onnx", "--rules", *rules)
     assert ran.code == 0
     assert [text.split("'")[1] for text in ran.err.splitlines()] == ["Conv", "softmax"]
