@@ -101,7 +101,7 @@ def compose(proto: onnx.ModelProto, wiring: Wiring) -> Composed:
     build = Builder(_prefix(proto.graph))
     inputs: list[onnx.ValueInfoProto] = []
 
-    def given(role: str, dtype: Any, shape: Iterable[int | str]) -> str:
+    def given(role: str, dtype: Any, shape: Iterable[int | str | None]) -> str:
         name = f"{build.prefix}{role}"
         inputs.append(
             helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(np.dtype(dtype)), list(shape))

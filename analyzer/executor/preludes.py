@@ -58,8 +58,8 @@ class Prelude(Protocol):
     """A kind of mask; instances are hashable and say everything that its nodes depend on."""
 
     @property
-    def rows(self) -> dict[str, tuple[Any, tuple[int, ...]]]:
-        """Name -> dtype and shape of one evaluation's numbers."""
+    def rows(self) -> Mapping[str, tuple[Any, tuple[int | None, ...]]]:
+        """Name -> dtype and shape of one evaluation's numbers; None where a size is left open."""
         ...
 
     @property
@@ -108,7 +108,7 @@ class Windows:
     whole = True
 
     @property
-    def rows(self) -> dict[str, tuple[Any, tuple[int, ...]]]:
+    def rows(self) -> Mapping[str, tuple[Any, tuple[int | None, ...]]]:
         return {"bounds": (np.int64, (len(self.axes), 2))}
 
     @property
@@ -149,21 +149,19 @@ class Segments:
     ----------
     shape
         Of the segment ids: the sample's rank, 1 along axes that share them.
-    count
-        Number of segments.
 
     Notes
     -----
-    Row ``kept``: (count,) bool. Fixed ``ids``: int64, from 0 to count - 1.
+    Row ``kept``: (segments,) bool; how many there are is left open, so that one graph serves every picture's superpixels.
+    Fixed ``ids``: int64, from 0.
     """
 
     shape: tuple[int, ...]
-    count: int
     whole = True
 
     @property
-    def rows(self) -> dict[str, tuple[Any, tuple[int, ...]]]:
-        return {"kept": (np.bool_, (self.count,))}
+    def rows(self) -> Mapping[str, tuple[Any, tuple[int | None, ...]]]:
+        return {"kept": (np.bool_, (None,))}
 
     @property
     def fixed(self) -> dict[str, tuple[Any, tuple[int, ...]]]:
@@ -198,7 +196,7 @@ class Masks:
     whole = False
 
     @property
-    def rows(self) -> dict[str, tuple[Any, tuple[int, ...]]]:
+    def rows(self) -> Mapping[str, tuple[Any, tuple[int | None, ...]]]:
         return {"mask": (np.float32, self.sides)}
 
     @property
@@ -240,7 +238,7 @@ class Grid:
         return tuple(math.ceil(side / count) for side, count in zip(self.sides, self.counts, strict=True))
 
     @property
-    def rows(self) -> dict[str, tuple[Any, tuple[int, ...]]]:
+    def rows(self) -> Mapping[str, tuple[Any, tuple[int | None, ...]]]:
         return {"cells": (np.float32, self.counts), "shift": (np.int64, (len(self.sides),))}
 
     @property

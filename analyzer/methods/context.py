@@ -210,7 +210,7 @@ class Context:
         replacement
             What replaces a segment; an array is of the sample's shape and dtype.
         """
-        prelude, fixed = Segments(ids.shape, int(ids.max()) + 1), {"ids": ids.reshape(-1).astype(np.int64)}
+        prelude, fixed = Segments(ids.shape), {"ids": ids.reshape(-1).astype(np.int64)}
         for _, scores in self.masked(sample, prelude, source, replacement, fixed):
             yield from map(float, scores)
 

@@ -44,7 +44,7 @@ def given(
     if kind == "segments":
         ids = rng.integers(0, 6, np.prod(placed))
         ids[0] = 5
-        return Segments(placed, 6), {"kept": rng.random((n, 6)) < 0.5}, {"ids": ids}
+        return Segments(placed), {"kept": rng.random((n, 6)) < 0.5}, {"ids": ids}
     if kind == "masks":
         return Masks(sides, placed), {"mask": rng.random((n, *sides)).astype(np.float32)}, {}
     grid = Grid(tuple(min(4, side) for side in sides), sides, placed)

@@ -126,6 +126,15 @@ def test_other_inputs_go_along_in_the_graph(on_host: Any) -> None:
     assert_same(inside, explained(two_inputs(), feed, "rise"))
 
 
+def test_one_session_serves_every_number_of_segments() -> None:
+    case = CASES["cnn"]
+    model = analyzer.load(case.proto, "cpu", threads=1)
+    for segments in ("grid:2", "grid:4"):
+        found = model.explain(case.feed, method="feature-ablation", segments=segments)
+        assert found.record["masks"] == "graph"
+    assert len(model.streams._kept) == 1
+
+
 def test_what_stays_on_the_host_says_so() -> None:
     model = linear(weights_of(3, 4, 4), dtype=onnx.TensorProto.INT8)
     x = np.ones((1, 3, 4, 4), np.int8)
