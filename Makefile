@@ -44,6 +44,8 @@ bench: setup .venv-bench/.installed
 	$(BIN)/python -m benchmarks.localisation
 	$(BIN)/python -m benchmarks.importing
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.rules
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.compiled
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.incremental
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.perturbation
 
 .venv-bench/.installed: benchmarks/peers.txt
