@@ -185,8 +185,8 @@ def methods() -> dict[str, MethodInfo]:
 
 #: Modules of this package that hold no methods and must not be imported to list them.
 _ENGINES = (
-    "asking", "backends", "compiled", "context", "maps", "registry", "resampling", "run", "sampling", "sources",
-    "whitebox",
+    "aiming", "asking", "backends", "budget", "compiled", "context", "filling", "incremental", "layers", "maps", "moments",
+    "pieces", "probing", "registry", "request", "resampling", "run", "sampling", "sources", "whitebox",
 )  # fmt: skip
 
 

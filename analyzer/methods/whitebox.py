@@ -1,7 +1,8 @@
 """The white-box engine: rule tables run on a model's trace, numpy in, numpy out.
 
 Belongs here: the way from arrays to the reverse sweep and back. Not here: rules and tables (``graph_rules``), methods,
-where inputs enter a trace (``sources``). Only this module and ``sources`` import torch in this package.
+where inputs enter a trace (``sources``), finding layers (``layers``). Only these three modules import torch in this
+package.
 """
 
 from __future__ import annotations
@@ -20,13 +21,13 @@ from analyzer.importer.interpreter import as_tensor, to_numpy
 from analyzer.importer.trace import Trace
 from analyzer.methods import asking
 from analyzer.methods.asking import Asked, AtLayer, Question, Swept, Table
+from analyzer.methods.layers import feature_layer, layer_named
 from analyzer.methods.maps import Resampling
-from analyzer.methods.registry import near
 from analyzer.methods.sources import Source, sources_of
 from analyzer.model import Model
 from analyzer.specs import batch_axis
 from graph_rules import deeplift, sweep
-from graph_rules.cam import NoFeatureMapError, in_the_way_of_cam, last_feature_map
+from graph_rules.cam import in_the_way_of_cam
 from graph_rules.composites import GRADIENT
 from graph_rules.sweep import Pass, Plan
 from graph_rules.tables import MissingRuleError, RuleTable
@@ -255,63 +256,12 @@ class Engine:
         return int(np.clip(2**22 // max(bytes_each, 1), 1, 16))
 
     def layer(self, name: str) -> fx.Node:
-        """The node of a layer given by its ONNX node or value name.
-
-        Raises
-        ------
-        UsageError
-            ``layer.unknown`` with the near name.
-        """
-        node = self.trace.find(name)
-        folded = [n for n in self.trace.module.graph.nodes if n.meta.get("onnx") == name]
-        if node is None and folded and folded[-1].meta.get("folded"):
-            raise UsageError(
-                "layer.folded",
-                f"{name!r} was folded together with {folded[-1].meta['folded']!r}: its own value isn't computed",
-                f"name {folded[-1].meta['folded']!r}",
-            )
-        if node is None:
-            known = [*self.trace.nodes, *self.trace.values]
-            raise UsageError(
-                "layer.unknown",
-                f"the model has no node or value {name!r} that depends on the input{near(name, known)}",
-                "`onnxplain inspect -v` lists the nodes",
-            )
-        if node not in sweep.active_nodes((node,), self.output):
-            raise UsageError(
-                "layer.unread",
-                f"the explained score doesn't depend on {name!r}",
-                "name a layer on the way to the output",
-            )
-        return node
+        """The node of a layer; errors as in :func:`analyzer.methods.layers.layer_named`."""
+        return layer_named(self.trace, self.output, name)
 
     def feature_layer(self, layer: str) -> tuple[str, fx.Node]:
-        """The name and node of a layer that class activation maps are read at; ``auto``: the last feature map.
-
-        Raises
-        ------
-        UnsupportedError
-            ``layer.none`` where the model has no feature map.
-        UsageError
-            ``layer.unknown``, ``layer.not_spatial``.
-        """
-        if layer == "auto":
-            try:
-                node = last_feature_map(self.output, tuple(source.node for source in self.sources))
-            except NoFeatureMapError as problem:
-                raise UnsupportedError(
-                    "layer.none", str(problem), "name a layer, or use another family of methods"
-                ) from None
-        else:
-            node = self.layer(layer)
-        name = str(node.meta.get("folded") or node.meta.get("onnx", layer))
-        if len(node.meta["shape"]) < 3:
-            raise UsageError(
-                "layer.not_spatial",
-                f"layer {name!r} has shape {list(node.meta['shape'])}: no feature map",
-                "name a layer of shape [batch, channels, ...places]",
-            )
-        return name, node
+        """Name and node of a layer with a feature map; errors as in :func:`analyzer.methods.layers.feature_layer`."""
+        return feature_layer(self.trace, self.output, self.sources, layer)
 
     def resample(self, map_: Array, size: Sequence[int], how: Resampling = "linear") -> Array:
         """Maps (batch, channels, *spatial) resampled to another spatial size.
