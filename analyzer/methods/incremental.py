@@ -83,9 +83,12 @@ class Windows:
         streams = self.context.model.streams
         try:
             known = self._whole(sample, self._spread(), replacement) if self.new else None
-            if known is not None and streams.single:
+            first = 0 if known is None else len(known)
+            if first:
+                advance(first)
+            if first and streams.single:
                 streams.close()  # its weights make room for those of the rest of the model
-            scores = self._run(self.runner, sample, replacement, advance)
+            scores = self._run(self.runner, sample, replacement, lambda done: advance(max(done, first)))
             off = self._difference(sample, scores, replacement, known)
         except AnalyzerError as problem:
             self._give_up(problem.message)
