@@ -204,29 +204,38 @@ def environment(peers: Path | None) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Measure and write ``results/perturbation.{json,md}``."""
+    """Measure and write ``results/perturbation.{json,md}``, part by part; parts not measured stay as they were."""
     cli = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     cli.add_argument("--rounds", type=int, default=3)
     cli.add_argument("--networks", nargs="*", default=list(NETWORKS))
     cli.add_argument("--peers", type=Path, default=PEERS)
     cli.add_argument("--folder", type=Path)
+    cli.add_argument("--networks-only", action="store_true", help="neither the cold start nor the shap package")
     asked = cli.parse_args()
     peers = asked.peers if asked.peers.exists() else None
     names = [name for name in asked.networks if name != "squeezenet" or SQUEEZENET.exists()]
     with tempfile.TemporaryDirectory() as temporary:
         folder = asked.folder or Path(temporary)
-        found = {
-            "rounds": asked.rounds,
-            "environment": environment(peers),
-            "networks": {name: measured(name, folder, asked.rounds, peers) for name in names},
-            "cold_start": cold_start.measured(file_of("mobilenet_v2", folder), asked.rounds),
-            "shapley": shapley.measured(folder, None if peers is None else Side(peers, "peers")),
-        }
+        held = RESULTS / "perturbation.json"
+        found = json.loads(held.read_text()) if held.exists() else {"networks": {}, "cold_start": {}, "shapley": []}
+        found |= {"rounds": asked.rounds, "environment": environment(peers)}
+        for name in names:
+            found["networks"][name] = measured(name, folder, asked.rounds, peers)
+            write(found)
+        if not asked.networks_only:
+            found["cold_start"] = cold_start.measured(file_of("mobilenet_v2", folder), asked.rounds)
+            found["shapley"] = shapley.measured(folder, None if peers is None else Side(peers, "peers"))
+            write(found)
+    print((RESULTS / "perturbation.md").read_text())
+
+
+def write(found: dict[str, Any]) -> None:
+    """Put what is known into the results."""
+    found["networks"] = {name: found["networks"][name] for name in NETWORKS if name in found["networks"]}
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / "perturbation.json").write_text(json.dumps(found, indent=2) + "\n")
     text = page(found, {peer: least for peer, (_, least) in BESIDE.items()})
     (RESULTS / "perturbation.md").write_text(text)
-    print(text)
 
 
 if __name__ == "__main__":
