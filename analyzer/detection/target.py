@@ -105,7 +105,7 @@ def _trust(proposals: Proposals) -> Array:
     return np.asarray(proposals.probabilities.max(axis=1))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class DetectionTarget(Resolved):
     """Detections on a concrete batch, one for each sample.
 
@@ -119,10 +119,10 @@ class DetectionTarget(Resolved):
         Whether the outputs hold one picture at a time.
     """
 
-    decoder: Decoder = None  # type: ignore[assignment]  # set by resolve_detections
-    sought: tuple[Sought, ...] = ()
-    before: Array = None  # type: ignore[assignment]
-    alone: bool = False
+    decoder: Decoder
+    sought: tuple[Sought, ...]
+    before: Array
+    alone: bool
 
     @property
     def wanted(self) -> tuple[str, ...]:
@@ -175,8 +175,9 @@ def resolve_detections(
     before = np.array([similarities(s, p).max(initial=0.0) for s, p in zip(sought, proposals, strict=True)])
     names = tuple(f"{named(s.number, labels)} in {', '.join(f'{v:.0f}' for v in s.box)}" for s in sought)
     resolved = DetectionTarget(
-        np.zeros((batch, 1)), names, tuple(s.number for s in sought), (), decoder, sought, before, alone
-    )
+        np.zeros((batch, 1)), names, tuple(s.number for s in sought),
+        decoder=decoder, sought=sought, before=before, alone=alone,
+    )  # fmt: skip
     return resolved, proposals
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from analyzer.methods.cam import FeatureMap, Layer, Rectify, as_result, feature_map
+from analyzer.methods.asking import FeatureMap
+from analyzer.methods.cam import Layer, Rectify, as_result, feature_map
 from analyzer.methods.context import Array, Context, Result
 from analyzer.methods.registry import method
 

@@ -117,8 +117,8 @@ class Swept:
 
 
 @dataclass(frozen=True)
-class AtLayer:
-    """A gradient sweep down to a layer's feature map.
+class FeatureMap:
+    """What a layer holds, and what a gradient sweep down to it gives.
 
     Attributes
     ----------
@@ -136,7 +136,16 @@ class AtLayer:
     values: Array
     gradients: Array
     score: Array
-    obstacles: tuple[str, ...]
+    obstacles: tuple[str, ...] = ()
+
+    @property
+    def places(self) -> tuple[int, ...]:
+        """The spatial axes."""
+        return tuple(range(2, self.values.ndim))
+
+    def wide(self) -> tuple[Array, Array]:
+        """Values and gradients in float64, for formulas with powers and quotients."""
+        return self.values.astype(np.float64), self.gradients.astype(np.float64)
 
 
 @dataclass

@@ -6,50 +6,18 @@ Belongs here: reading a layer's feature map, and bringing a map of its places to
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Annotated
 
 import numpy as np
 
 from analyzer.errors import UnsupportedError
+from analyzer.methods.asking import FeatureMap
 from analyzer.methods.context import Array, Context, Result
 from analyzer.methods.maps import at_input
 from analyzer.methods.registry import method
 
 Layer = Annotated[str, "ONNX node or value name; auto: the last feature map before pooling"]
 Rectify = Annotated[bool, "keep positive values only"]
-
-
-@dataclass(frozen=True)
-class FeatureMap:
-    """What a layer holds.
-
-    Attributes
-    ----------
-    name
-        The layer's ONNX node.
-    values, gradients
-        Its activations and the score's derivatives by them, both (batch, channels, *spatial).
-    score
-        The explained score, shape (batch,), float64.
-    obstacles
-        Nodes behind it that are neither averaging nor linear, in words.
-    """
-
-    name: str
-    values: Array
-    gradients: Array
-    score: Array
-    obstacles: tuple[str, ...] = ()
-
-    @property
-    def places(self) -> tuple[int, ...]:
-        """The spatial axes."""
-        return tuple(range(2, self.values.ndim))
-
-    def wide(self) -> tuple[Array, Array]:
-        """Values and gradients in float64, for formulas with powers and quotients."""
-        return self.values.astype(np.float64), self.gradients.astype(np.float64)
 
 
 def feature_map(context: Context, layer: str) -> FeatureMap:
@@ -62,8 +30,8 @@ def feature_map(context: Context, layer: str) -> FeatureMap:
     UsageError
         ``layer.unknown``, ``layer.not_spatial``.
     """
-    found = context.engine.at_layer(layer)
-    return FeatureMap(found.name, found.values, found.gradients, found.score, found.obstacles)
+    found: FeatureMap = context.engine.at_layer(layer)
+    return found
 
 
 def as_result(context: Context, raw: Array, layer: str, relu: bool) -> Result:

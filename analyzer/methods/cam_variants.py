@@ -13,7 +13,8 @@ from typing import Annotated
 import numpy as np
 
 from analyzer.errors import UsageError
-from analyzer.methods.cam import FeatureMap, Layer, Rectify, as_result, feature_map
+from analyzer.methods.asking import FeatureMap
+from analyzer.methods.cam import Layer, Rectify, as_result, feature_map
 from analyzer.methods.context import Array, Context, Result
 from analyzer.methods.registry import method
 

@@ -15,7 +15,7 @@ import numpy as np
 from analyzer.compiler.shelf import Compiled, Shelf, Subject
 from analyzer.importer.parity import Parity, compare
 from analyzer.methods import asking
-from analyzer.methods.asking import Array, AtLayer, InsideError, Question, Swept, Table
+from analyzer.methods.asking import Array, FeatureMap, InsideError, Question, Swept, Table
 from analyzer.methods.resampling import resample
 from analyzer.target import weighted
 
@@ -115,13 +115,13 @@ class CompiledEngine:
         """Gradients of the explained score."""
         return self.sweep(asking.GRADIENT, values=values)
 
-    def at_layer(self, layer: str) -> AtLayer:
+    def at_layer(self, layer: str) -> FeatureMap:
         """Gradients of the score at a layer's feature map."""
         found = self._compiled(Question(asking.GRADIENT, "one", layer))
         name = str(found.about["layer"])
         got = self._run(found, self.subject.inputs, {})
         values, gradients = got[f"onnxplain.values.{name}"], got[f"onnxplain.relevance.{name}"]
-        return AtLayer(name, values, gradients, self._score(got), tuple(found.about["obstacles"]))
+        return FeatureMap(name, values, gradients, self._score(got), tuple(found.about["obstacles"]))
 
     def difference(self, table: Table, starts: Mapping[str, Array]) -> tuple[Swept, Array, list[str]]:
         """Multipliers of differences; as :meth:`analyzer.methods.whitebox.Engine.difference`."""

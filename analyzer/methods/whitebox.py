@@ -20,7 +20,7 @@ from analyzer.errors import UnsupportedError, UsageError
 from analyzer.importer.interpreter import as_tensor, to_numpy
 from analyzer.importer.trace import Trace
 from analyzer.methods import asking
-from analyzer.methods.asking import Asked, AtLayer, Question, Swept, Table
+from analyzer.methods.asking import Asked, FeatureMap, Question, Swept, Table
 from analyzer.methods.layers import feature_layer, layer_named
 from analyzer.methods.maps import Resampling
 from analyzer.methods.sources import Source, sources_of
@@ -163,14 +163,14 @@ class Engine:
         """The engine with other weights on the explained value; forward passes are shared where they are kept."""
         return replace(self, weights=weights, larger={}, asked=Asked())
 
-    def at_layer(self, layer: str) -> AtLayer:
+    def at_layer(self, layer: str) -> FeatureMap:
         """Gradients of the score at a layer's feature map; errors as in :meth:`feature_layer`."""
         name, node = self.feature_layer(layer)
         swept = self.sweep(asking.GRADIENT, at=[(name, node)])
         self.asked.questions[Question(asking.GRADIENT, "one", layer)] = None
         behind = in_the_way_of_cam(node, self.output)
         obstacles = (f"{o.meta.get('op', '')} node {o.meta.get('onnx', o.name)!r}" for o in behind)
-        return AtLayer(name, swept.values[name], swept.relevance[name], swept.score, tuple(dict.fromkeys(obstacles)))
+        return FeatureMap(name, swept.values[name], swept.relevance[name], swept.score, tuple(dict.fromkeys(obstacles)))
 
     def difference(self, table: RuleTable | Table, starts: Mapping[str, Array]) -> tuple[Swept, Array, list[str]]:
         """Multipliers of the differences between the inputs and ``starts``, by a table of difference rules.
