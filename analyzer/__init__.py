@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from analyzer.explanation import Completeness, Explanation
     from analyzer.importer.parity import Parity
     from analyzer.methods.registry import MethodInfo, Parameter
-    from analyzer.model import Model, load
+    from analyzer.model import Model
+    from analyzer.opening import load
     from analyzer.rulelist import RuleRow, rules
     from analyzer.specs import TensorSpec
 
@@ -37,7 +38,7 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "compile": "analyzer.compiler.export",
     "Compiled": "analyzer.compiler.export",
-    "load": "analyzer.model",
+    "load": "analyzer.opening",
     "Model": "analyzer.model",
     "TensorSpec": "analyzer.specs",
     "Explanation": "analyzer.explanation",

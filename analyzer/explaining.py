@@ -22,7 +22,8 @@ from analyzer import presenting
 from analyzer.errors import UsageError
 from analyzer.explanation import Explanation
 from analyzer.methods import registry
-from analyzer.model import Model, load
+from analyzer.model import Model
+from analyzer.opening import load
 from analyzer.rulefile import with_rules
 from analyzer.words import parse_params, read_all
 

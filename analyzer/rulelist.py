@@ -99,7 +99,8 @@ def rules(
         The model can't be traced.
     """
     from analyzer.methods import lrp, registry
-    from analyzer.model import Model, load
+    from analyzer.model import Model
+    from analyzer.opening import load
 
     given = settings | ({} if composite is None else {"composite": composite})
     params = registry.get("lrp").check(given | ({} if rules is None else {"rules": rules}))

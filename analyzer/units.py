@@ -5,11 +5,11 @@ Belongs here: from the name of a node, a value or a module to an ONNX value. Not
 
 from __future__ import annotations
 
-import difflib
 from typing import TYPE_CHECKING
 
 from analyzer.errors import UsageError
 from analyzer.importer.modules import locate, places_of
+from analyzer.nearest import nearest
 
 if TYPE_CHECKING:
     from analyzer.importer.program import Graph
@@ -30,8 +30,8 @@ def value_named(graph: Graph, name: str) -> str:
         placed = locate(name, places_of(graph.nodes))
         found = by_node.get(placed) if placed is not None else None
     if found is None:
-        close = difflib.get_close_matches(name, [*by_node, *made], n=1, cutoff=0.5)
-        meant = f" (did you mean {close[0]}?)" if close else ""
+        close = nearest(name, [*made, *by_node], 0.5)
+        meant = f" (did you mean {close}?)" if close else ""
         raise UsageError(
             "layer.unknown", f"the model has no node or value {name!r}{meant}", "`onnxplain inspect -v` lists the nodes"
         )

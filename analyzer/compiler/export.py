@@ -29,7 +29,8 @@ from analyzer.methods import registry
 from analyzer.methods.context import Context
 from analyzer.methods.request import Request
 from analyzer.methods.run import explain
-from analyzer.model import Model, load
+from analyzer.model import Model
+from analyzer.opening import load
 from analyzer.target import TargetLike, output_of, resolve
 
 Array = NDArray[Any]

@@ -5,12 +5,13 @@ Belongs here: quoting and the repair of undecodable text. Not here: which names 
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 
 import onnx
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
+
+from analyzer.nearest import nearest
 
 LONGEST_SHOWN = 80
 
@@ -34,9 +35,8 @@ def decoded(text: str | bytes) -> str:
 
 def did_you_mean(name: str, choices: Iterable[str]) -> str:
     """``did you mean 'Relu'?`` for the nearest of `choices`, or nothing where none is near."""
-    pool = {choice.lower(): choice for choice in choices}
-    near = difflib.get_close_matches(name[:200].lower(), pool, n=1, cutoff=0.6)
-    return f"did you mean {quoted(pool[near[0]])}?" if near else ""
+    near = nearest(name, choices)
+    return f"did you mean {quoted(near)}?" if near else ""
 
 
 def escape_undecodable(model: onnx.ModelProto) -> int:

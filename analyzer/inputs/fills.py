@@ -5,13 +5,13 @@ Belongs here: making the replacement. Not here: which region is removed (``segme
 
 from __future__ import annotations
 
-import difflib
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from analyzer.errors import UsageError
+from analyzer.nearest import nearest
 
 FILLS = ("zero", "mean", "blur", "noise")
 BLUR = 0.1
@@ -65,8 +65,8 @@ def fill(
         try:
             how = float(how)
         except ValueError:
-            near = difflib.get_close_matches(name, FILLS, n=1)
-            hint = f"did you mean {near[0]!r}? " if near else ""
+            near = nearest(name, FILLS)
+            hint = f"did you mean {near!r}? " if near else ""
             raise UsageError(
                 "fill.unknown", f"no fill is called {name[:80]!r}", f"{hint}allowed: a number, {', '.join(FILLS)}"
             ) from None

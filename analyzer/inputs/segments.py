@@ -5,7 +5,6 @@ Belongs here: superpixels, grids, windows of a series, masks. Not here: what rep
 
 from __future__ import annotations
 
-import difflib
 import logging
 import math
 import re
@@ -15,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analyzer.errors import UsageError
+from analyzer.nearest import nearest
 
 Kind = Literal["image", "table", "series", "tokens"]
 WAYS = ("slic", "grid", "voronoi", "elements")
@@ -189,8 +189,8 @@ def _line(length: int, how: Any, count: int, seed: int) -> Ids:
 def _name(how: Any) -> str:
     name = str(how).strip().lower().partition(":")[0]
     if not isinstance(how, str) or name not in WAYS or (name != "grid" and ":" in how):
-        near = difflib.get_close_matches(name, WAYS, n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
+        near = nearest(name, WAYS)
+        hint = f"did you mean {near!r}? " if near else ""
         raise UsageError(
             "segments.unknown",
             f"can't cut by {str(how)[:80]!r}",

@@ -6,7 +6,6 @@ Belongs here: where a pydantic model of settings comes from. Not here: which set
 
 from __future__ import annotations
 
-import difflib
 import json
 import os
 import tomllib
@@ -19,6 +18,7 @@ from pydantic import BaseModel, ValidationError
 
 from analyzer.errors import InputError, UsageError
 from analyzer.inputs.files import decode_text, read_bytes
+from analyzer.nearest import nearest
 
 S = TypeVar("S", bound=BaseModel)
 
@@ -156,10 +156,8 @@ class Kind(Generic[S]):
 
 def _near(word: Any, known: Iterable[str], label: str) -> str:
     known = list(known)
-    folded = {name.casefold(): name for name in known}
-    match = difflib.get_close_matches(str(word)[:100].casefold(), folded, n=1, cutoff=0.6)
-    listing = f"{label}: {', '.join(known)}"
-    return f"did you mean {folded[match[0]]!r}? {listing}" if match else listing
+    meant, listing = nearest(str(word), known), f"{label}: {', '.join(known)}"
+    return f"did you mean {meant!r}? {listing}" if meant else listing
 
 
 def _short(value: Any) -> str:

@@ -7,7 +7,6 @@ Not here: how a replacement is computed (``analyzer.inputs``), which elements ar
 from __future__ import annotations
 
 import contextlib
-import difflib
 import itertools
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -23,6 +22,7 @@ from analyzer.executor.stream import Rows, Source, count_of
 from analyzer.inputs import fill, read_csv, read_input
 from analyzer.inputs.fills import FILLS
 from analyzer.methods.maps import channel_axis, spatial_axes
+from analyzer.nearest import nearest
 
 if TYPE_CHECKING:
     from analyzer.methods.context import Context
@@ -215,8 +215,8 @@ def replaced(
     kind, colon, path = how.strip().partition(":") if isinstance(how, str) else ("", "", "")
     kind = kind.lower()
     if kind and kind not in _KNOWN:
-        near = difflib.get_close_matches(kind, _KNOWN, n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
+        near = nearest(kind, _KNOWN)
+        hint = f"did you mean {near!r}? " if near else ""
         raise UsageError("fill.unknown", f"no fill is called {kind[:80]!r}", f"{hint}allowed: {FILLING}")
     if kind in ("image", "samples"):
         if not colon or not path:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from analyzer.errors import UsageError
+from analyzer.nearest import nearest
 
 Family = Literal["gradient", "relevance", "CAM", "perturbation", "model"]
 Needs = Literal["trace", "runtime"]
@@ -128,10 +129,8 @@ def _valid(method: str, parameter: Parameter, value: Any) -> Any:
 
 def near(name: str, known: typing.Iterable[str]) -> str:
     """`` (did you mean X?)`` where a known name is close, else nothing."""
-    import difflib
-
-    found = difflib.get_close_matches(name.lower(), list(known), n=1, cutoff=0.5)
-    return f" (did you mean {found[0]}?)" if found else ""
+    found = nearest(name, known, 0.5)
+    return f" (did you mean {found}?)" if found else ""
 
 
 _METHODS: dict[str, MethodInfo] = {}
