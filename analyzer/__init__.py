@@ -24,28 +24,28 @@ from analyzer.errors import (
 
 if TYPE_CHECKING:
     from analyzer import methods
-    from analyzer.compiler.export import Compiled, compile  # noqa: A004
     from analyzer.explanation import Completeness, Explanation
+    from analyzer.export.compile import Compiled, compile  # noqa: A004
     from analyzer.importer.parity import Parity
+    from analyzer.jobs.rule_assignment import RuleRow, rules
     from analyzer.methods.registry import MethodInfo, Parameter
     from analyzer.model import Model
     from analyzer.opening import load
-    from analyzer.rulelist import RuleRow, rules
-    from analyzer.specs import TensorSpec
+    from analyzer.tensor_spec import TensorSpec
 
 __version__ = "0.1.0"
 
 _PUBLIC = {
-    "compile": "analyzer.compiler.export",
-    "Compiled": "analyzer.compiler.export",
+    "compile": "analyzer.export.compile",
+    "Compiled": "analyzer.export.compile",
     "load": "analyzer.opening",
     "Model": "analyzer.model",
-    "TensorSpec": "analyzer.specs",
+    "TensorSpec": "analyzer.tensor_spec",
     "Explanation": "analyzer.explanation",
     "Completeness": "analyzer.explanation",
     "Parity": "analyzer.importer.parity",
-    "RuleRow": "analyzer.rulelist",
-    "rules": "analyzer.rulelist",
+    "RuleRow": "analyzer.jobs.rule_assignment",
+    "rules": "analyzer.jobs.rule_assignment",
     "MethodInfo": "analyzer.methods.registry",
     "Parameter": "analyzer.methods.registry",
 }

@@ -173,7 +173,7 @@ class Explanation:
             text = json.dumps(self.to_dict(), indent=2, ensure_ascii=False) + "\n"
             write_atomically(target, lambda p: p.write_text(text, encoding="utf-8"))
         elif target.suffix in (".png", ".html"):
-            from analyzer import presenting
+            from analyzer.jobs import report as presenting
 
             presenting.save(self, target, shown)
         else:

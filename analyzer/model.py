@@ -19,23 +19,23 @@ from numpy.typing import NDArray
 from analyzer.errors import InputError, UsageError
 from analyzer.executor import devices
 from analyzer.executor.session import Session
-from analyzer.executor.streams import Streams
+from analyzer.executor.session_pool import Streams
 from analyzer.importer.loading import LoadedModel, tensor_to_numpy
-from analyzer.score import Scored, explained, probabilities_of
-from analyzer.specs import TensorSpec, fitted, spec_of
+from analyzer.targets.scores import Scored, explained, probabilities_of
+from analyzer.tensor_spec import TensorSpec, fitted, spec_of
 
 if TYPE_CHECKING:
     import torch
 
-    from analyzer.compiler.shelf import Shelf
-    from analyzer.detection.schema import Decode
+    from analyzer.compiler.sweep_cache import Shelf
+    from analyzer.engines.tracer import Traces
     from analyzer.explanation import Explanation
+    from analyzer.importer.graph import Graph
     from analyzer.importer.parity import Parity
-    from analyzer.importer.program import Graph
     from analyzer.importer.trace import Trace
     from analyzer.inputs import Labels, Preprocess
-    from analyzer.target import TargetLike
-    from analyzer.tracing import Traces
+    from analyzer.targets.detection.schema import Decode
+    from analyzer.targets.language import TargetLike
 
 Array = NDArray[Any]
 Feed = Mapping[str, Array]
@@ -110,7 +110,7 @@ class Model:
     @functools.cached_property
     def shelf(self) -> Shelf:
         """Its compiled explanations."""
-        from analyzer.compiler.shelf import Shelf
+        from analyzer.compiler.sweep_cache import Shelf
 
         return Shelf(self)
 
@@ -235,14 +235,14 @@ class Model:
     @functools.cached_property
     def graph(self) -> Graph:
         """The model as the interpreter walks it."""
-        from analyzer.importer.program import build
+        from analyzer.importer.graph import build
 
         return build(self.proto, lambda tensor: tensor_to_numpy(tensor, self.loaded))
 
     @functools.cached_property
     def traces(self) -> Traces:
         """Its traces and what came of verifying them."""
-        from analyzer.tracing import Traces
+        from analyzer.engines.tracer import Traces
 
         return Traces(self)
 
@@ -290,7 +290,7 @@ class Model:
             ``target.unknown_output``.
         """
         if output is not None and output not in {o.name for o in self.proto.graph.output}:
-            from analyzer.units import value_named
+            from analyzer.targets.inner import value_named
 
             with contextlib.suppress(UsageError):  # an unknown name is refused below, as an output
                 value = value_named(self.graph, output)
@@ -323,7 +323,7 @@ class Model:
         method
             A name of :func:`analyzer.methods`.
         target
-            What is explained; see :mod:`analyzer.target`. One per call or one per sample.
+            What is explained; see :mod:`analyzer.targets.language`. One per call or one per sample.
         score
             ``logit`` takes a final softmax, log-softmax or sigmoid off, ``probability`` keeps it.
         seed
@@ -353,8 +353,8 @@ class Model:
         UnsupportedError
             The method can't be used on this model; names the nodes in the way.
         """
-        from analyzer.methods.request import Request
-        from analyzer.methods.run import explain
+        from analyzer.explain.pipeline import explain
+        from analyzer.explain.request import Request
 
         request = Request(
             method, params, target, score, seed, backend, precision, progress=progress, layer=layer, at=at
@@ -378,8 +378,8 @@ class Model:
         list
             One explanation per target.
         """
-        from analyzer.methods.request import Request
-        from analyzer.methods.run import explain_targets
+        from analyzer.explain.pipeline import explain_targets
+        from analyzer.explain.request import Request
 
         known = {name: options.pop(name) for name in _OPTIONS if name in options}
         return explain_targets(self, self.feed(x), Request(method, options, **known), targets)

@@ -16,8 +16,8 @@ from analyzer.importer.loading import read_model
 from analyzer.model import Model
 
 if TYPE_CHECKING:
-    from analyzer.detection.schema import Decode
     from analyzer.inputs import Labels, Preprocess
+    from analyzer.targets.detection.schema import Decode
 
 
 def load(
@@ -46,7 +46,7 @@ def load(
         Threads inside one operator; 0 chooses by the machine.
     decode
         What a detector's outputs mean: a preset's name, a TOML file, a mapping, a
-        :class:`~analyzer.detection.schema.Decode`. None looks for ``MODEL.decode.toml`` beside the model and for the
+        :class:`~analyzer.targets.detection.schema.Decode`. None looks for ``MODEL.decode.toml`` beside the model and for the
         metadata key ``decode``.
 
     Raises
@@ -56,8 +56,8 @@ def load(
     InputError
         ``model.*``, ``graph.*``, ``tensor.*``, ``external.*``: the file is not a valid, safe model.
     """
-    from analyzer.detection.reading import discover_decode, load_decode
     from analyzer.inputs import Labels, discover, labels_from_metadata, load_preprocess, read_labels
+    from analyzer.targets.detection.reading import discover_decode, load_decode
 
     loaded = read_model(source if isinstance(source, (bytes, onnx.ModelProto)) else Path(source))
     metadata = {entry.key: entry.value for entry in loaded.proto.metadata_props}

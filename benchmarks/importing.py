@@ -44,7 +44,7 @@ table._load()
 """
 _OTHERS = """
 import onnx
-from analyzer.importer import second_source
+from analyzer.importer import onnx2torch_fallback as second_source
 second_source.available()
 import onnx2torch
 """

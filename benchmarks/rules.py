@@ -181,7 +181,7 @@ def main() -> None:
         name, batch, library, label, folder = args.peak
         print(json.dumps(peak(name, int(batch), library, label, Path(folder))))
         return
-    from analyzer.importer import second_source
+    from analyzer.importer import onnx2torch_fallback as second_source
 
     second_source.available()  # lets zennit import torchvision beside a CPU-only torch
     with tempfile.TemporaryDirectory() as folder:

@@ -30,8 +30,8 @@ def command(
     needs nothing but onnxruntime.
     """
     import analyzer
-    from analyzer.rulefile import with_rules
-    from analyzer.words import parse_params
+    from analyzer.jobs.arguments import parse_params
+    from analyzer.jobs.rule_files import with_rules
 
     given = with_rules(parse_params(params, [method]), rule)[method]
     loaded = analyzer.load(model, options.device, labels=labels, threads=options.threads)

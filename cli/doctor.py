@@ -11,7 +11,7 @@ from cli.output import Options, common, document, line, table
 @common
 def command(options: Options) -> int:
     """Show versions, onnxruntime's providers and devices, and whether the white-box part works."""
-    from analyzer.diagnosis import diagnose
+    from analyzer.jobs.doctor import diagnose
 
     found = diagnose()
     if options.json:

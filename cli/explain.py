@@ -11,8 +11,8 @@ from cli.output import Options, common, document, inert, line, method_names, pro
 from cli.rules import rule_options
 
 if TYPE_CHECKING:
-    from analyzer.explaining import Item
     from analyzer.explanation import Explanation
+    from analyzer.jobs.explain_files import Item
 
 #: How many samples of a batch are printed; the files hold all.
 _MOST_SAMPLES = 8
@@ -69,7 +69,7 @@ def command(
     options: Options,
 ) -> None:
     """Explain MODEL on INPUTS: pictures, .npy, .npz, .csv, .wav; or NAME=FILE."""
-    from analyzer.explaining import Job, explain_files
+    from analyzer.jobs.explain_files import Job, explain_files
 
     job = Job(model, inputs, methods, params, list(dict.fromkeys(targets)), score, preprocess, labels, Path(output),
               options.seed, options.device, options.threads, decode, backend, rule, at)  # fmt: skip

@@ -32,7 +32,7 @@ def command(
         show_rules(model, (*params, *named), rule, inputs, options)
         return
     import analyzer
-    from analyzer.inspecting import inspect
+    from analyzer.jobs.inspection import inspect
 
     loaded = analyzer.load(model, options.device, threads=options.threads)
     facts = inspect(loaded, try_methods=not no_methods, list_nodes=options.verbose)

@@ -1,7 +1,7 @@
 """Options that give rules to nodes, and the listing of ``onnxplain inspect --rules``.
 
-Belongs here: what the commands share about rules. Not here: reading them (``analyzer.rulefile``), assigning them
-(``analyzer.rulelist``).
+Belongs here: what the commands share about rules. Not here: reading them (``analyzer.jobs.rule_files``), assigning them
+(``analyzer.jobs.rule_assignment``).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import click
 from cli.output import Options, document, line, table, warn
 
 if TYPE_CHECKING:
-    from analyzer.rulelist import RuleRow
+    from analyzer.jobs.rule_assignment import RuleRow
 
 F = TypeVar("F", bound=Callable[..., Any])
 _HELP = "For lrp, as in Conv=gamma:0.5; or a TOML file."
@@ -37,10 +37,10 @@ def rule_options(function: F) -> F:
 def show_rules(model: str, params: Sequence[str], rule: Sequence[str], inputs: Sequence[str], options: Options) -> None:
     """Print which rule each node of a model gets."""
     import analyzer
+    from analyzer.jobs.arguments import parse_params, read_one
+    from analyzer.jobs.rule_assignment import unused
+    from analyzer.jobs.rule_files import with_rules
     from analyzer.methods import registry
-    from analyzer.rulefile import with_rules
-    from analyzer.rulelist import unused
-    from analyzer.words import parse_params, read_one
 
     given = registry.get("lrp").check(with_rules(parse_params(params, ["lrp"]), rule)["lrp"])
     loaded = analyzer.load(model, options.device, threads=options.threads)
@@ -59,7 +59,7 @@ def show_rules(model: str, params: Sequence[str], rule: Sequence[str], inputs: S
 
 def _print(rows: Sequence[RuleRow], options: Options) -> None:
     """The rows that carry a choice; -v also those that only move values. Then how often each rule is used."""
-    from analyzer.rulelist import REMEDY
+    from analyzer.jobs.rule_assignment import REMEDY
 
     moving = [row for row in rows if row.kind == "movement" and not row.override and row.rule is not None]
     shown = rows if options.verbose else [row for row in rows if row not in moving]

@@ -14,8 +14,8 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
+from analyzer.engines.protocol import Array
 from analyzer.errors import ParityError
-from analyzer.methods.asking import Array
 
 #: Largest sum of differences, relative to the sum of all relevance.
 TOLERANCE = 1e-2

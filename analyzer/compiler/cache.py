@@ -1,6 +1,7 @@
 """Compiled sweeps kept on disk: where, under which name, checked, bounded in size.
 
-Belongs here: files and their names. Not here: what is compiled (``sweeps``), who asks for it (``shelf``). Imports no torch.
+Belongs here: files and their names. Not here: what is compiled (``sweep_model``), who asks for it
+(``sweep_cache``). Imports no torch.
 
 ``$ONNXPLAIN_CACHE`` names the folder; ``off`` keeps nothing. Without it the folder is the user's cache folder. It holds up
 to 2 GiB, or ``$ONNXPLAIN_CACHE_MIB`` MiB; beyond that what was used longest ago goes first. Every file ends in a digest of
@@ -72,9 +73,8 @@ def name_of(**what: Any) -> str:
 def code() -> str:
     """The version of everything that a compiled sweep is made by, files that were edited since included."""
     root = Path(__file__).resolve().parent.parent
-    rooms = (root / "compiler", root / "importer", root.parent / "graph_rules")
+    rooms = (root / "compiler", root / "engines", root / "importer", root.parent / "graph_rules")
     files = sorted(path for room in rooms for path in room.rglob("*.py"))
-    files += [root / "methods" / f"{name}.py" for name in ("asking", "sources", "whitebox")]
     state = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files]
     versions = [importlib.metadata.version(name) for name in ("onnxplain", "torch")]
     return hashlib.sha256(repr((versions, state)).encode()).hexdigest()

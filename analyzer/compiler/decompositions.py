@@ -1,6 +1,6 @@
 """Operators taken apart where neither ONNX nor torch's own definitions serve: mostly derivatives.
 
-Belongs here: ATen operators as simpler ATen operators. Not here: ONNX (``lowering_*``).
+Belongs here: ATen operators as simpler ATen operators. Not here: ONNX (``lowering``).
 """
 
 from __future__ import annotations

@@ -14,13 +14,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from analyzer.compiler.bench import SweepBench
 from analyzer.compiler.recipes_cam import CAMS
+from analyzer.compiler.recorded_sweep import SweepBench
+from analyzer.engines.protocol import Table
+from analyzer.engines.torch_engine import Engine
 from analyzer.errors import UnsupportedError
 from analyzer.methods import registry
-from analyzer.methods.asking import Table
 from analyzer.methods.context import Context
-from analyzer.methods.whitebox import Engine
 from graph_rules.composites import DECONVNET, GRADIENT, GUIDED_BACKPROP
 from graph_rules.tables import RuleTable
 
@@ -104,7 +104,7 @@ def _larger(bench: Bench, times: int, method: str) -> tuple[Bench, str]:
 
 
 def _integrated(bench: Bench, params: dict[str, Any]) -> dict[str, Tensor]:
-    from analyzer.methods.integrated_gradients import quadrature, start_of
+    from analyzer.methods.gradient.integrated_gradients import quadrature, start_of
 
     steps = params["steps"]
     points, weights = quadrature(params["rule"], steps)
@@ -141,7 +141,7 @@ def _smoothgrad(bench: Bench, params: dict[str, Any]) -> dict[str, Tensor]:
 
 def _gradient_shap(bench: Bench, params: dict[str, Any]) -> dict[str, Tensor]:
     """All draws are constants of the graph: every sample has the same ones, as in the method."""
-    from analyzer.methods.gradient_shap import pool_of
+    from analyzer.methods.gradient.gradient_shap import pool_of
 
     samples, noise = params["samples"], params["noise"]
     larger, name = _larger(bench, samples, "gradient-shap")
@@ -167,7 +167,7 @@ def _gradient_shap(bench: Bench, params: dict[str, Any]) -> dict[str, Tensor]:
 
 
 def _deeplift(bench: Bench, params: dict[str, Any]) -> dict[str, Tensor]:
-    from analyzer.methods.integrated_gradients import start_of
+    from analyzer.methods.gradient.integrated_gradients import start_of
     from graph_rules.deeplift import TABLES
 
     with torch.no_grad():

@@ -1,6 +1,6 @@
 """Class activation maps as tensor code over a sweep.
 
-Belongs here: the weightings of ``analyzer.methods.cam``, ``cam_variants`` and ``guided_grad_cam`` that one forward and
+Belongs here: the weightings of ``analyzer.methods.cam.grad_cam``, ``cam_variants`` and ``guided_grad_cam`` that one forward and
 reverse pass gives, in tensors. Not here: maps that need a decomposition (Eigen-CAM) or run the model again.
 """
 
@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from analyzer.compiler.bench import SweepBench
+from analyzer.compiler.recorded_sweep import SweepBench
 from analyzer.errors import UnsupportedError
-from analyzer.methods.maps import channel_axis, spatial_axes
+from analyzer.inputs.layout import channel_axis, spatial_axes
 from graph_rules.composites import GRADIENT, GUIDED_BACKPROP
 
 Params = dict[str, Any]

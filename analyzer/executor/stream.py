@@ -15,9 +15,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from analyzer.executor.batch_size import Tuner
 from analyzer.executor.binding import Bound
 from analyzer.executor.session import OutOfMemoryError
-from analyzer.executor.tuning import Tuner
 
 Array = NDArray[Any]
 #: Name -> array with one entry per evaluation on its first axis.

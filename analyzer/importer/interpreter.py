@@ -17,8 +17,8 @@ from torch import Tensor
 
 from analyzer.errors import AnalyzerError, InputError, UnsupportedError
 from analyzer.importer import quantized, quantized_nodes, table
+from analyzer.importer.graph import Graph, Node
 from analyzer.importer.precision import computed_in
-from analyzer.importer.program import Graph, Node
 from analyzer.importer.recorder import Recorder
 
 Observer = Callable[[str, Any], None]
@@ -165,7 +165,7 @@ class Interpreter:
         return value
 
     def _second_source(self, node: Node) -> Callable[..., Any]:
-        from analyzer.importer import second_source
+        from analyzer.importer import onnx2torch_fallback as second_source
 
         if not second_source.has(node):
             raise unsupported([node])
@@ -194,7 +194,7 @@ def missing(graph: Graph) -> list[Node]:
     ]
     if not outside:
         return []
-    from analyzer.importer import second_source
+    from analyzer.importer import onnx2torch_fallback as second_source
 
     return [node for node in outside if not second_source.has(node)]
 

@@ -14,7 +14,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from analyzer.importer.program import Node
+from analyzer.importer.graph import Node
 
 _SCOPES = "pkg.torch.onnx.name_scopes"
 

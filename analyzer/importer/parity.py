@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from analyzer.importer.program import Graph
+from analyzer.importer.graph import Graph
 
 Array = NDArray[Any]
 #: Largest relative error that passes, by the coarsest floating-point type of a model's values.

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from analyzer.importer.program import Node
+from analyzer.importer.graph import Node
 from analyzer.importer.quantized import Quantized, plain, same
 
 _AWARE: set[Callable[..., Any]] = set()

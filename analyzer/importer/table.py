@@ -3,7 +3,7 @@
 Belongs here: registering and looking up operators. Not here: any operator (they live in ``analyzer/importer/ops``)
 and the walk over the graph (``interpreter``).
 
-An operator function takes the :class:`~analyzer.importer.program.Node` and its input tensors in ONNX order, with
+An operator function takes the :class:`~analyzer.importer.graph.Node` and its input tensors in ONNX order, with
 ``None`` for an omitted optional input, and returns one tensor or a tuple of tensors in ONNX output order::
 
     @operator("Relu")

@@ -15,10 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor, fx
 
+from analyzer.importer.graph import Graph
 from analyzer.importer.interpreter import Interpreter, as_tensor, missing, run_graph, unsupported
 from analyzer.importer.modules import Place, locate, places_of
 from analyzer.importer.passes import run_passes
-from analyzer.importer.program import Graph
 from analyzer.importer.recorder import Recorder
 
 

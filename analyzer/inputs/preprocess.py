@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from analyzer.errors import UsageError
+from analyzer.inputs.config import Kind
 from analyzer.inputs.schema import CODE, PRESETS, Preprocess
-from analyzer.inputs.settings import Kind
 from analyzer.inputs.shapes import Dims, image_shape, numpy_dtype, show
 
 __all__ = ["PRESETS", "Preprocess", "default_for", "discover", "load_preprocess"]

@@ -15,18 +15,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analyzer.errors import UsageError
-from analyzer.executor.composing import Wiring, other_input
-from analyzer.executor.preludes import Prelude, Segments, Windows, mixed
+from analyzer.executor.mask_ops import Prelude, Segments, Windows, mixed
+from analyzer.executor.masked_model import Wiring, other_input
 from analyzer.executor.stream import Rows, Scoring, Source, rows_of
 from analyzer.explanation import Completeness
-from analyzer.score import Scored, probabilities_of
-from analyzer.specs import batch_axis
-from analyzer.target import Resolved, weighted
+from analyzer.targets.language import Resolved, weighted
+from analyzer.targets.scores import Scored, probabilities_of
+from analyzer.tensor_spec import batch_axis
 
 if TYPE_CHECKING:
-    from analyzer.methods.filling import Standin
-    from analyzer.methods.whitebox import Engine
+    from analyzer.engines.torch_engine import Engine
     from analyzer.model import Model
+    from analyzer.perturbation.replacement import Standin
 
 Array = NDArray[Any]
 #: Bytes of perturbed inputs in one batch, and the largest batch.
@@ -105,7 +105,7 @@ class Context:
     @functools.cached_property
     def engine(self) -> Engine:
         """The white-box engine on these inputs; imports torch."""
-        from analyzer.methods.whitebox import Engine
+        from analyzer.engines.torch_engine import Engine
 
         weights, engines = self.resolved.weights, {} if self.shared is None else self.shared["engines"]
         key = self.scored.value, self.precision
@@ -184,11 +184,11 @@ class Context:
         Parameters
         ----------
         places
-            One slice per place axis of the perturbed input (:func:`~analyzer.methods.maps.spatial_axes`).
+            One slice per place axis of the perturbed input (:func:`~analyzer.inputs.layout.spatial_axes`).
         replacement
             What replaces a window; an array is of the sample's shape and dtype.
         """
-        from analyzer.methods.maps import spatial_axes
+        from analyzer.inputs.layout import spatial_axes
 
         shape = self.inputs[self.perturbed].shape
         axes = spatial_axes(shape, self.model)

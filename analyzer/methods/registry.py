@@ -176,27 +176,25 @@ def method(
 
 def methods() -> dict[str, MethodInfo]:
     """All methods by name, in the order of their families."""
-    for module in _modules():
-        importlib.import_module(f"analyzer.methods.{module}")
+    for module in _modules().values():
+        importlib.import_module(module)
     order = list(typing.get_args(Family))
     return dict(sorted(_METHODS.items(), key=lambda item: (order.index(item[1].family), item[0])))
 
 
-#: Modules of this package that hold no methods and must not be imported to list them.
-_ENGINES = (
-    "aiming", "asking", "backends", "budget", "compiled", "context", "filling", "incremental", "layers", "maps", "moments",
-    "pieces", "probing", "registry", "request", "resampling", "run", "sampling", "sources", "whitebox",
-)  # fmt: skip
-
-
 @functools.cache
-def _modules() -> frozenset[str]:
-    """The modules of this package that may hold methods."""
+def _modules() -> dict[str, str]:
+    """The modules of the families' packages, which hold the methods: last name -> whole name."""
     import pkgutil
 
     import analyzer.methods as package
 
-    return frozenset(module.name for module in pkgutil.iter_modules(package.__path__)) - frozenset(_ENGINES)
+    families = [f"{package.__name__}.{m.name}" for m in pkgutil.iter_modules(package.__path__) if m.ispkg]
+    return {
+        module.name: f"{family}.{module.name}"
+        for family in families
+        for module in pkgutil.iter_modules(importlib.import_module(family).__path__)
+    }
 
 
 def get(name: str) -> MethodInfo:
@@ -208,7 +206,7 @@ def get(name: str) -> MethodInfo:
         ``method.unknown`` with the near name.
     """
     if name not in _METHODS and (module := name.replace("-", "_")) in _modules():
-        importlib.import_module(f"analyzer.methods.{module}")
+        importlib.import_module(_modules()[module])
     if name in _METHODS:
         return _METHODS[name]
     known = methods()

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.analyzer.detection.nets import BOXES, detector, picture
+from tests.analyzer.targets.detection.nets import BOXES, detector, picture
 from tests.cli.conftest import Call
 
 SPEC = 'row = ["x0", "y0", "x1", "y1", "classes"]\n'

@@ -12,7 +12,7 @@ import pytest
 from onnx import helper
 
 import analyzer
-from analyzer.words import read_all
+from analyzer.jobs.arguments import read_all
 from tests.cli.conftest import LABELS, Call, files_in, save
 
 
@@ -138,7 +138,7 @@ def test_parameters_reach_those_that_take_them(call: Call, table_model: Path, ro
     [("[1,2]", [1, 2]), ("1,2", [1, 2]), ("none", None), ("TRUE", True), ("-1e-3", -1e-3), ("mean", "mean")],
 )
 def test_values_of_parameters(text: str, value: object) -> None:
-    from analyzer.words import parse_params
+    from analyzer.jobs.arguments import parse_params
 
     assert parse_params([f"fill={text}"], ["occlusion"]) == {"occlusion": {"fill": value}}
 

@@ -12,7 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import analyzer
 from analyzer.errors import UnsupportedError
-from analyzer.inspecting import inspect, operators, trial_input, weights
+from analyzer.jobs.inspection import inspect, operators, trial_input, weights
 from tests.cli.conftest import Call, save
 
 

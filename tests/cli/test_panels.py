@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from analyzer.explanation import Explanation
+from analyzer.jobs.report import panel, telling
 from analyzer.methods import registry
-from analyzer.presenting import panel, telling
 
 
 def explained(method: str, **given: Any) -> Explanation:

@@ -123,10 +123,10 @@ def test_a_full_disk_below_stdout_is_one_line(tmp_path: Path, arguments: list[st
 def test_signals_stop_cleanly(
     table_model: Path, rows: Path, tmp_path: Path, number: signal.Signals, code: int, stage: str
 ) -> None:
-    owner = {"explain_targets": "analyzer.model.Model", "write_comparison": "analyzer.presenting"}[stage]
+    owner = {"explain_targets": "analyzer.model.Model", "write_comparison": "analyzer.jobs.report"}[stage]
     script = f"""
 import sys, time
-import analyzer.model, analyzer.presenting
+import analyzer.model, analyzer.jobs.report
 from cli.main import main
 def wait(*_, **__):
     print("ready", file=sys.stderr, flush=True)

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 import analyzer
-from analyzer import explaining
 from analyzer.errors import UsageError
+from analyzer.jobs import explain_files as explaining
 from tests.cli.conftest import Call, files_in
 
 EXPLAIN = ["-m", "occlusion"]

@@ -7,7 +7,7 @@ from types import ModuleType
 
 import pytest
 
-from analyzer.importer import second_source
+from analyzer.importer import onnx2torch_fallback as second_source
 
 
 def peer(name: str) -> ModuleType:

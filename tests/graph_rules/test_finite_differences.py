@@ -15,10 +15,10 @@ import pytest
 import torch
 
 from analyzer import load
+from analyzer.engines.protocol import GRADIENT
+from analyzer.engines.torch_engine import Engine
 from analyzer.errors import UnsupportedError
 from analyzer.importer import table
-from analyzer.methods.asking import GRADIENT
-from analyzer.methods.whitebox import Engine
 from graph_rules import sweep
 from tests.analyzer.importer import test_backend_nodes as backend
 from tests.graph_rules.operator_cases import FORMS, WITHOUT, Feed, Form

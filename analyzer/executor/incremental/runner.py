@@ -17,13 +17,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from analyzer.executor.batch_size import usable_cores
 from analyzer.executor.incremental.crops import Map, Patch, Scratch, places_last
 from analyzer.executor.incremental.graph import reads
 from analyzer.executor.incremental.locality import Layout
 from analyzer.executor.incremental.plan import Corner, Plan
 from analyzer.executor.incremental.stages import HEAD, at_rank
 from analyzer.executor.session import Session
-from analyzer.executor.tuning import usable_cores
 
 Array = NDArray[Any]
 #: Bytes of a stage's crops, and of whole maps for the rest, in one batch; windows in one batch.

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from analyzer.importer.program import Node
+from analyzer.importer.graph import Node
 from analyzer.importer.table import operator
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from analyzer.errors import InputError
-from analyzer.importer.program import Node
+from analyzer.importer.graph import Node
 from analyzer.importer.recorder import recorded
 from analyzer.importer.table import operator
 

@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from analyzer.errors import InputError
+from analyzer.importer.graph import Node
 from analyzer.importer.ops.normalization import at_least_float32
-from analyzer.importer.program import Node
 from analyzer.importer.table import operator
 
 aten = torch.ops.aten

@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from analyzer.importer.program import Node
+from analyzer.importer.graph import Node
 from analyzer.importer.recorder import concrete
 from analyzer.importer.table import operator
 

@@ -11,7 +11,7 @@ from onnx import TensorProto
 from torch import Tensor
 
 from analyzer.errors import UnsupportedError
-from analyzer.importer.program import Node
+from analyzer.importer.graph import Node
 from analyzer.importer.quantized import NARROW, ONNX_KINDS
 from analyzer.importer.table import operator
 

@@ -19,8 +19,8 @@ from torch import Tensor
 
 from analyzer.errors import AnalyzerError, InputError
 from analyzer.importer import recorder
+from analyzer.importer.graph import Graph, Node
 from analyzer.importer.interpreter import Scope
-from analyzer.importer.program import Graph, Node
 from analyzer.importer.quantized import plain
 from analyzer.importer.table import operator
 

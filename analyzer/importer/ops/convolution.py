@@ -11,8 +11,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from analyzer.importer.graph import Node
 from analyzer.importer.ops.convolution_window import pad_spatial, window
-from analyzer.importer.program import Node
 from analyzer.importer.table import operator
 
 aten = torch.ops.aten

@@ -14,8 +14,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from analyzer.errors import InputError
+from analyzer.importer.graph import Node
 from analyzer.importer.ops.convolution_window import Window, window
-from analyzer.importer.program import Node
 from analyzer.importer.recorder import integers
 from analyzer.importer.table import operator
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from analyzer.errors import InputError
-from analyzer.importer.program import Node
+from analyzer.importer.graph import Node
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from analyzer.errors import UnsupportedError
+from analyzer.importer.graph import Node
 from analyzer.importer.interpreter import as_tensor
 from analyzer.importer.ops.casting import torch_dtype
-from analyzer.importer.program import Node
 from analyzer.importer.recorder import concrete, integers
 from analyzer.importer.table import operator
 

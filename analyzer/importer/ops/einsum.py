@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from analyzer.importer.program import Node
+from analyzer.importer.graph import Node
 from analyzer.importer.table import operator
 
 

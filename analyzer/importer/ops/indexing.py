@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from analyzer.importer.graph import Node
 from analyzer.importer.ops.carriers import moved
-from analyzer.importer.program import Node
 from analyzer.importer.recorder import concrete, recorded, without_recording
 from analyzer.importer.table import operator
 

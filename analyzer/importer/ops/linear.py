@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from analyzer.importer.graph import Node
 from analyzer.importer.ops.carriers import computed
-from analyzer.importer.program import Node
 from analyzer.importer.recorder import recorded
 from analyzer.importer.table import operator
 

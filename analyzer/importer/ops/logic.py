@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from analyzer.importer.graph import Node
 from analyzer.importer.ops.carriers import computed, moved, ordered, signed_bits
 from analyzer.importer.ops.elementwise import aligned
-from analyzer.importer.program import Node
 from analyzer.importer.table import operator
 
 

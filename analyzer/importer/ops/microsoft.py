@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from analyzer.importer import recorder
+from analyzer.importer.graph import Node
 from analyzer.importer.ops.quantization import MICROSOFT, standard
-from analyzer.importer.program import Node
 from analyzer.importer.quantized import Quantized, dequantize
 from analyzer.importer.quantized_nodes import accepts_quantized
 from analyzer.importer.table import operator

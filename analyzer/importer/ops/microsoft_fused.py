@@ -15,8 +15,8 @@ from torch import Tensor
 
 from analyzer.errors import InputError
 from analyzer.importer import recorder
+from analyzer.importer.graph import Node
 from analyzer.importer.ops.quantization import MICROSOFT, standard
-from analyzer.importer.program import Node
 from analyzer.importer.table import operator
 
 

@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own name for it
 from torch import Tensor
 
+from analyzer.importer.graph import Node
 from analyzer.importer.ops.normalization import at_least_float32, layer_statistics
 from analyzer.importer.ops.quantization import MICROSOFT
-from analyzer.importer.program import Node
 from analyzer.importer.table import operator
 
 aten = torch.ops.aten

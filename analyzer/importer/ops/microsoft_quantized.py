@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from analyzer.errors import InputError
+from analyzer.importer.graph import Node
 from analyzer.importer.ops.quantization import MICROSOFT, standard
 from analyzer.importer.ops.recurrent import run_lstm
 from analyzer.importer.precision import single
-from analyzer.importer.program import Node
 from analyzer.importer.quantized import Quantized, dequantize, grid, quantize
 from analyzer.importer.quantized_nodes import accepts_quantized
 from analyzer.importer.straight_through import dynamic_range, fake_quantize

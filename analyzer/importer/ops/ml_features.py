@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 
 from analyzer.errors import InputError, UnsupportedError
+from analyzer.importer.graph import Node
 from analyzer.importer.interpreter import as_tensor
 from analyzer.importer.precision import single
-from analyzer.importer.program import Node
 from analyzer.importer.table import operator
 
 ML = "ai.onnx.ml"

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from analyzer.errors import InputError
+from analyzer.importer.graph import Node
 from analyzer.importer.ops.ml_features import ML, class_labels, floats
 from analyzer.importer.precision import single
-from analyzer.importer.program import Node
 from analyzer.importer.table import operator
 
 TRANSFORMS = ("NONE", "SOFTMAX", "LOGISTIC", "SOFTMAX_ZERO", "PROBIT")

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from analyzer.errors import InputError
 from analyzer.importer.coupling import pairwise_coupling
+from analyzer.importer.graph import Node
 from analyzer.importer.ops.ml_features import ML, class_labels, floats
 from analyzer.importer.ops.ml_linear import both_classes, probit, rows, transform_of, transformed
-from analyzer.importer.program import Node
 from analyzer.importer.table import operator
 
 

@@ -17,9 +17,9 @@ from torch import Tensor
 
 from analyzer.errors import InputError
 from analyzer.importer.forest import LEAF, MODES, Forest, build
+from analyzer.importer.graph import Node
 from analyzer.importer.ops.ml_features import ML, as_float, class_labels
 from analyzer.importer.ops.ml_linear import both_classes, probit, transform_of, transformed
-from analyzer.importer.program import Node
 from analyzer.importer.table import operator
 
 AGGREGATES = ("AVERAGE", "SUM", "MIN", "MAX")

@@ -14,8 +14,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from analyzer.errors import InputError
+from analyzer.importer.graph import Node
 from analyzer.importer.precision import single
-from analyzer.importer.program import Node
 from analyzer.importer.recorder import concrete, recorded
 from analyzer.importer.table import operator
 

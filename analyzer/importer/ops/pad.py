@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from analyzer.errors import InputError
+from analyzer.importer.graph import Node
 from analyzer.importer.ops.carriers import moved
-from analyzer.importer.program import Node
 from analyzer.importer.recorder import concrete, integers
 from analyzer.importer.table import operator
 

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from analyzer.importer.graph import Node
 from analyzer.importer.ops.convolution_window import Window, pad_spatial, window
-from analyzer.importer.program import Node
 from analyzer.importer.table import operator
 
 aten = torch.ops.aten

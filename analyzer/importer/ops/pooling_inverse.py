@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from analyzer.importer.program import Node
+from analyzer.importer.graph import Node
 from analyzer.importer.recorder import integers
 from analyzer.importer.table import operator
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from analyzer.importer import table
-from analyzer.importer.program import Node
+from analyzer.importer.graph import Node
 from analyzer.importer.quantized import (
     Quantized,
     centre,

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from analyzer.errors import InputError
 from analyzer.importer import recorder
-from analyzer.importer.program import Node
+from analyzer.importer.graph import Node
 from analyzer.importer.table import operator
 
 Activation = Callable[[Tensor], Tensor]

@@ -7,8 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from analyzer.importer.graph import Node
 from analyzer.importer.ops.carriers import computed, ordered
-from analyzer.importer.program import Node
 from analyzer.importer.recorder import integers
 from analyzer.importer.table import operator
 

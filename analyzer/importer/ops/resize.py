@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from analyzer.errors import InputError
+from analyzer.importer.graph import Node
 from analyzer.importer.ops import resize_weights
 from analyzer.importer.ops.normalization import at_least_float32
 from analyzer.importer.ops.resize_weights import Axis
-from analyzer.importer.program import Node
 from analyzer.importer.recorder import concrete, integers
 from analyzer.importer.table import operator
 

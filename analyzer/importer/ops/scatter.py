@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from analyzer.errors import InputError
+from analyzer.importer.graph import Node
 from analyzer.importer.ops.carriers import computed, moved, ordered
 from analyzer.importer.ops.indexing import from_front
-from analyzer.importer.program import Node
 from analyzer.importer.table import operator
 
 #: ONNX's reduction -> torch's.

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from analyzer.importer.graph import Node
 from analyzer.importer.ops.carriers import computed, from_ordered, moved, storage_only, to_ordered
-from analyzer.importer.program import Node
 from analyzer.importer.recorder import concrete, integers
 from analyzer.importer.table import operator
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from analyzer.errors import InputError
-from analyzer.importer.program import Node
+from analyzer.importer.graph import Node
 from analyzer.importer.recorder import integers
 from analyzer.importer.table import operator
 

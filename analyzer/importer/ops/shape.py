@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from analyzer.errors import InputError
+from analyzer.importer.graph import Node
 from analyzer.importer.ops.carriers import moved
 from analyzer.importer.ops.reduction import axes_of
-from analyzer.importer.program import Node
 from analyzer.importer.recorder import integers
 from analyzer.importer.table import operator
 

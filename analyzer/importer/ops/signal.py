@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from analyzer.importer.graph import Node
 from analyzer.importer.ops.casting import torch_dtype
-from analyzer.importer.program import Node
 from analyzer.importer.recorder import concrete, integers
 from analyzer.importer.table import operator
 

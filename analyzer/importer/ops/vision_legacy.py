@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from analyzer.importer.program import Node
+from analyzer.importer.graph import Node
 from analyzer.importer.table import operator
 
 

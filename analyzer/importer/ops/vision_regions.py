@@ -11,8 +11,8 @@ import math
 import torch
 from torch import Tensor
 
+from analyzer.importer.graph import Node
 from analyzer.importer.ops.normalization import at_least_float32
-from analyzer.importer.program import Node
 from analyzer.importer.recorder import integers
 from analyzer.importer.table import operator
 

@@ -12,8 +12,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from analyzer.compiler import program
-from analyzer.compiler.recording import SweepRecorder
+from analyzer.compiler import ir as program
+from analyzer.compiler.recorder import SweepRecorder
 from analyzer.compiler.writer import Writer
 from analyzer.errors import UnsupportedError
 

@@ -12,10 +12,10 @@ import pytest
 from numpy.typing import NDArray
 
 from analyzer.errors import AnalyzerError, InputError
-from analyzer.executor import tuning
+from analyzer.executor import batch_size as tuning
+from analyzer.executor.batch_size import Tuner
 from analyzer.executor.session import OutOfMemoryError, run_error
 from analyzer.executor.stream import Rows, Stream, rows_of
-from analyzer.executor.tuning import Tuner
 
 Array = NDArray[Any]
 

@@ -14,8 +14,8 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from analyzer.errors import InputError, UnsupportedError
+from analyzer.importer.graph import Graph, build
 from analyzer.importer.interpreter import Interpreter, as_tensor, missing, run_graph, unsupported
-from analyzer.importer.program import Graph, build
 
 
 def graph_of(*nodes: onnx.NodeProto, outputs: tuple[str, ...] = ("y",), **weights: np.ndarray) -> Graph:

@@ -14,8 +14,8 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from analyzer.errors import InputError
+from analyzer.importer.graph import build
 from analyzer.importer.interpreter import Interpreter, as_tensor, run_graph
-from analyzer.importer.program import build
 from analyzer.importer.recorder import Recorder
 from tests.analyzer.importer import oracle
 

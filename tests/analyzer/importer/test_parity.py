@@ -11,8 +11,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 import analyzer
 from analyzer.importer import table
+from analyzer.importer.graph import build
 from analyzer.importer.parity import TOLERANCE, TOLERANCE_QUANTIZED, Parity, compare, relative_error, tolerance_of
-from analyzer.importer.program import build
 from tests.common.checks import explain, load, registered
 from tests.common.models import assemble, cases, cnn
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from onnx import helper, numpy_helper
 
-from analyzer.importer.program import build
+from analyzer.importer.graph import build
 from analyzer.importer.trace import Trace, trace
 
 Node = tuple[str, Sequence[str], Sequence[str], dict[str, Any]]

@@ -11,7 +11,7 @@ from onnx import TensorProto, helper
 import analyzer
 from analyzer.errors import UsageError
 from analyzer.methods.context import Context
-from analyzer.target import resolve
+from analyzer.targets.language import resolve
 from tests.common.checks import load
 from tests.common.models import assemble, cases, mlp
 

@@ -188,7 +188,7 @@ def test_a_method_whose_module_has_its_name_is_found_without_the_others(name: st
     code = (
         "import sys; from analyzer.methods import registry;"
         f"assert registry.get({name!r}).name == {name!r};"
-        "others = {'lrp', 'gradient', 'deeplift'} & {m.rpartition('.')[2] for m in sys.modules if 'analyzer.methods' in m};"
+        "others = {'lrp', 'gradients', 'deeplift'} & {m.rpartition('.')[2] for m in sys.modules if 'analyzer.methods' in m};"
         "assert not others, others;"
         f"assert list(registry.methods()) == {NAMES!r}, 'all are there when all are asked for'"
     )

@@ -1,0 +1,224 @@
+"""ATen operators that move, copy, select and join, in ONNX.
+
+Belongs here: views, slices, gathering, scattering, padding. Not here: sums and products (``linear``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from analyzer.compiler.ir import Batch, Result, Value
+from analyzer.compiler.lowering.emitter import Emitter
+from analyzer.compiler.lowering.table import axis, lowers
+
+aten = torch.ops.aten
+_END = np.iinfo(np.int64).max
+
+
+@lowers(aten.view.default, aten._unsafe_view.default, aten.reshape.default, aten.squeeze.default, aten.squeeze.dim,
+        aten.squeeze.dims, aten.unsqueeze.default, aten._reshape_alias.default)  # fmt: skip
+def view(w: Emitter, result: Result, x: Value, *_: Any) -> str:
+    """Other sizes for the same elements."""
+    return x.name if x.shape == result.shape else w.reshape(x.name, result.shape)
+
+
+@lowers(aten.permute.default)
+def permute(w: Emitter, result: Result, x: Value, dims: Sequence[int]) -> str:
+    """Axes in another order."""
+    return w.op("Transpose", x.name, perm=[axis(d, x.rank) for d in dims])
+
+
+@lowers(aten.transpose.int)
+def transpose(w: Emitter, result: Result, x: Value, a: int, b: int) -> str:
+    """Two axes swapped."""
+    order = list(range(x.rank))
+    if order:
+        a, b = axis(a, x.rank), axis(b, x.rank)
+        order[a], order[b] = order[b], order[a]
+    return w.op("Transpose", x.name, perm=order)
+
+
+@lowers(aten.t.default)
+def t(w: Emitter, result: Result, x: Value) -> str:
+    """A matrix transposed."""
+    return w.op("Transpose", x.name, perm=list(range(x.rank))[::-1])
+
+
+@lowers(aten.expand.default)
+def expand(w: Emitter, result: Result, x: Value, *_: Any, **__: Any) -> str:
+    """Broadcast."""
+    return w.expand(x, result.shape)
+
+
+@lowers(aten.repeat.default)
+def repeat(w: Emitter, result: Result, x: Value, repeats: Sequence[Any]) -> str:
+    """Tiled."""
+    lead = (1,) * (len(repeats) - x.rank) + x.shape
+    name = x.name if len(repeats) == x.rank else w.reshape(x.name, lead)
+    return w.op("Tile", name, w.size(repeats))
+
+
+@lowers(aten.cat.default)
+def cat(w: Emitter, result: Result, parts: Sequence[Value], dim: int = 0) -> str:
+    """Joined along an axis; empty parts of rank 1 don't count."""
+    real = [p for p in parts if p.shape != (0,) or len(result.shape) == 1]
+    return w.op("Concat", *[w.of(p, result.dtype) for p in real], axis=axis(dim, len(result.shape)))
+
+
+@lowers(aten.stack.default)
+def stack(w: Emitter, result: Result, parts: Sequence[Value], dim: int = 0) -> str:
+    """Joined along a new axis."""
+    place = axis(dim, len(result.shape))
+    lifted = [w.op("Unsqueeze", w.of(p, result.dtype), w.integers([place])) for p in parts]
+    return w.op("Concat", *lifted, axis=place)
+
+
+@lowers(aten.slice.Tensor)
+def slice_(
+    w: Emitter, result: Result, x: Value, dim: int = 0, start: Any = None, end: Any = None, step: int = 1
+) -> str:
+    """A range of an axis."""
+    if result.shape == x.shape and step == 1:
+        return x.name
+    bounds = [w.size([0 if start is None else start]), w.size([_END if end is None else end])]
+    return w.op("Slice", x.name, *bounds, w.integers([axis(dim, x.rank)]), w.integers([step]))
+
+
+@lowers(aten.select.int)
+def select(w: Emitter, result: Result, x: Value, dim: int, index: int) -> str:
+    """One place of an axis."""
+    return w.op("Gather", x.name, w.scalar(index, torch.int64), axis=axis(dim, x.rank))
+
+
+@lowers(aten.split.Tensor, aten.split_with_sizes.default, aten.unbind.int)
+def split(w: Emitter, result: Any, x: Value, *more: Any) -> dict[int, str]:
+    """Cut along an axis; only the parts that are read are written."""
+    unbinding = not more or (len(more) == 1 and len(next(iter(result.values())).shape) == x.rank - 1)
+    if unbinding:
+        dim = axis(more[0] if more else 0, x.rank)
+        return {i: w.op("Gather", x.name, w.scalar(i, torch.int64), axis=dim) for i in result}
+    dim = axis(more[1] if len(more) > 1 else 0, x.rank)
+    sizes = more[0]
+    made = {}
+    for i in result:
+        start = i * sizes if isinstance(sizes, int) else sum(sizes[:i])
+        end = start + (sizes if isinstance(sizes, int) else sizes[i])
+        made[i] = w.op("Slice", x.name, w.integers([start]), w.integers([end]), w.integers([dim]))
+    return made
+
+
+@lowers(aten.constant_pad_nd.default)
+def pad(w: Emitter, result: Result, x: Value, pads: Sequence[int], value: float = 0) -> str:
+    """Padded, or cut where negative."""
+    before, after = [0] * x.rank, [0] * x.rank
+    for i in range(len(pads) // 2):
+        before[x.rank - 1 - i], after[x.rank - 1 - i] = pads[2 * i], pads[2 * i + 1]
+    return w.op("Pad", x.name, w.integers([*before, *after]), w.scalar(value, x.dtype))
+
+
+@lowers(aten.flip.default)
+def flip(w: Emitter, result: Result, x: Value, dims: Sequence[int]) -> str:
+    """Axes reversed."""
+    axes = [axis(d, x.rank) for d in dims]
+    n = len(axes)
+    return w.op("Slice", x.name, w.integers([-1] * n), w.integers([-_END] * n), w.integers(axes), w.integers([-1] * n))
+
+
+@lowers(aten.embedding.default)
+def embedding(w: Emitter, result: Result, table: Value, indices: Value, *_: Any) -> str:
+    """Rows of a table."""
+    return w.op("Gather", table.name, indices.name, axis=0)
+
+
+@lowers(aten.index_select.default)
+def index_select(w: Emitter, result: Result, x: Value, dim: int, indices: Value) -> str:
+    """Chosen places of an axis."""
+    return w.op("Gather", x.name, indices.name, axis=axis(dim, x.rank))
+
+
+@lowers(aten.index.Tensor)
+def index(w: Emitter, result: Result, x: Value, indices: Sequence[Value | None]) -> str:
+    """Chosen places; one axis, or leading axes together."""
+    given, chosen = _given(indices, "indexing")
+    if len(given) == 1:
+        return w.op("Gather", x.name, chosen[0].name, axis=given[0])
+    if given != list(range(len(given))):
+        raise _unsupported("indexing of axes that aren't the leading ones")
+    sizes = result.shape[: len(result.shape) - (x.rank - len(given))]
+    spread = [w.op("Unsqueeze", w.expand(each, sizes), w.integers([len(sizes)])) for each in chosen]
+    return w.op("GatherND", x.name, w.op("Concat", *spread, axis=len(sizes)))
+
+
+def _given(indices: Sequence[Value | None], doing: str) -> tuple[list[int], list[Value]]:
+    """Axes that are indexed and their indices."""
+    given = [(place, each) for place, each in enumerate(indices) if each is not None]
+    if any(each.dtype in (torch.bool, torch.uint8) for _, each in given):
+        raise _unsupported(f"{doing} by a mask")
+    return [place for place, _ in given], [each for _, each in given]
+
+
+def _unsupported(what: str) -> Exception:
+    from analyzer.errors import UnsupportedError
+
+    return UnsupportedError("compile.operator", f"{what} can't be compiled", "explain with the torch backend instead")
+
+
+@lowers(aten.gather.default)
+def gather(w: Emitter, result: Result, x: Value, dim: int, indices: Value, **_: Any) -> str:
+    """Elements by index along an axis."""
+    return w.op("GatherElements", x.name, w.of(indices, torch.int64), axis=axis(dim, x.rank))
+
+
+@lowers(aten.scatter.src, aten.scatter.value)
+def scatter(w: Emitter, result: Result, x: Value, dim: int, indices: Value, source: Any) -> str:
+    """Elements put by index along an axis."""
+    return _scattered(w, x, dim, indices, source, "none")
+
+
+@lowers(aten.scatter_add.default)
+def scatter_add(w: Emitter, result: Result, x: Value, dim: int, indices: Value, source: Value) -> str:
+    """Elements added by index along an axis."""
+    return _scattered(w, x, dim, indices, source, "add")
+
+
+def _scattered(w: Emitter, x: Value, dim: int, indices: Value, source: Any, reduction: str) -> str:
+    if not isinstance(source, Value):
+        one = Value(w.scalar(source, x.dtype), (), x.dtype)
+        source = Value(w.expand(one, indices.shape), indices.shape, x.dtype)
+    name, place = w.of(indices, torch.int64), axis(dim, x.rank)
+    wide = torch.promote_types(x.dtype, torch.float32) if reduction == "add" and x.dtype.is_floating_point else x.dtype
+    put = w.op("ScatterElements", w.of(x, wide), name, w.of(source, wide), axis=place, reduction=reduction)
+    return put if wide == x.dtype else w.cast(put, x.dtype)
+
+
+@lowers(aten.index_put.default, aten.index_put_.default)
+def index_put(
+    w: Emitter, result: Result, x: Value, indices: Sequence[Value | None], source: Value, accumulate: bool = False
+) -> str:
+    """Elements put, or added, at the places that the indices name."""
+    given, chosen = _given(indices, "putting")
+    rank = max(each.rank for each in chosen)
+    sizes: list[Any] = [1] * rank
+    for each in chosen:
+        for place, size in enumerate(each.shape):
+            if isinstance(size, Batch) or size != 1:
+                sizes[rank - each.rank + place] = size
+    spread = [w.op("Unsqueeze", w.expand(each, sizes), w.integers([rank])) for each in chosen]
+    places = w.op("Concat", *spread, axis=rank)
+    free = [axis_ for axis_ in range(x.rank) if axis_ not in given]
+    order, rest = [*given, *free], [x.shape[axis_] for axis_ in free]
+    # the indexed axes' sizes stand where the first index stands if the indices are neighbours, else in front
+    front = given[0] if given == list(range(given[0], given[0] + len(given))) else 0
+    full = w.expand(source, [*rest[:front], *sizes, *rest[front:]])
+    if front:
+        count = len(rest) + rank
+        full = w.op("Transpose", full, perm=[*range(front, front + rank), *range(front), *range(front + rank, count)])
+    reduction = "add" if accumulate else "none"
+    if order == sorted(order):
+        return w.op("ScatterND", x.name, places, full, reduction=reduction)
+    put = w.op("ScatterND", w.op("Transpose", x.name, perm=order), places, full, reduction=reduction)
+    return w.op("Transpose", put, perm=[order.index(axis_) for axis_ in range(x.rank)])

@@ -1,0 +1,76 @@
+"""Layers of a trace by the names that users give them.
+
+Belongs here: finding them and saying why one can't be had. Not here: what is computed there (``whitebox``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import fx
+
+from analyzer.engines.input_nodes import Source
+from analyzer.errors import UnsupportedError, UsageError
+from analyzer.importer.trace import Trace
+from analyzer.methods.registry import near
+from graph_rules import sweep
+from graph_rules.cam import NoFeatureMapError, last_feature_map
+
+
+def layer_named(trace: Trace, output: fx.Node, name: str) -> fx.Node:
+    """The node of a layer given by its ONNX node, value or module name.
+
+    Raises
+    ------
+    UsageError
+        ``layer.unknown`` with the near name, ``layer.folded``, ``layer.unread``.
+    """
+    node = trace.find(name)
+    folded = [n for n in trace.module.graph.nodes if n.meta.get("onnx") == name]
+    if node is None and folded and folded[-1].meta.get("folded"):
+        raise UsageError(
+            "layer.folded",
+            f"{name!r} was folded together with {folded[-1].meta['folded']!r}: its own value isn't computed",
+            f"name {folded[-1].meta['folded']!r}",
+        )
+    if node is None:
+        known = [*trace.nodes, *trace.values]
+        raise UsageError(
+            "layer.unknown",
+            f"the model has no node or value {name!r} that depends on the input{near(name, known)}",
+            "`onnxplain inspect -v` lists the nodes",
+        )
+    if node not in sweep.active_nodes((node,), output):
+        raise UsageError(
+            "layer.unread", f"the explained score doesn't depend on {name!r}", "name a layer on the way to the output"
+        )
+    return node
+
+
+def feature_layer(trace: Trace, output: fx.Node, sources: Sequence[Source], layer: str) -> tuple[str, fx.Node]:
+    """The name and node of a layer that class activation maps are read at; ``auto``: the last feature map.
+
+    Raises
+    ------
+    UnsupportedError
+        ``layer.none`` where the model has no feature map.
+    UsageError
+        ``layer.not_spatial``, and as in :func:`layer_named`.
+    """
+    if layer == "auto":
+        try:
+            node = last_feature_map(output, tuple(source.node for source in sources))
+        except NoFeatureMapError as problem:
+            raise UnsupportedError(
+                "layer.none", str(problem), "name a layer, or use another family of methods"
+            ) from None
+    else:
+        node = layer_named(trace, output, layer)
+    name = str(node.meta.get("folded") or node.meta.get("onnx", layer))
+    if len(node.meta["shape"]) < 3:
+        raise UsageError(
+            "layer.not_spatial",
+            f"layer {name!r} has shape {list(node.meta['shape'])}: no feature map",
+            "name a layer of shape [batch, channels, ...places]",
+        )
+    return name, node

@@ -1,0 +1,118 @@
+"""Models whose batch is fixed: an input with more samples is explained piece by piece.
+
+Belongs here: cutting a request into pieces and putting explanations together. Not here: explaining (``run``).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analyzer.errors import UsageError
+from analyzer.explain.request import Progress, Request
+from analyzer.explanation import Completeness, Explanation, NodeTotals
+from analyzer.targets.language import Resolved, resolve
+from analyzer.targets.resolve import scored_of
+
+if TYPE_CHECKING:
+    from analyzer.model import Model
+
+Array = NDArray[Any]
+Explain = Callable[["Model", dict[str, Array], Request], Explanation]
+
+
+def in_pieces(model: Model, feed: dict[str, Array], request: Request, size: int, explain: Explain) -> Explanation:
+    """Explain ``size`` samples at a time and put the explanations together."""
+    count = len(next(iter(feed.values())))
+    parts = []
+    whole = _indexed_whole(model, feed, request)
+    for start in range(0, count, size):
+        target = request.target
+        if isinstance(target, (list, tuple, np.ndarray)):
+            if len(target) != count:
+                raise UsageError("target.count", f"{len(target)} targets were given for a batch of {count}")
+            target = list(target[start : start + size])
+        piece = {name: value[start : start + size] for name, value in feed.items()}
+        advance = _counted(request.progress, start // size, count // size)
+        part = replace(request, target=target, progress=advance, shared=None)
+        if whole is not None:
+            part = replace(part, resolved=whole.rows(start, start + size))
+        parts.append(explain(model, piece, part))
+    first = parts[0]
+    completeness = None
+    if first.completeness is not None:
+        both = [part.completeness for part in parts if part.completeness is not None]
+        completeness = Completeness(np.concatenate([c.total for c in both]), np.concatenate([c.expected for c in both]))
+    return replace(
+        first,
+        attributions={k: np.concatenate([part.attributions[k] for part in parts]) for k in first.attributions},
+        raws={k: np.concatenate([part.raws[k] for part in parts]) for k in first.raws},
+        inputs=feed,
+        target=tuple(name for part in parts for name in part.target),
+        classes=tuple(c for part in parts for c in part.classes),
+        score=np.concatenate([part.score for part in parts]),
+        record=_joined_record([part.record for part in parts]),
+        completeness=completeness,
+        tally=functools.partial(_joined_totals, parts),
+    )
+
+
+def _joined_totals(parts: Sequence[Explanation]) -> dict[str, NodeTotals]:
+    """Totals of all pieces together."""
+    every = [part.nodes for part in parts]
+    return {
+        name: NodeTotals(*(sum(values) for values in zip(*(dataclasses.astuple(t[name]) for t in every), strict=True)))
+        for name in every[0]
+    }
+
+
+def _indexed_whole(model: Model, feed: dict[str, Array], request: Request) -> Resolved | None:
+    """An indexed target on the whole batch, which its first index means; None for other targets."""
+    if not (isinstance(request.target, str) and request.target.endswith("]")):
+        return None
+    scored = scored_of(model, request)
+    if scored.output not in model.outputs:
+        raise UsageError(
+            "target.fixed_batch", "an index into an inner value needs a batch of the model's size", "give that many"
+        )
+    return resolve(request.target, model.predict(feed)[scored.output], model.labels)
+
+
+def _counted(progress: Progress | None, piece: int, pieces: int) -> Progress | None:
+    """Progress of one piece as progress of all."""
+    if progress is None:
+        return None
+    return lambda done, total: progress(piece * total + done, pieces * total)
+
+
+def _joined_record(records: list[Mapping[str, Any]]) -> dict[str, Any]:
+    """One record of all pieces: all notes, sums of counts and times, the worst parity, per-sample lists in a row."""
+    joined = dict(records[0])
+    for key, value in joined.items():
+        every = [record[key] for record in records]
+        if key == "prediction":
+            joined[key] = _joined(every)
+        elif key == "notes":
+            joined[key] = list(dict.fromkeys(note for notes in every for note in notes))
+        elif key == "seconds":
+            joined[key] = {name: sum(times[name] for times in every) for name in value}
+        elif key == "evaluations":
+            joined[key] = sum(every)
+        elif key == "parity":
+            joined[key] = max(every, key=lambda parity: parity["error"])
+        elif isinstance(value, list):
+            joined[key] = [entry for entries in every for entry in entries]
+    return joined
+
+
+def _joined(predictions: list[dict[str, Any] | None]) -> dict[str, Any] | None:
+    known = [p for p in predictions if p is not None]
+    if len(known) != len(predictions):
+        return None
+    return {"kind": known[0]["kind"], "top": [row for p in known for row in p["top"]]}

@@ -1,0 +1,1 @@
+"""``analyzer.compile``: an explanation as a deployable ``.onnx`` file."""

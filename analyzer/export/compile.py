@@ -1,0 +1,270 @@
+"""``compile``: a model and a method in, an ONNX file that explains itself out.
+
+Belongs here: the steps from a model to a checked file. Not here: each of the steps.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+
+from analyzer.compiler import agreement
+from analyzer.compiler.free_batch import HINT as TORCH
+from analyzer.compiler.free_batch import Recorded, write
+from analyzer.compiler.recipes import HINT, RECIPES, Bench
+from analyzer.compiler.recorder import SweepRecorder
+from analyzer.errors import UnsupportedError, UsageError
+from analyzer.explain.pipeline import explain
+from analyzer.explain.request import Request
+from analyzer.export import targets as aims
+from analyzer.files import write_atomically
+from analyzer.importer.interpreter import as_tensor
+from analyzer.methods import registry
+from analyzer.methods.context import Context
+from analyzer.model import Model
+from analyzer.opening import load
+from analyzer.targets.language import TargetLike, output_of, resolve
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """A compiled explanation.
+
+    Attributes
+    ----------
+    proto
+        The ONNX model.
+    path
+        Where it was written, None where no ``output`` was given.
+    batch
+        None where any batch fits, else the one that does.
+    reason
+        Why the batch is fixed.
+    relevances
+        Input name -> name of the output with its relevance.
+    difference
+        Largest difference to the torch backend on the example, relative to the largest relevance; None unchecked.
+    """
+
+    proto: onnx.ModelProto = field(repr=False)
+    path: Path | None
+    method: str
+    target: str
+    batch: int | None
+    reason: str
+    relevances: Mapping[str, str]
+    difference: float | None
+
+    @property
+    def size(self) -> int:
+        """Bytes of the model."""
+        return int(self.proto.ByteSize())
+
+
+def compile(  # noqa: A001  (analyzer.compile)
+    model: Model | str | os.PathLike[str],
+    method: str = "gradient",
+    target: TargetLike = "top1",
+    *,
+    output: str | os.PathLike[str] | None = None,
+    batch: int = 1,
+    score: str = "logit",
+    seed: int = 0,
+    example: Array | Mapping[str, Array] | None = None,
+    verify: bool = True,
+    **params: Any,
+) -> Compiled:
+    """Write an explanation as an ONNX model that onnxruntime runs without anything else.
+
+    The model takes the original's inputs and gives its outputs and ``relevance``, shaped like ``Explanation.raw`` of
+    the first input (further inputs: ``relevance_NAME``). Opset 18, standard operators.
+
+    Parameters
+    ----------
+    method, params, score, seed
+        As in :meth:`Model.explain`.
+    target
+        ``top1``, ``top2``, … are ranked inside; a class, label, contrast or ``OUTPUT[:,3]`` is fixed; ``input`` adds an
+        int64 input ``target`` of shape (batch,).
+    output
+        File to write; written under a temporary name and renamed.
+    batch
+        The batch size where it can't be left free. It stays free where no operator depends on it.
+    example
+        An input in whose sizes (batch aside) the model is compiled; needed where sizes other than the batch are open.
+    verify
+        Run the result on the example and hold it against the torch backend.
+
+    Raises
+    ------
+    UnsupportedError
+        ``compile.method``, ``compile.operator``, ``compile.data_dependent``, ``compile.size``.
+    ParityError
+        ``compile.mismatch``: the compiled model gives other numbers.
+    """
+    model = model if isinstance(model, Model) else load(model)
+    _check(model, method, target, output, batch)
+    given = registry.get(method).check(params)
+    if model.fixed_batch is not None:
+        batch, reason = model.fixed_batch, "the model's own batch is fixed"
+    else:
+        reason = ""
+    feed = _example(model, example, batch)
+
+    def record(count: int | None) -> Recorded:
+        return _record(model, method, given, target, score, seed, feed if count is None else _rows(feed, count))
+
+    def describe(_: Mapping[str, Any], size: int | None) -> dict[str, str]:
+        return _metadata(model, method, given, target, score, seed, size)
+
+    written = write(record, batch, reason, describe)
+    proto, relevances = written.proto, dict(written.facts)
+    difference = None
+    if verify and target != "input":
+        difference = _difference(model, written.content, feed, method, given, target, score, seed, relevances)
+    path = None if output is None else Path(output)
+    if path is not None:
+        content = written.content
+        write_atomically(path, lambda draft: draft.write_bytes(content), make_folder=False)
+    return Compiled(proto, path, method, str(target), written.batch, written.reason, relevances, difference)
+
+
+def _check(model: Model, method: str, target: TargetLike, output: Any, batch: int) -> None:
+    info = registry.get(method)
+    if info.name not in RECIPES:
+        raise UnsupportedError("compile.method", f"{method} can't be compiled", HINT)
+    if isinstance(target, (list, tuple, np.ndarray)):
+        raise UsageError("target.not_compilable", "a compiled model has one target", 'use target="input"')
+    if batch < 1:
+        raise UsageError("compile.batch", f"batch must be at least 1, not {batch}", "give batch=1")
+    taken = {"relevance", *(["target"] if target == "input" else [])} & {*model.inputs, *model.outputs}
+    if taken:
+        raise UsageError("compile.name_taken", f"the model itself has a value {taken.pop()!r}", "rename it first")
+    if output is None:
+        return
+    path = Path(output)
+    if model.path is not None and path.exists() and path.samefile(model.path):
+        raise UsageError("output.is_input", f"{path} is the model itself", "choose another output file")
+    if path.is_dir() or not path.parent.is_dir():
+        raise UsageError("output.unwritable", f"can't write {path}: no such folder, or a folder itself", "give a file")
+
+
+def _example(model: Model, example: Any, batch: int) -> dict[str, Array]:
+    if example is not None:
+        return model.feed(example)
+    rng, feed = np.random.default_rng(0), {}
+    for name, spec in model.inputs.items():
+        open_sizes = [d for d in spec.shape[1:] if not isinstance(d, int)]
+        if open_sizes:
+            raise UsageError(
+                "compile.open_sizes",
+                f"input {name!r} takes {spec}: only the batch may be open",
+                "give an example input in the sizes that are wanted",
+            )
+        first = spec.shape[0] if spec.shape and isinstance(spec.shape[0], int) else batch
+        shape = tuple(int(d or 1) for d in (first, *spec.shape[1:])) if spec.shape else ()
+        floating = spec.dtype.startswith(("float", "double", "bfloat"))
+        value = rng.standard_normal(shape) if floating else np.ones(shape)
+        feed[name] = value.astype(bool if spec.dtype == "bool" else spec.dtype)
+    return model.feed(feed)
+
+
+def _rows(feed: Mapping[str, Array], count: int) -> dict[str, Array]:
+    """The example for another batch size."""
+    have = next((len(v) for v in feed.values() if v.ndim), 1)
+    return {
+        k: np.concatenate([v] * -(-count // have))[:count] if v.ndim and len(v) == have else v for k, v in feed.items()
+    }
+
+
+def _record(
+    model: Model, method: str, params: dict[str, Any], target: TargetLike, score: str, seed: int, feed: dict[str, Array]
+) -> Recorded:
+    model.require_parity(feed)
+    scored = model.scored(output_of(target) if target != "input" else None, score)
+    scores = np.asarray(model.values(feed, [scored.value])[scored.value])
+    resolved = resolve("top1", scores)
+    context = Context(model, feed, scored, resolved, scores, seed, "float32")
+    engine = context.engine
+    if engine.trace.data_dependent is not None:
+        raise UnsupportedError(
+            "compile.data_dependent",
+            f"what node {engine.trace.data_dependent!r} does depends on the input's values: no fixed graph says it",
+            TORCH,
+        )
+    _suitable(context, method, params)
+    recorder = SweepRecorder()
+    with recorder:
+        inputs = {n: recorder.placeholder(n, as_tensor(feed[n])) for n in engine.trace.inputs}
+        chosen = None
+        if target == "input":
+            chosen = recorder.placeholder("target", torch.zeros(len(scores), dtype=torch.int64))
+        bench = Bench(engine, inputs, lambda s: aims.weights(target, s, context, chosen), context=context)
+        found = RECIPES[method](bench, params)
+        outputs = {k: v for k, v in (bench.outputs or {}).items() if isinstance(v, torch.Tensor)}
+        names = {k: "relevance" if i == 0 else f"relevance_{k}" for i, k in enumerate(found)}
+        outputs |= {names[k]: v.to(torch.float32) for k, v in found.items()}
+    if recorder.data_dependent is not None:
+        raise UnsupportedError(
+            "compile.data_dependent",
+            f"the sweep of {method} depends on the input's values: no fixed graph says it",
+            TORCH,
+        )
+    return Recorded(recorder.finish(outputs), list(outputs), names)
+
+
+def _suitable(context: Context, method: str, params: dict[str, Any]) -> None:
+    """Let the method itself refuse a model that it isn't for."""
+    if registry.get(method).family == "CAM":
+        registry.get(method).function(context, **params)
+
+
+def _metadata(
+    model: Model, method: str, params: dict[str, Any], target: TargetLike, score: str, seed: int, batch: int | None
+) -> dict[str, str]:
+    from analyzer import __version__
+    from analyzer.explanation import jsonable
+
+    said = {
+        "version": __version__, "method": method, "params": json.dumps(jsonable(params), sort_keys=True),
+        "target": str(target), "score": score, "seed": str(seed), "source_sha256": model.sha256,
+        "batch": "dynamic" if batch is None else str(batch),
+    }  # fmt: skip
+    return {**model.metadata, **{f"onnxplain.{key}": value for key, value in said.items()}}
+
+
+def _difference(
+    model: Model, content: bytes, feed: dict[str, Array], method: str, params: dict[str, Any],
+    target: TargetLike, score: str, seed: int, relevances: Mapping[str, str],
+) -> float:  # fmt: skip
+    """Largest difference to the torch backend on the example.
+
+    Raises
+    ------
+    ParityError
+        ``compile.mismatch``.
+    """
+    from analyzer.executor.session import Session
+
+    session = Session(content, "cpu", threads=model.threads)
+    found = session.run({k: v for k, v in feed.items() if k in session.inputs}, list(relevances.values()))
+    got = {name: found[output] for name, output in relevances.items()}
+    request = Request(method, params, target, score, seed, "torch")
+    want = {name: np.asarray(raw) for name, raw in explain(model, feed, request).raws.items()}
+    agreement.require(method, got, want, lambda: explain(model, agreement.shaken(feed), request).raws, TORCH)
+    worst = 0.0
+    for name in relevances:
+        gap = np.abs(got[name].astype(np.float64) - want[name].astype(np.float64))
+        worst = max(worst, float(gap.max(initial=0) / (np.abs(want[name]).max(initial=0) or 1.0)))
+    return worst

@@ -1,0 +1,266 @@
+"""Explaining files: reading them, running methods, writing what came out. What ``onnxplain explain`` does.
+
+Belongs here: the job from paths to a folder. Not here: reading one file (``inputs``), one explanation (``methods``).
+
+Everything is checked and computed before anything is written; a fault leaves no file behind.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from analyzer.errors import UsageError
+from analyzer.explanation import Explanation
+from analyzer.jobs import report as presenting
+from analyzer.jobs.arguments import parse_params, read_all
+from analyzer.jobs.rule_files import with_rules
+from analyzer.methods import registry
+from analyzer.model import Model
+from analyzer.opening import load
+
+if TYPE_CHECKING:
+    from analyzer.inputs import LoadedInput
+
+
+@dataclass(frozen=True)
+class Job:
+    """What to explain, as a shell gives it; all text.
+
+    Attributes
+    ----------
+    inputs
+        Files, or ``NAME=FILE`` for models with several inputs.
+    params
+        ``KEY=VALUE`` for every method that has the parameter, ``METHOD.KEY=VALUE`` for one.
+    rules
+        ``KEY=RULE``, or a file of them, for every method that takes rules.
+    targets
+        Each input is explained for each of them.
+    at
+        Inner value at which relevance is wanted instead of the inputs.
+    output
+        Folder that is written to.
+    """
+
+    model: str
+    inputs: Sequence[str]
+    methods: Sequence[str]
+    params: Sequence[str] = ()
+    targets: Sequence[str] = ("top1",)
+    score: str = "logit"
+    preprocess: str | None = None
+    labels: str | None = None
+    output: Path = Path("onnxplain-out")
+    seed: int = 0
+    device: str = "auto"
+    threads: int = 0
+    decode: str | None = None
+    backend: str = "auto"
+    rules: Sequence[str] = ()
+    at: str | None = None
+
+
+@dataclass(frozen=True)
+class Item:
+    """One input with its explanations; ``files`` are those written for each of them."""
+
+    name: str
+    shown: LoadedInput | None
+    explanations: list[Explanation]
+    files: list[list[Path]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a job did."""
+
+    items: list[Item]
+    report: Path
+    warnings: list[str]
+    model: Model | None = field(default=None, repr=False)
+
+    def keep_compiled(self) -> list[str]:
+        """Compile for later runs what this one computed in torch, where that can be; gives remarks for the curious."""
+        if self.model is None:
+            return []
+        self.model.shelf.fill()
+        return self.model.shelf.remarks
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready: every explanation's record and the files written."""
+        return {
+            "report": str(self.report),
+            "warnings": self.warnings,
+            "explanations": [
+                {"input": item.name, "files": [str(file) for file in files], **e.to_dict()}
+                for item in self.items
+                for e, files in zip(item.explanations, item.files, strict=True)
+            ],
+        }
+
+
+def explain_files(job: Job, progress: Callable[[int, int], None] | None = None) -> Done:
+    """Explain every input with every method and write the folder.
+
+    Raises
+    ------
+    AnalyzerError
+        Whatever is wrong with the model, an input, a method or a parameter; then nothing has been written.
+    """
+    methods = list(dict.fromkeys(job.methods))
+    params = with_rules(parse_params(job.params, methods), job.rules)
+    for name in methods:
+        registry.get(name).check(params[name])
+    check_output(job.output)
+    model = load(
+        job.model, job.device, preprocess=job.preprocess, labels=job.labels, threads=job.threads, decode=job.decode
+    )
+    read = read_all(model, job.inputs)
+    items = []
+    notes: list[tuple[str, str]] = []
+    for name, shown, feed in read:
+        notes += [(note, name) for each in shown for note in each.notes if not note.startswith("picture shown")]
+        explanations = []
+        for method in methods:
+            found = model.explain_targets(
+                feed, job.targets, method, score=job.score, seed=job.seed, backend=job.backend, at=job.at,
+                progress=progress, **params[method],
+            )  # fmt: skip
+            pairs = zip(found, job.targets, strict=True)
+            explanations += [_with_source(explanation, job, target, shown) for explanation, target in pairs]
+        for explanation in explanations:
+            notes += [(note, f"{name}, {explanation.method}") for note in explanation.record.get("notes", ())]
+        items.append(Item(name, shown[0], explanations))
+    warnings = [*model.loaded.warnings, *_once(notes)]
+    first = items[0].explanations[0].record
+    if model.labels is not None and first.get("prediction") and "detection" not in first:
+        warnings += _label_warning(model, items[0].explanations[0])
+    return Done(items, _write(job, model, items), warnings, model)
+
+
+def _once(notes: Sequence[tuple[str, str]]) -> list[str]:
+    """(note, whose) pairs with every note once and whose it is."""
+    whose: dict[str, list[str]] = {}
+    for note, owner in notes:
+        whose.setdefault(note, []).append(owner)
+    texts = []
+    for note, owners in whose.items():
+        owners = list(dict.fromkeys(owners))
+        more = f" and {len(owners) - 1} more" if len(owners) > 1 else ""
+        texts.append(f"{owners[0]}{more}: {note}")
+    return texts
+
+
+def _with_source(explanation: Explanation, job: Job, target: str, files: Sequence[LoadedInput]) -> Explanation:
+    """With what was asked for and how the files became inputs, so that the record alone reproduces it."""
+    record = dict(explanation.record)
+    record["request"] = {"target": target, "score": job.score, **({"at": job.at} if job.at is not None else {})}
+    record["sources"] = [each.record for each in files]
+    record["preprocess"] = next((r["preprocess"] for r in record["sources"] if "preprocess" in r), None)
+    return replace(explanation, record=record)
+
+
+def _label_warning(model: Model, explanation: Explanation) -> list[str]:
+    shape = next((s.shape for n, s in model.outputs.items() if n == model.scored().output), ())
+    classes = next((d for d in shape[1:] if isinstance(d, int) and d > 1), None)
+    said = model.labels.check(classes) if model.labels is not None and classes is not None else None
+    return [said] if said else []
+
+
+def check_output(folder: Path) -> None:
+    """Refuse early what can't be written to: a file in the folder's place or above it, a folder without permission.
+
+    Raises
+    ------
+    UsageError
+        ``output.not_a_folder``, ``output.unwritable``.
+    """
+    existing = next(each for each in (folder, *folder.absolute().parents) if each.exists())
+    if not existing.is_dir():
+        raise UsageError("output.not_a_folder", f"{existing} is a file", "give a folder with -o")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise _unwritable(folder, "no permission", "choose another folder with -o")
+
+
+def _unwritable(folder: Path, reason: str | None, hint: str) -> UsageError:
+    return UsageError("output.unwritable", f"can't write to {folder}: {reason}", hint)
+
+
+def _write(job: Job, model: Model, items: list[Item]) -> Path:
+    """Write into a folder inside the wanted one, then move each file to its place."""
+    report = job.output / "report.html"
+    made = not job.output.exists()
+    try:
+        job.output.mkdir(parents=True, exist_ok=True)
+        staging = Path(tempfile.mkdtemp(prefix=".onnxplain-", dir=job.output))
+    except OSError as problem:
+        _discard(job.output, made)
+        raise _unwritable(job.output, problem.strerror, "choose another folder with -o") from None
+    try:
+        for item in items:
+            for explanation, stem in zip(item.explanations, _stems(item, len(job.targets)), strict=True):
+                names = [f"{stem}.{suffix}" for suffix in ("npz", "json", "png")]
+                for name in names:
+                    explanation.save(staging / name, item.shown)
+                item.files.append([job.output / name for name in names])
+        command = _command(job)
+        rows = [(item.name, item.shown, item.explanations) for item in items]
+        presenting.write_comparison(staging / report.name, model, rows, command)
+        for path in sorted(staging.iterdir()):
+            path.replace(job.output / path.name)
+    except OSError as problem:
+        raise _unwritable(job.output, problem.strerror, "is the disk full?") from None
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+        _discard(job.output, made)
+    return report
+
+
+def _stems(item: Item, targets: int) -> list[str]:
+    """Names of an input's files: ``STEM.METHOD``, and ``STEM.METHOD.TARGET`` where there are several targets."""
+    found: list[str] = []
+    for explanation in item.explanations:
+        stem = f"{item.name}.{explanation.method}"
+        if targets > 1:
+            target = re.sub(r"[^A-Za-z0-9_+-]+", "-", str(explanation.record["request"]["target"])).strip("-")
+            wanted = f"{stem}.{target[:60] or 'target'}"
+            numbered = (f"{wanted}-{number}" for number in itertools.count(2))
+            stem = next(each for each in itertools.chain([wanted], numbered) if each not in found)
+        found.append(stem)
+    return found
+
+
+def _discard(folder: Path, made: bool) -> None:
+    """Remove the folder that was made for the results where a fault left it empty."""
+    if made:
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+
+
+def _command(job: Job) -> str:
+    import shlex
+
+    words = ["onnxplain", "explain", job.model, *job.inputs]
+    targets = job.targets if list(job.targets) != ["top1"] else ()
+    for flag, values in (("-m", job.methods), ("-p", job.params), ("--rule", job.rules), ("-t", targets)):
+        words += [word for value in values for word in (flag, value)]
+    options: Mapping[str, str | None] = {
+        "--at": job.at,
+        "--score": job.score if job.score != "logit" else None,
+        "--backend": job.backend if job.backend != "auto" else None,
+        "--preprocess": job.preprocess,
+        "--labels": job.labels,
+        "--decode": job.decode,
+        "--seed": str(job.seed) if job.seed else None,
+    }
+    words += [word for flag, text in options.items() if text is not None for word in (flag, text)]
+    return shlex.join(words)

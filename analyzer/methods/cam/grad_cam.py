@@ -1,0 +1,84 @@
+"""Class activation maps: CAM and Grad-CAM, and what the whole family shares.
+
+Belongs here: reading a layer's feature map, and bringing a map of its places to the input. Not here: finding the layer
+(``graph_rules.cam``), other weightings (``cam_variants``, ``score_cam``, ``ablation_cam``, ``guided_grad_cam``).
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import numpy as np
+
+from analyzer.engines.protocol import FeatureMap
+from analyzer.errors import UnsupportedError
+from analyzer.inputs.layout import at_input
+from analyzer.methods.context import Array, Context, Result
+from analyzer.methods.registry import method
+
+Layer = Annotated[str, "ONNX node or value name; auto: the last feature map before pooling"]
+Rectify = Annotated[bool, "keep positive values only"]
+
+
+def feature_map(context: Context, layer: str) -> FeatureMap:
+    """A layer's activations and gradients.
+
+    Raises
+    ------
+    UnsupportedError
+        ``layer.none`` where the model has no feature map.
+    UsageError
+        ``layer.unknown``, ``layer.not_spatial``.
+    """
+    found: FeatureMap = context.engine.at_layer(layer)
+    return found
+
+
+def as_result(context: Context, raw: Array, layer: str, relu: bool) -> Result:
+    """A map (batch, 1, *spatial) as a method's result."""
+    raw = np.maximum(raw, 0) if relu else raw
+    first = context.engine.sources[0].name
+    resized = at_input(context, first, raw)
+    notes = []
+    if resized is None:
+        notes.append(f"the map at {layer!r} has other axes than the input: it is given at the layer's resolution")
+        resized = raw
+    return Result({first: resized}, {first: raw}, notes=notes, record={"layer": layer})
+
+
+@method(
+    "cam", "CAM", signed=True, modalities=("image", "series"), source="Zhou et al. 2016, Learning deep features, eq. 2"
+)
+def cam(context: Context, *, layer: Layer = "auto", relu: Rectify = False) -> Result:
+    """Feature maps weighted by the class's weights; the network must end in global pooling and a linear layer."""
+    found = feature_map(context, layer)
+    gradient, axes = found.gradients, found.places
+    weights = gradient.sum(axis=axes, keepdims=True)  # of the pooled feature: w_k^c
+    even = np.ptp(gradient, axis=axes).max(initial=0) <= 1e-4 * np.abs(gradient).max(initial=0) + 1e-12
+    if found.obstacles or not even:
+        why = f"{', '.join(found.obstacles[:3])} in the way" if found.obstacles else "its positions don't count alike"
+        raise UnsupportedError(
+            "method.unsuitable",
+            f"cam needs only global average pooling and a linear layer after {found.name!r}: {why}",
+            "use grad-cam",
+        )
+    return as_result(context, (weights * found.values).sum(axis=1, keepdims=True), found.name, relu)
+
+
+@method(
+    "grad-cam",
+    "CAM",
+    signed=False,
+    modalities=("image", "series"),
+    source="Selvaraju et al. 2017, Grad-CAM, eq. 1 and 2",
+)
+def grad_cam(context: Context, *, layer: Layer = "auto", relu: Rectify = True) -> Result:
+    """Feature maps weighted by the mean gradient of the score."""
+    found = feature_map(context, layer)
+    return as_result(context, grad_cam_of(found), found.name, relu)
+
+
+def grad_cam_of(found: FeatureMap) -> Array:
+    """The Grad-CAM map (batch, 1, *spatial), both signs."""
+    weights: Array = found.gradients.mean(axis=found.places, keepdims=True)
+    return np.asarray((weights * found.values).sum(axis=1, keepdims=True))

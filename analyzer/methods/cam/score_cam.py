@@ -1,0 +1,65 @@
+"""Score-CAM: feature maps weighted by the score of the input seen through them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from analyzer.errors import UnsupportedError
+from analyzer.inputs.layout import at_input
+from analyzer.methods.cam.grad_cam import Layer, Rectify, as_result, feature_map
+from analyzer.methods.context import Array, Context, Result
+from analyzer.methods.registry import method
+
+#: Channels whose masks are held at once.
+_TOGETHER = 32
+#: Below this share of a channel's largest value its differences are rounding errors of the resampling.
+_EVEN = 1e-6
+
+
+@method(
+    "score-cam", "CAM", signed=False, modalities=("image", "series"),
+    source="Wang et al. 2020, Score-CAM: score-weighted visual explanations, algorithm 1",
+)  # fmt: skip
+def score_cam(context: Context, *, layer: Layer = "auto", relu: Rectify = True) -> Result:
+    """Feature maps weighted by the score of the input masked with each; no gradients.
+
+    A channel's map, brought to the input's resolution (linearly, corners aligned) and scaled to [0, 1], multiplies the
+    input. The weights are the softmax over the channels of the scores; a score of reference taken off all of them, as
+    in the paper, would leave the softmax as it is.
+    """
+    found = feature_map(context, layer)
+    name, count = context.perturbed, found.values.shape[1]
+    value = context.inputs[name]
+    if value.dtype.kind != "f" or at_input(context, name, found.values[:, :1]) is None:
+        raise UnsupportedError(
+            "method.unsuitable",
+            f"score-cam can't mask input {name!r} of shape {list(value.shape)} with maps of layer {found.name!r}",
+            "use grad-cam or ablation-cam",
+        )
+    scores = np.empty((len(value), count))
+    for sample, x in enumerate(value):
+        copies = (x * mask for mask in _masks(context, name, found.values[sample]))
+        for channel, score in enumerate(context.evaluate(sample, copies)):
+            scores[sample, channel] = score
+            context.advance(sample * count + channel + 1, scores.size)
+    weights = np.exp(scores - scores.max(axis=1, keepdims=True))
+    weights /= weights.sum(axis=1, keepdims=True)
+    weighted = weights.reshape(*weights.shape, *[1] * len(found.places)) * found.values
+    raw = weighted.sum(axis=1, keepdims=True).astype(np.result_type(found.values.dtype, np.float32))
+    result = as_result(context, raw, found.name, relu)
+    result.record["evaluations"] = scores.size
+    return result
+
+
+def _masks(context: Context, name: str, maps: Array) -> Iterator[Array]:
+    """Masks in [0, 1], broadcastable to a sample of the input; zeros for a channel that is even."""
+    for first in range(0, len(maps), _TOGETHER):
+        part = maps[first : first + _TOGETHER, None].astype(np.result_type(maps.dtype, np.float32))
+        resized = at_input(context, name, part, "corners")
+        assert resized is not None
+        for mask in resized:
+            span = np.ptp(mask)
+            even = span <= _EVEN * np.abs(mask).max()
+            yield np.zeros_like(mask) if even else (mask - mask.min()) / span

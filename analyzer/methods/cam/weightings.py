@@ -1,0 +1,118 @@
+"""Class activation maps weighted by what one forward and reverse pass tells: Grad-CAM++, LayerCAM, HiResCAM, XGrad-CAM,
+Eigen-CAM.
+
+Belongs here: formulas on a layer's activations ``A`` and the score's derivatives ``g`` by them, both
+(batch, channels, *spatial). Not here: reading them (``cam``), maps that run the model again (``score_cam``,
+``ablation_cam``).
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import numpy as np
+
+from analyzer.engines.protocol import FeatureMap
+from analyzer.errors import UsageError
+from analyzer.methods.cam.grad_cam import Layer, Rectify, as_result, feature_map
+from analyzer.methods.context import Array, Context, Result
+from analyzer.methods.registry import method
+
+Epsilon = Annotated[float, "stabiliser of the quotient, at least 0"]
+_PLACED = ("image", "series")
+
+
+@method(
+    "grad-cam++", "CAM", signed=False, modalities=_PLACED,
+    source="Chattopadhay et al. 2018, Grad-CAM++, eq. 5, 7 and 19",
+)  # fmt: skip
+def grad_cam_plus_plus(
+    context: Context, *, layer: Layer = "auto", relu: Rectify = True, epsilon: Epsilon = 1e-6
+) -> Result:
+    """Feature maps weighted by positive gradients, each place by its share of the second derivative.
+
+    Of exp(score), behind which only ReLUs and linear nodes lie, the derivatives are exp(score) times powers of g: the
+    shares are a = g^2 / (2 g^2 + g^3 sum(A) + epsilon), 0 where g is 0, the weights sum(a relu(g)). The factor
+    exp(score), common to all places, is left out. Gradients far below sqrt(epsilon) are damped: lower it for them.
+    """
+    found = feature_map(context, layer)
+    values, gradients = found.wide()
+    _check(epsilon)
+    total = values.sum(axis=found.places, keepdims=True)
+    below = 2 * gradients**2 + gradients**3 * total + epsilon
+    shares = np.divide(gradients**2, below, out=np.zeros_like(below), where=(gradients != 0) & (below != 0))
+    weights = (shares * np.maximum(gradients, 0)).sum(axis=found.places, keepdims=True)
+    return _result(context, found, weights * values, relu)
+
+
+@method(
+    "layer-cam", "CAM", signed=False, modalities=_PLACED,
+    source="Jiang et al. 2021, LayerCAM: exploring hierarchical class activation maps, eq. 5 and 6",
+)  # fmt: skip
+def layer_cam(context: Context, *, layer: Layer = "auto", relu: Rectify = True) -> Result:
+    """Feature maps times their positive gradients, place by place; also suits early layers."""
+    found = feature_map(context, layer)
+    return _result(context, found, np.maximum(found.gradients, 0) * found.values, relu)
+
+
+@method(
+    "hires-cam", "CAM", signed=False, modalities=_PLACED,
+    source="Draelos, Carin 2020, Use HiResCAM instead of Grad-CAM, eq. 3",
+)  # fmt: skip
+def hires_cam(context: Context, *, layer: Layer = "auto", relu: Rectify = True) -> Result:
+    """Feature maps times their gradients, place by place: only places that the score uses are shown."""
+    found = feature_map(context, layer)
+    return _result(context, found, found.gradients * found.values, relu)
+
+
+@method(
+    "xgrad-cam", "CAM", signed=False, modalities=_PLACED,
+    source="Fu et al. 2020, Axiom-based Grad-CAM, eq. 8",
+)  # fmt: skip
+def xgrad_cam(context: Context, *, layer: Layer = "auto", relu: Rectify = True, epsilon: Epsilon = 1e-7) -> Result:
+    """Feature maps weighted by the mean gradient, each place by its share of the activation.
+
+    The weights are sum(g A) / S(sum(A)) with the stabiliser S(z) = z + epsilon sign(z).
+    """
+    found = feature_map(context, layer)
+    values, gradients = found.wide()
+    _check(epsilon)
+    total = values.sum(axis=found.places, keepdims=True)
+    below = total + np.where(total < 0, -epsilon, epsilon)
+    above = (gradients * values).sum(axis=found.places, keepdims=True)
+    weights = np.divide(above, below, out=np.zeros_like(below), where=below != 0)
+    return _result(context, found, weights * values, relu)
+
+
+@method(
+    "eigen-cam", "CAM", signed=False, modalities=_PLACED,
+    source="Muhammad, Yeasin 2020, Eigen-CAM, eq. 2 and 3",
+)  # fmt: skip
+def eigen_cam(context: Context, *, layer: Layer = "auto", relu: Rectify = True) -> Result:
+    """First principal component of the feature maps; the same for every target.
+
+    Each place is a vector of channels; the centred vectors are projected on their first right singular vector. Its sign
+    is free: it is chosen so that the map grows with the mean activation.
+    """
+    found = feature_map(context, layer)
+    values, _ = found.wide()
+    return _result(context, found, np.stack([_first_component(sample) for sample in values])[:, None], relu)
+
+
+def _first_component(sample: Array) -> Array:
+    """Centred activations (channels, *spatial) along their first principal axis, shape ``spatial``."""
+    vectors = sample.reshape(len(sample), -1).T
+    centred = vectors - vectors.mean(axis=0)
+    axis = np.linalg.svd(centred, full_matrices=False)[2][0]
+    found = centred @ axis
+    return np.asarray(found if found @ centred.mean(axis=1) >= 0 else -found).reshape(sample.shape[1:])
+
+
+def _result(context: Context, found: FeatureMap, weighted: Array, relu: bool) -> Result:
+    raw = weighted.sum(axis=1, keepdims=True).astype(np.result_type(found.values.dtype, np.float32))
+    return as_result(context, raw, found.name, relu)
+
+
+def _check(epsilon: float) -> None:
+    if not epsilon >= 0:
+        raise UsageError("params.invalid", f"epsilon must be at least 0, not {epsilon:g}", "1e-6 is usual")

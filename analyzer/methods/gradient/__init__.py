@@ -1,0 +1,1 @@
+"""Gradients and what is averaged over them."""

@@ -1,0 +1,84 @@
+"""Bubbles: where the score follows what random Gaussian windows show."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated
+
+import numpy as np
+
+from analyzer.errors import UsageError
+from analyzer.inputs.layout import spatial_axes
+from analyzer.methods.context import Array, Context, Result
+from analyzer.methods.perturbation.occlusion import spread
+from analyzer.methods.registry import method
+from analyzer.perturbation.budget import BUDGET, WANTED
+from analyzer.perturbation.moments import Moments
+from analyzer.perturbation.random_masks import Draw, Probe
+from analyzer.perturbation.replacement import BACKGROUND, BLENDED, Fill
+
+#: Products in one multiplication of matrices: few enough for numpy not to wake threads, which the model needs.
+_PRODUCTS = 250_000
+
+
+@method(
+    "bubbles", "perturbation", needs="runtime", modalities=("image", "series"),
+    source="Gosselin, Schyns 2001, Bubbles: a technique to reveal the use of information in recognition tasks",
+)  # fmt: skip
+def bubbles(
+    context: Context,
+    *,
+    samples: Annotated[
+        int, "number of masks, each a model evaluation (or one per background sample), at least 3"
+    ] = 1000,
+    count: Annotated[int, "bubbles in a mask, at least 1"] = 10,
+    sigma: Annotated[float | None, "a bubble's standard deviation in elements; None: a sixteenth of each axis"] = None,
+    fill: Annotated[Fill, f"what shows between the bubbles: {BLENDED}"] = 0.0,
+    background: Annotated[int, BACKGROUND] = 100,
+    budget: Annotated[int | None, BUDGET] = None,
+    standard_error: Annotated[float | None, WANTED] = None,
+) -> Result:
+    """Correlation of the score with what each mask of Gaussian bubbles shows of an element.
+
+    Notes
+    -----
+    The diagnostic image: the average of the masks weighted by the score's deviation from its mean, divided by both
+    standard deviations, so that elements at the border, which bubbles show less often, count as the others.
+    """
+    if samples < 3 or count < 1 or (sigma is not None and not 0 < sigma < np.inf):
+        raise UsageError("params.invalid", "bubbles needs samples >= 3, count >= 1, sigma > 0", "see the defaults")
+    value = context.inputs[context.perturbed]
+    if value.dtype.kind in "iu":
+        raise UsageError(
+            "method.unsuitable", "bubbles blend values, which tokens can't be", "use rise, lime or kernel-shap"
+        )
+    axes = spatial_axes(value.shape, context.model)
+    sides = [value.shape[axis] for axis in axes]
+    widths = [max(side / 16, 0.5) if sigma is None else sigma for side in sides]
+    probe = Probe.of(
+        context, fill, samples, (budget, standard_error), shown(sides, count, widths), Moments.correlation,
+        background=background, least=3,
+    )  # fmt: skip
+    found = probe.run()
+    maps = {context.perturbed: spread(np.stack([each.values for each in found]), value, axes, context)}
+    return Result(maps, notes=probe.notes(), record=probe.record(found))
+
+
+def shown(sides: Sequence[int], count: int, widths: Sequence[float]) -> Draw:
+    """Masks of ``count`` Gaussian windows of height 1 at random places, added up and cut off at 1."""
+
+    def draw(rng: np.random.Generator, n: int) -> Array:
+        places = rng.random((n, len(sides), count))
+        sums = np.ones((n, count, 1), np.float32)
+        for axis, (side, width) in enumerate(zip(sides, widths, strict=True)):
+            away = np.arange(side) - (places[:, axis, :, None] * side - 0.5)
+            bell = np.exp(-0.5 * (away / width) ** 2).astype(np.float32)
+            if axis < len(sides) - 1:
+                sums = (sums[..., None] * bell[:, :, None]).reshape(n, count, -1)
+        rows, masks = sums.transpose(0, 2, 1), np.empty((n, sums.shape[2], sides[-1]), np.float32)
+        step = max(1, _PRODUCTS // (count * sides[-1]))
+        for start in range(0, rows.shape[1], step):
+            np.matmul(rows[:, start : start + step], bell, out=masks[:, start : start + step])
+        return np.minimum(masks, 1, out=masks).reshape(n, *sides)
+
+    return draw

@@ -1,0 +1,105 @@
+"""RISE: the mean score under random coarse masks that show an element."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated
+
+import numpy as np
+
+from analyzer.errors import UsageError
+from analyzer.executor.mask_ops import Grid
+from analyzer.executor.stream import Rows
+from analyzer.inputs.layout import spatial_axes
+from analyzer.methods.context import Array, Context, Result
+from analyzer.methods.perturbation.occlusion import spread
+from analyzer.methods.registry import method
+from analyzer.perturbation.budget import BUDGET, WANTED
+from analyzer.perturbation.moments import Moments
+from analyzer.perturbation.random_masks import Draw, Probe
+from analyzer.perturbation.replacement import BACKGROUND, BLENDED, COLUMNS, Fill
+
+
+@method(
+    "rise", "perturbation", needs="runtime",
+    source="Petsiuk, Das, Saenko 2018, RISE: randomized input sampling for explanation, eq. 6 and section 3.2",
+)  # fmt: skip
+def rise(
+    context: Context,
+    *,
+    masks: Annotated[int, "number of masks, each a model evaluation (or one per background sample), at least 2"] = 4000,
+    grid: Annotated[int, "cells of a mask per axis; columns of a table and words are cells of their own"] = 8,
+    keep: Annotated[float, "probability that a cell shows, between 0 and 1"] = 0.5,
+    fill: Annotated[Fill, f"what hidden elements become: {BLENDED}"] = 0.0,
+    centre: Annotated[
+        bool, "subtract the mean score (covariance with the mask over keep): less noise, 0 is neutral"
+    ] = False,
+    background: Annotated[int, BACKGROUND] = 100,
+    budget: Annotated[int | None, BUDGET] = None,
+    standard_error: Annotated[float | None, WANTED] = None,
+) -> Result:
+    """Mean score over random smooth masks, weighted by how much of an element each shows.
+
+    Notes
+    -----
+    sum(score * mask) / (masks * keep) estimates the expected score given that an element shows. With ``centre`` the mean
+    score is taken off with the factor masks / (masks - 1) that keeps the estimate unbiased; the expected map then differs
+    by a constant alone, and the noise that the constant brings is gone. With ``standard_error`` it stops early: the
+    record's ``relative_error`` is the largest standard error over the map's max - min.
+    """
+    if masks < 2 or grid < 1 or not 0 < keep < 1:
+        raise UsageError("params.invalid", "rise needs masks >= 2, grid >= 1, 0 < keep < 1", "see the defaults")
+    value = context.inputs[context.perturbed]
+    axes = spatial_axes(value.shape, context.model)
+    sides = tuple(value.shape[axis] for axis in axes)
+    alone = value.dtype.kind in "iu" or (value.ndim == 2 and sides[0] <= COLUMNS)
+
+    def estimate(moments: Moments) -> tuple[Array, Array]:
+        mean, error = moments.covariance() if centre else moments.product()
+        return mean / keep, error / keep
+
+    draw = cells(sides, keep) if alone else Smooth(sides, grid, keep)
+    probe = Probe.of(context, fill, masks, (budget, standard_error), draw, estimate, background=background)
+    found = probe.run()
+    maps = {context.perturbed: spread(np.stack([each.values for each in found]), value, axes, context)}
+    return Result(maps, notes=probe.notes(), record=probe.record(found))
+
+
+def cells(sides: Sequence[int], keep: float) -> Draw:
+    """Masks in which every element is a cell of its own."""
+    return lambda rng, n: (rng.random((n, *sides)) < keep).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Smooth:
+    """Masks of a coarse grid: enlarged linearly by one cell more than fits, cut out at a random shift.
+
+    Attributes
+    ----------
+    sides
+        Of a mask.
+    cells
+        Of the grid per axis; no more than there are elements.
+    keep
+        Probability that a cell shows.
+    """
+
+    sides: tuple[int, ...]
+    cells: int
+    keep: float
+
+    def grid(self, shape: tuple[int, ...]) -> Grid:
+        """The prelude that enlarges them to masks of the given shape."""
+        return Grid(tuple(min(self.cells, side) for side in self.sides), self.sides, shape)
+
+    def rows(self, rng: np.random.Generator, n: int) -> Rows:
+        """n grids and shifts."""
+        grid = self.grid(self.sides)
+        drawn = rng.random((n, len(self.sides) + math.prod(grid.counts)))
+        shift, shown = drawn[:, : len(self.sides)], drawn[:, len(self.sides) :] < self.keep
+        return {
+            "cells": shown.astype(np.float32).reshape(n, *grid.counts),
+            "shift": (shift * grid.steps).astype(np.int64),
+        }

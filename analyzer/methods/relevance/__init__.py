@@ -1,0 +1,1 @@
+"""Relevance handed back node by node: LRP, Taylor decompositions, DeepLIFT."""

@@ -1,0 +1,213 @@
+"""A detection target on a model: what to fetch, what was found, and what white-box methods explain instead.
+
+Belongs here: the meeting of a decode spec with a model. Not here: what a spec means (``proposals``), the similarity
+(``target``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analyzer.errors import UsageError
+from analyzer.importer.loading import tensor_to_numpy
+from analyzer.inputs.layout import spatial_axes
+from analyzer.targets.detection.proposals import Decoder, Proposals
+from analyzer.targets.detection.schema import CODE, Decode
+from analyzer.targets.detection.target import DetectionTarget, named, resolve_detections
+from analyzer.targets.language import Resolved
+from analyzer.targets.scores import Scored
+
+if TYPE_CHECKING:
+    from analyzer.model import Model
+
+Array = NDArray[Any]
+_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a detector found in a batch, and which of it is explained.
+
+    Attributes
+    ----------
+    resolved
+        The target.
+    proposals
+        One for each sample.
+    got
+        The outputs that they were made of.
+    """
+
+    model: Model
+    resolved: DetectionTarget
+    proposals: list[Proposals]
+    got: Mapping[str, Array]
+
+    @property
+    def scored(self) -> Scored:
+        """The similarity as a score; its name is that of the output with the boxes."""
+        name = self.resolved.decoder.boxes[0]
+        return Scored(name, name, "value")
+
+    def prediction(self) -> dict[str, Any]:
+        """The best detections of every sample, as the record keeps predictions."""
+        labels, top = self.model.labels, []
+        for each in self.proposals:
+            best = each.take(each.detections()[:_SHOWN])
+            pairs = zip(best.classes, best.scores, strict=True)
+            top.append([[int(c), f"{k}: {named(int(c), labels)}", float(s)] for k, (c, s) in enumerate(pairs)])
+        return {"kind": "probability", "top": top}
+
+    def record(self) -> dict[str, Any]:
+        """What was explained, for the record; boxes in pixels of the model's input."""
+        labels = self.model.labels
+        detections = [
+            {
+                "box": [float(v) for v in sought.box],
+                "class": sought.number,
+                "label": labels.name(sought.number) if labels is not None and sought.number >= 0 else None,
+                "score": sought.score,
+                "similarity": float(before),
+            }
+            for sought, before in zip(self.resolved.sought, self.resolved.before, strict=True)
+        ]
+        return {"detection": detections, "decode": self.resolved.decoder.spec.to_dict()}
+
+    def class_scores(self) -> tuple[str, Resolved]:
+        """The class scores of the detections' proposals: the name of their output, and weights on it.
+
+        Raises
+        ------
+        UsageError
+            ``target.detection`` where there is no such score, or not all in one output.
+        """
+        elements = self._elements()
+        offsets = {name: start for name, start, _ in elements}
+        indices = {name: (start + np.arange(value.size)).reshape(value.shape) for name, start, value in elements}
+        sources = self.resolved.decoder({**self.got, **indices})
+        chosen = []
+        for sought, proposals, source in zip(self.resolved.sought, self.proposals, sources, strict=True):
+            if proposals.spec.ready or sought.row < 0:
+                raise _no_gradient("the model's own suppression" if proposals.spec.ready else "no proposal there")
+            values = source.raw_classes
+            if values is None:
+                assert source.raw_objectness is not None
+                chosen.append(int(source.raw_objectness[sought.row]))
+            else:
+                best = sought.number if sought.number >= 0 else int(proposals.foreground[sought.row].argmax())
+                chosen.append(int(values[sought.row, best]))
+        owners = [max((n for n in offsets if offsets[n] <= index), key=lambda n: offsets[n]) for index in chosen]
+        if len(set(owners)) > 1:
+            raise UsageError(
+                "target.detection", "the samples' detections lie in different outputs", "explain one picture at a time"
+            )
+        name = owners[0]
+        weights = np.zeros(np.shape(self.got[name]))
+        notes = []
+        for index in chosen:
+            place = np.unravel_index(index - offsets[name], weights.shape)
+            weights[place] = 1.0
+            notes.append(
+                f"the class score of the detection's proposal is explained, {name}[{','.join(str(int(i)) for i in place)}]"
+            )
+        resolved = self.resolved
+        return name, Resolved(weights, resolved.names, resolved.classes, tuple(dict.fromkeys(notes)))
+
+    def _elements(self) -> list[tuple[str, int, Array]]:
+        """The outputs with boxes and class scores, each with the number of elements before it."""
+        decoder, start, found = self.resolved.decoder, 0, []
+        for name in dict.fromkeys((*decoder.boxes, *(decoder.spec.scores or ()))):
+            value = np.asarray(self.got[name])
+            found.append((name, start, value))
+            start += value.size
+        return found
+
+
+def find(model: Model, feed: Mapping[str, Array], target: object) -> Found:
+    """A detection target on a batch.
+
+    Raises
+    ------
+    UsageError
+        ``target.detection`` where the model has no decode spec; ``config.decode``, ``target.*``.
+    """
+    if model.decode is None:
+        raise UsageError(
+            "target.detection",
+            "nothing says how this model's outputs are read as detections",
+            "give a decode spec: --decode FILE, or MODEL.decode.toml beside the model; docs/detectors.md has examples",
+        )
+    decoder = decoder_on(model, model.decode, feed)
+    got = model.values(feed, decoder.wanted)
+    batch = len(feed[decoder.picture])
+    resolved, proposals = resolve_detections(target, decoder, got, batch, model.labels)
+    return Found(model, resolved, proposals, got)
+
+
+def decoder_on(model: Model, spec: Decode, feed: Mapping[str, Array]) -> Decoder:
+    """A spec on a model and its input.
+
+    Raises
+    ------
+    UsageError
+        ``config.decode`` where an output that the spec names isn't there, ``target.detection`` without a picture input.
+    """
+    outputs = list(model.outputs)
+    boxes = spec.boxes or tuple(outputs[: len(spec.scores) if spec.scores and not spec.labels else 1])
+    named_ = [*boxes, *(spec.scores or ()), *(name for name in (spec.labels, spec.count) if name)]
+    for name in named_:
+        if name not in outputs:
+            raise UsageError(
+                CODE, f"the decode spec names output {name[:80]!r}, which isn't there", f"outputs: {', '.join(outputs)}"
+            )
+    picture = next((name for name, value in feed.items() if np.ndim(value) == 4 and value.dtype.kind in "fiu"), None)
+    if picture is None:
+        raise UsageError(
+            "target.detection", "a detection needs an input of pictures, of rank 4", f"inputs: {', '.join(feed)}"
+        )
+    height, width = (feed[picture].shape[axis] for axis in spatial_axes(feed[picture].shape, model))
+    return Decoder(spec, boxes, (height, width), picture, _priors(model, spec, feed))
+
+
+def looks_like_a_detector(model: Model) -> bool:
+    """Whether a picture becomes boxes, by the outputs' names, or very many short rows; a guess, for a hint."""
+    if not any(len(spec.shape) == 4 for spec in model.inputs.values()):
+        return False
+    for name, spec in model.outputs.items():
+        if any(word in name.lower() for word in ("box", "bbox", "detection")):
+            return True
+        sizes = sorted(size for size in spec.shape[1:] if isinstance(size, int))
+        if len(spec.shape) == 3 and len(sizes) == 2 and 5 <= sizes[0] <= 600 and sizes[1] >= max(700, 8 * sizes[0]):
+            return True
+    return False
+
+
+def _priors(model: Model, spec: Decode, feed: Mapping[str, Array]) -> Array | None:
+    """Rows cx, cy, w, h: the spec's own, a weight, or a value that the model computes."""
+    if spec.priors is None or not isinstance(spec.priors, str):
+        return None if spec.priors is None else np.asarray(spec.priors, np.float64)
+    weight = next((tensor for tensor in model.proto.graph.initializer if tensor.name == spec.priors), None)
+    if weight is not None:
+        values = tensor_to_numpy(weight, model.loaded)
+    elif any(spec.priors in node.output for node in model.proto.graph.node):
+        values = model.values(feed, [spec.priors])[spec.priors]
+    else:
+        raise UsageError(
+            CODE, f"priors: the model has no value {spec.priors[:80]!r}", "`onnxplain inspect -v` lists them"
+        )
+    if values.size % 4 or values.dtype.kind not in "fiu":
+        raise UsageError(CODE, f"priors: {spec.priors[:80]!r} of shape {list(values.shape)} holds no rows of 4 numbers")
+    return np.asarray(values, np.float64).reshape(-1, 4)
+
+
+def _no_gradient(why: str) -> UsageError:
+    return UsageError(
+        "target.detection",
+        f"this detection has no class score that white-box methods could explain: {why}",
+        "use a perturbation method such as rise or occlusion, or index an output: OUTPUT[:,ROW,COLUMN]",
+    )

@@ -1,0 +1,255 @@
+"""The ``detection:`` target: one of a detector's detections, and how like it a changed picture's proposals are.
+
+Belongs here: reading the target, choosing the detection, the similarity. Not here: decoding outputs (``proposals``),
+perturbing (``methods``).
+
+======================================  ====================================================================
+``detection:K``                         the K-th best detection, counted from 0
+``detection:CLASS:K``                   the K-th best of a class, by number or label; ``detection:CLASS`` the best
+``detection:x0,y0,x1,y1``               a box of one's own in pixels of the model's input, whatever its class
+``detection:CLASS:x0,y0,x1,y1``         the same, as a detection of that class
+======================================  ====================================================================
+
+The similarity is that of D-RISE (Petsiuk et al. 2021, Black-box explanation of object detectors via saliency maps, eq. 4
+to 7): the largest over the proposals, before any suppression, of IoU of the boxes times cosine of the class probabilities
+times the proposal's objectness.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analyzer.errors import UsageError
+from analyzer.targets.detection.boxes import iou
+from analyzer.targets.detection.proposals import Decoder, Proposals
+from analyzer.targets.language import Resolved
+
+if TYPE_CHECKING:
+    from analyzer.inputs import Labels
+
+Array = NDArray[Any]
+_PREFIX = "detection:"
+_NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)"
+_BOX = re.compile(rf"\s*{_NUMBER}(?:\s*,\s*{_NUMBER}){{3}}\s*")
+_FORMS = "write detection:K, detection:CLASS:K, detection:x0,y0,x1,y1 or detection:CLASS:x0,y0,x1,y1"
+
+
+@dataclass(frozen=True)
+class Sought:
+    """The detection that is explained.
+
+    Attributes
+    ----------
+    box
+        (4,) x0, y0, x1, y1 in pixels of the model's input.
+    number
+        Its class, -1 for any.
+    vector
+        (classes,) class probabilities; None where any class will do, or where the model gives class numbers.
+    score
+        The model's own score for it; None for a box of one's own.
+    row
+        Which proposal it is; for a box of one's own the most similar one.
+    """
+
+    box: Array
+    number: int
+    vector: Array | None
+    score: float | None = None
+    row: int = -1
+
+
+def similarities(sought: Sought, proposals: Proposals) -> Array:
+    """How like a detection each proposal is: (n,) float64 in [0, 1].
+
+    IoU times likeness times trust. Likeness is the cosine of the class probabilities, a background class among them; for
+    class numbers 1 where they are equal, else 0; where any class will do 1, less the background's probability. Trust is the
+    objectness, or the score of a ready detection. Where there is none it is 1, as in the paper, if the class probabilities
+    tell what is nothing (a background class, a softmax); if they are independent of one another, the largest of them:
+    a cosine doesn't see their size.
+    """
+    found = iou(sought.box, proposals.boxes)
+    near = np.flatnonzero(found > 0)
+    if len(near):
+        chosen = proposals.take(near)
+        found[near] *= _likeness(sought, chosen) * _trust(chosen)
+    return found
+
+
+def _likeness(sought: Sought, proposals: Proposals) -> Array:
+    if proposals.numbers is not None:
+        same = proposals.numbers == sought.number
+        return same.astype(np.float64) if sought.number >= 0 else np.ones(len(same))
+    known = proposals.probabilities
+    if sought.vector is not None:
+        lengths = np.linalg.norm(known, axis=1) * np.linalg.norm(sought.vector)
+        products = known @ sought.vector
+        return np.asarray(np.divide(products, lengths, out=np.zeros(len(known)), where=lengths > 0))
+    if proposals.spec.background is not None:
+        return np.asarray(1 - known[:, proposals.background_of(known.shape[1])])
+    return np.ones(len(known))
+
+
+def _trust(proposals: Proposals) -> Array:
+    if proposals.objectness is not None:
+        return proposals.objectness
+    spec = proposals.spec
+    if proposals.numbers is not None or spec.background is not None or spec.activation == "softmax":
+        return np.ones(len(proposals.boxes))
+    return np.asarray(proposals.probabilities.max(axis=1))
+
+
+@dataclass(frozen=True, kw_only=True)
+class DetectionTarget(Resolved):
+    """Detections on a concrete batch, one for each sample.
+
+    Attributes
+    ----------
+    weights
+        Of no use: a detection's score isn't linear in the outputs.
+    before
+        (batch,) similarity of the unchanged pictures' proposals to their detection.
+    alone
+        Whether the outputs hold one picture at a time.
+    """
+
+    decoder: Decoder
+    sought: tuple[Sought, ...]
+    before: Array
+    alone: bool
+
+    @property
+    def wanted(self) -> tuple[str, ...]:
+        """The values that scores are made of."""
+        return self.decoder.wanted
+
+    def score(self, output: Array) -> Array:
+        """The explained score of the unchanged samples, (batch,) float64."""
+        return self.before
+
+    def score_rows(self, sample: int, got: Mapping[str, Array]) -> Array:
+        """The largest similarity to a sample's detection in each of n changed pictures, (n,) float64."""
+        sought = self.sought[sample]
+        return np.array([similarities(sought, each).max(initial=0.0) for each in self.decoder(got)])
+
+
+def resolve_detections(
+    target: object, decoder: Decoder, got: Mapping[str, Array], batch: int, labels: Labels | None
+) -> tuple[DetectionTarget, list[Proposals]]:
+    """A target on the outputs of a batch, and what was proposed.
+
+    Parameters
+    ----------
+    target
+        One text for all samples, or one for each.
+
+    Raises
+    ------
+    UsageError
+        ``target.syntax``, ``target.count``, ``target.out_of_range``, ``target.unknown_label``, ``target.no_batch``,
+        ``config.decode``.
+    """
+    texts = [target] * batch if isinstance(target, str) else list(target)  # type: ignore[call-overload]
+    if len(texts) != batch:
+        raise UsageError(
+            "target.count",
+            f"{len(texts)} targets were given for a batch of {batch}",
+            "give one target, or one per sample",
+        )
+    alone = not decoder.batched(got)
+    proposals = decoder(got)
+    if len(proposals) != batch:
+        raise UsageError(
+            "target.no_batch",
+            f"output {decoder.boxes[0]!r} holds the boxes of {len(proposals)} pictures, {batch} were given",
+            "explain one picture at a time",
+        )
+    pairs = zip(texts, proposals, strict=True)
+    sought = tuple(_sought(text, each, labels) for text, each in pairs)
+    before = np.array([similarities(s, p).max(initial=0.0) for s, p in zip(sought, proposals, strict=True)])
+    names = tuple(f"{named(s.number, labels)} in {', '.join(f'{v:.0f}' for v in s.box)}" for s in sought)
+    resolved = DetectionTarget(
+        np.zeros((batch, 1)), names, tuple(s.number for s in sought),
+        decoder=decoder, sought=sought, before=before, alone=alone,
+    )  # fmt: skip
+    return resolved, proposals
+
+
+def named(number: int, labels: Labels | None) -> str:
+    """A class for people."""
+    if number < 0:
+        return "any class"
+    name = labels.name(number) if labels is not None else str(number)
+    return f"{name} ({number})" if name != str(number) else f"class {number}"
+
+
+def _sought(text: object, proposals: Proposals, labels: Labels | None) -> Sought:
+    if not isinstance(text, str) or not text.startswith(_PREFIX):
+        raise UsageError("target.syntax", f"{text!r} stands among detections", "give a detection for every sample")
+    body = text.removeprefix(_PREFIX).strip()
+    owner, colon, last = body.rpartition(":")
+    if not last or (colon and not owner):
+        raise UsageError("target.syntax", f"can't read the target {text[:80]!r}", _FORMS)
+    if _BOX.fullmatch(last):
+        return _own_box(last, owner, proposals, labels)
+    ranked = re.fullmatch(r"\d{1,6}", last) is not None
+    place, wanted = (int(last), owner) if ranked else (0, body)
+    found = proposals.detections()
+    number = -1
+    if wanted:
+        number = _class(wanted, proposals, labels)
+        found = found[proposals.classes[found] == number]
+    if place >= len(found):
+        of = f" of {named(number, labels)[:80]}" if wanted else ""
+        scores = proposals.scores if not wanted else proposals.scores[proposals.classes == number]
+        best = f"; the best proposal scores {scores.max():.3g}" if len(scores) and not len(found) else ""
+        raise UsageError(
+            "target.out_of_range",
+            f"detection {place}{of} doesn't exist: {len(found)} score at least {proposals.spec.threshold:g}{best}",
+            "detections are counted from 0; lower the decode spec's threshold, or give a box x0,y0,x1,y1",
+        )
+    row = int(found[place])
+    one = proposals.take(np.array([row]))
+    vector = None if one.numbers is not None else one.probabilities[0]
+    return Sought(one.boxes[0], int(one.classes[0]), vector, float(one.scores[0]), row)
+
+
+def _own_box(text: str, owner: str, proposals: Proposals, labels: Labels | None) -> Sought:
+    box = np.array([float(part) for part in text.split(",")])
+    if box[0] >= box[2] or box[1] >= box[3]:
+        raise UsageError(
+            "target.syntax", f"box {text.strip()} is empty", "x0,y0 is the corner at the top left, x1,y1 the other"
+        )
+    number = _class(owner, proposals, labels) if owner else -1
+    vector = None
+    if owner and proposals.raw_classes is not None:
+        vector = np.eye(proposals.raw_classes.shape[1])[number]
+    sought = Sought(box, number, vector)
+    likest = similarities(sought, proposals)
+    return Sought(box, number, vector, None, int(likest.argmax()) if likest.any() else -1)
+
+
+def _class(text: str, proposals: Proposals, labels: Labels | None) -> int:
+    text = text.strip()
+    if re.fullmatch(r"\d{1,9}", text):
+        number = int(text)
+    elif labels is not None:
+        number = labels.index(text)
+    else:
+        raise UsageError(
+            "target.unknown_label",
+            f"no labels are known, so {text[:80]!r} can't be found",
+            "give --labels, or a class number",
+        )
+    if proposals.raw_classes is not None and number >= proposals.raw_classes.shape[1]:
+        count = proposals.raw_classes.shape[1]
+        raise UsageError(
+            "target.out_of_range", f"class {number} doesn't exist: the model scores {count} classes", "counted from 0"
+        )
+    return number

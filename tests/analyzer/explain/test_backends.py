@@ -1,0 +1,381 @@
+"""Choosing between torch and compiled sweeps: what is found, what is made, what happens where neither fits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+import analyzer
+from analyzer.compiler import cache
+from analyzer.compiler.sweep_cache import Shelf
+from analyzer.errors import AnalyzerError, ParityError
+from tests.common.models import assemble, cases, cnn, mlp, tokens
+
+CASES = {case.name: case for case in cases()}
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache of the test's own."""
+    monkeypatch.setenv("ONNXPLAIN_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def load(proto: onnx.ModelProto | Path) -> analyzer.Model:
+    return analyzer.load(proto, "cpu", labels=("ant", "bee", "cat"), threads=1)
+
+
+def backend(model: analyzer.Model, x: Any, **options: Any) -> str:
+    return str(model.explain(x, **options).record["backend"])
+
+
+def close(got: analyzer.Explanation, want: analyzer.Explanation) -> None:
+    np.testing.assert_allclose(got.raw, want.raw, rtol=0, atol=1e-5 * np.abs(want.raw).max())
+
+
+def test_auto_uses_what_is_there() -> None:
+    case = CASES["cnn"]
+    first = load(case.proto)
+    assert backend(first, case.x, method="lrp") == "torch"
+    assert backend(first, case.x, method="lrp") == "torch"
+    first.shelf.fill()
+    assert first.shelf.remarks == []
+    assert backend(first, case.x, method="lrp") == "onnxruntime"
+    later = load(case.proto)
+    assert backend(later, case.x, method="lrp") == "onnxruntime"
+    assert backend(later, case.x, method="lrp", epsilon=0.5) == "torch"
+    assert backend(later, case.x, method="lrp", backend="torch") == "torch"
+    assert backend(later, case.x, method="lrp", precision="float64") == "torch"
+    close(later.explain(case.x, method="lrp"), load(case.proto).explain(case.x, method="lrp", backend="torch"))
+
+
+def test_several_targets_share_what_is_compiled(folder: Path) -> None:
+    case = CASES["cnn"]
+    model = load(case.proto)
+    first = model.explain_targets(case.x, [0, "top2"], method="lrp")
+    assert [found.record["backend"] for found in first] == ["torch", "torch"]
+    model.shelf.fill()
+    assert len(list(folder.iterdir())) == 1
+    again = load(case.proto).explain_targets(case.x, [0, "top2"], method="lrp")
+    assert [found.record["backend"] for found in again] == ["onnxruntime", "onnxruntime"]
+    for got, want in zip(again, first, strict=True):
+        close(got, want)
+
+
+def test_one_compiled_sweep_serves_all_targets_batches_and_methods_of_its_kind(folder: Path) -> None:
+    case = CASES["cnn"]
+    model = load(case.proto)
+    model.explain(case.x, backend="onnxruntime")
+    later, reference = load(case.proto), load(case.proto)
+    for target in (0, "bee", "top2", [2, 0, 1], ["top1", "cat", 1], "contrast:ant,top1", "scores[:,1]"):
+        got = later.explain(case.x, target=target)
+        assert got.record["backend"] == "onnxruntime"
+        close(got, reference.explain(case.x, target=target, backend="torch"))
+    for count in (1, 2, 7):
+        x = np.random.default_rng(count).standard_normal((count, *case.x.shape[1:])).astype(np.float32)
+        got = later.explain(x)
+        assert got.record["backend"] == "onnxruntime"
+        close(got, reference.explain(x, backend="torch"))
+    for method, params in {"integrated-gradients": {"steps": 9}, "smoothgrad": {"samples": 5}, "saliency": {}}.items():
+        got = later.explain(case.x, method=method, seed=4, **params)
+        assert got.record["backend"] == "onnxruntime"
+        close(got, reference.explain(case.x, method=method, seed=4, backend="torch", **params))
+    assert len(list(folder.iterdir())) == 1
+
+
+def test_the_explained_score_is_part_of_the_question(folder: Path) -> None:
+    proto = cnn(end="Softmax")
+    x = CASES["cnn"].x
+    for score in ("logit", "probability"):
+        got = load(proto).explain(x, score=score, backend="onnxruntime")
+        close(got, load(proto).explain(x, score=score, backend="torch"))
+    assert len(list(folder.iterdir())) == 2
+
+
+def test_other_weights_are_another_model(folder: Path) -> None:
+    x = CASES["mlp"].x
+    one, other = mlp(), mlp()
+    tensor = next(t for t in other.graph.initializer if t.data_type == TensorProto.FLOAT)
+    tensor.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(tensor) * 2, tensor.name))
+    load(one).explain(x, backend="onnxruntime")
+    assert backend(load(other), x) == "torch"
+
+
+def test_external_data_is_part_of_the_model(tmp_path: Path) -> None:
+    x = CASES["mlp"].x
+    for name, scale in (("one", 1.0), ("two", 2.0)):
+        (tmp_path / name).mkdir()
+        proto = mlp()
+        for tensor in proto.graph.initializer:
+            tensor.CopyFrom(
+                onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(tensor) * np.float32(scale), tensor.name)
+            )
+        onnx.save(proto, tmp_path / name / "m.onnx", save_as_external_data=True, location="m.data", size_threshold=0)
+    one, two = (load(tmp_path / name / "m.onnx") for name in ("one", "two"))
+    assert one.sha256 == two.sha256
+    one.explain(x, backend="onnxruntime")
+    assert backend(two, x) == "torch"
+    close(two.explain(x, backend="onnxruntime"), two.explain(x, backend="torch"))
+
+
+@pytest.mark.parametrize("damage", [lambda b: b[:-7], lambda b: b"", lambda b: b[:99] + bytes([b[99] ^ 8]) + b[100:]])
+def test_damaged_files_are_made_anew(folder: Path, damage: Any) -> None:
+    case = CASES["cnn"]
+    load(case.proto).explain(case.x, backend="onnxruntime")
+    (path,) = folder.iterdir()
+    whole = path.read_bytes()
+    path.write_bytes(damage(whole))
+    model = load(case.proto)
+    assert backend(model, case.x) == "torch"
+    model.shelf.fill()
+    assert cache.read(path.stem) is not None
+    assert backend(load(case.proto), case.x) == "onnxruntime"
+
+
+def test_a_sealed_file_of_something_else_is_ignored(folder: Path) -> None:
+    case = CASES["cnn"]
+    load(case.proto).explain(case.x, backend="onnxruntime")
+    (path,) = folder.iterdir()
+    assert cache.write(path.stem, case.proto.SerializeToString()) == ""
+    assert backend(load(case.proto), case.x) == "torch"
+
+
+def test_a_compiled_model_that_disagrees_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    case = CASES["cnn"]
+    load(case.proto).explain(case.x, backend="onnxruntime")
+    model = load(case.proto)
+    run = model.values
+
+    def off(feed: Any, names: Any) -> Any:
+        got = run(feed, names)
+        return {name: value * np.float32(1.1) if names == ["scores"] else value for name, value in got.items()}
+
+    with monkeypatch.context() as patch:
+        patch.setattr(model, "values", off)
+        with pytest.raises(ParityError) as caught:
+            model.explain(case.x, target=0, backend="onnxruntime")
+        assert caught.value.code == "parity.compiled"
+        with pytest.raises(ParityError) as caught:  # torch disagrees as well
+            model.explain(case.x, target=0, backend="auto")
+        assert caught.value.code == "parity.mismatch"
+    assert backend(model, case.x, target=0) == "onnxruntime"
+
+
+def test_without_a_cache_the_runtime_is_still_used_where_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ONNXPLAIN_CACHE", "off")
+    case = CASES["cnn"]
+    model = load(case.proto)
+    assert backend(model, case.x, backend="onnxruntime") == "onnxruntime"
+    assert "off" in model.shelf.remarks[0]
+    assert backend(model, case.x) == "onnxruntime"  # in memory
+    assert backend(load(case.proto), case.x) == "torch"
+
+
+def test_a_fixed_batch_is_run_in_pieces() -> None:
+    x = CASES["cnn"].x
+    four = np.concatenate([x, x[:1]])
+    model = load(cnn(batch=2))
+    got = model.explain(four, method="lrp", target=[0, 1, 2, 0], backend="onnxruntime")
+    assert got.record["backend"] == "onnxruntime"
+    close(got, load(cnn(batch=2)).explain(four, method="lrp", target=[0, 1, 2, 0], backend="torch"))
+    smooth = model.explain(four, method="smoothgrad", samples=4, backend="onnxruntime")
+    close(smooth, load(cnn(batch=2)).explain(four, method="smoothgrad", samples=4, backend="torch"))
+
+
+def counts() -> onnx.ModelProto:
+    """Scores doubled as often as there are samples: a number of operators that follows the batch."""
+    body = helper.make_graph(
+        [helper.make_node("Identity", ["go"], ["going"]), helper.make_node("Add", ["h", "h"], ["next"])],
+        "body",
+        [
+            helper.make_tensor_value_info("i", TensorProto.INT64, []),
+            helper.make_tensor_value_info("go", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("h", TensorProto.FLOAT, None),
+        ],
+        [
+            helper.make_tensor_value_info("going", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("next", TensorProto.FLOAT, None),
+        ],
+    )
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["z"], name="linear"),
+        helper.make_node("Mul", ["z", "z"], ["zz"], name="square"),
+        helper.make_node("Shape", ["x"], ["sizes"], name="sizes"),
+        helper.make_node("Gather", ["sizes", "first"], ["times"], name="times"),
+        helper.make_node("Loop", ["times", "", "zz"], ["scores"], name="turns", body=body),
+    ]
+    w = np.random.default_rng(0).standard_normal((4, 3)).astype(np.float32)
+    float_ = TensorProto.FLOAT
+    weights = {"w": w, "first": np.array(0, np.int64)}
+    return assemble(nodes, {"x": (float_, ["n", 4])}, {"scores": (float_, ["n", 3])}, weights)
+
+
+def averaged() -> onnx.ModelProto:
+    """Scores times their mean over the batch: derivatives are divided by the number of samples."""
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["z"], name="linear"),
+        helper.make_node("ReduceMean", ["z"], ["m"], name="over", axes=[0], keepdims=1),
+        helper.make_node("Mul", ["z", "m"], ["scores"], name="mixed"),
+    ]
+    w = np.random.default_rng(0).standard_normal((4, 3)).astype(np.float32)
+    float_ = TensorProto.FLOAT
+    return assemble(nodes, {"x": (float_, ["n", 4])}, {"scores": (float_, ["n", 3])}, {"w": w})
+
+
+def test_the_number_of_samples_may_be_a_factor(folder: Path) -> None:
+    x = np.random.default_rng(1).standard_normal((5, 4)).astype(np.float32)
+    model = load(averaged())
+    for rows in (x, x[:1]):
+        got = model.explain(rows, target=1, backend="onnxruntime")
+        close(got, load(averaged()).explain(rows, target=1, backend="torch"))
+    assert len(list(folder.iterdir())) == 1
+
+
+def test_a_batch_that_cant_be_free_is_part_of_the_question(folder: Path) -> None:
+    x = np.random.default_rng(1).standard_normal((4, 4)).astype(np.float32)
+    model = load(counts())
+    for rows in (x, x[:2]):
+        got = model.explain(rows, target=1, backend="onnxruntime")
+        assert got.record["backend"] == "onnxruntime"
+        close(got, load(counts()).explain(rows, target=1, backend="torch"))
+    assert len(list(folder.iterdir())) == 2
+    path = model.explain(x[:1], method="integrated-gradients", steps=5, target=1, backend="onnxruntime")
+    assert path.completeness is not None  # several points of the path would be another batch, and other scores
+    np.testing.assert_allclose(path.completeness.total, path.completeness.expected, rtol=1e-5)
+
+
+def test_tokens_by_their_embeddings() -> None:
+    ids = CASES["tokens"].feed["ids"]
+    for method in ("gradient", "integrated-gradients", "lrp", "deeplift"):
+        got = load(tokens()).explain(ids, method=method, backend="onnxruntime")
+        want = load(tokens()).explain(ids, method=method, backend="torch")
+        assert got.raw.shape == (3, 7, 4)
+        close(got, want)
+        np.testing.assert_allclose(got.attribution, got.raw.sum(-1), rtol=1e-5)
+
+
+def branching() -> onnx.ModelProto:
+    """A loop that runs as often as the first number of the input says."""
+    body = helper.make_graph(
+        [helper.make_node("Identity", ["go"], ["going"]), helper.make_node("Add", ["h", "h"], ["next"])],
+        "body",
+        [
+            helper.make_tensor_value_info("i", TensorProto.INT64, []),
+            helper.make_tensor_value_info("go", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("h", TensorProto.FLOAT, None),
+        ],
+        [
+            helper.make_tensor_value_info("going", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("next", TensorProto.FLOAT, None),
+        ],
+    )
+    nodes = [
+        helper.make_node("ReduceMax", ["x"], ["most"], keepdims=0),
+        helper.make_node("Cast", ["most"], ["times"], to=TensorProto.INT64),
+        helper.make_node("Loop", ["times", "", "x"], ["scores"], name="turns", body=body),
+    ]
+    float_ = TensorProto.FLOAT
+    return assemble(nodes, {"x": (float_, ["n", 3])}, {"scores": (float_, ["n", 3])}, {})
+
+
+def test_what_depends_on_the_inputs_values_is_refused_and_remembered(folder: Path) -> None:
+    x = np.array([[1.0, 2.5, 0.5]], np.float32)
+    model = load(branching())
+    with pytest.raises(AnalyzerError) as caught:
+        model.explain(x, backend="onnxruntime")
+    assert caught.value.code == "compile.data_dependent"
+    assert "turns" in caught.value.message
+    assert backend(model, x) == "torch"
+    model.shelf.fill()
+    assert model.shelf.remarks == []  # known by now: not tried again
+    assert {path.suffix for path in folder.iterdir()} == {".refused"}
+
+
+def test_errors_are_the_same_with_and_without_a_cache() -> None:
+    case = CASES["cnn"]
+    load(case.proto).explain(case.x, method="lrp", backend="onnxruntime")
+    for options in ({"composite": "nonsense"}, {"composite": "epsilon-gamma-box"}, {"rules": {"nowhere": "gamma"}}):
+        said = []
+        for name in ("torch", "auto", "onnxruntime"):
+            with pytest.raises(AnalyzerError) as caught:
+                load(case.proto).explain(case.x, method="lrp", backend=name, **options)
+            said.append((caught.value.code, caught.value.message))
+        assert len(set(said)) == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "code"),
+    [
+        ({"backend": "tensorflow"}, "backend.unknown"),
+        ({"backend": "onnxruntime", "precision": "float64"}, "backend.precision"),
+        ({"backend": "onnxruntime", "at": "relu1"}, "backend.onnxruntime"),
+    ],
+)
+def test_what_cant_be_is_said_in_a_line(options: dict[str, Any], code: str) -> None:
+    case = CASES["cnn"]
+    with pytest.raises(AnalyzerError) as caught:
+        load(case.proto).explain(case.x, **options)
+    assert caught.value.code == code
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("largest", [300, 2000])
+def test_large_graphs_are_only_kept_where_asked_for(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, largest: int
+) -> None:
+    case = CASES["cnn"]
+    monkeypatch.setattr(cache, "LARGEST", largest)
+    model = load(case.proto)
+    model.explain(case.x)
+    model.shelf.fill()
+    assert len(model.shelf.remarks) == 1
+    assert not folder.exists()
+    assert backend(load(case.proto), case.x) == "torch"
+    assert backend(model, case.x, backend="onnxruntime") == "onnxruntime"
+    assert backend(load(case.proto), case.x, backend="onnxruntime") == "onnxruntime"
+    assert len(list(folder.iterdir())) == 1
+
+
+def test_half_precision_is_only_compiled_where_asked_for(folder: Path) -> None:
+    case = CASES["half"]
+    model = load(case.proto)
+    model.explain(case.x)
+    model.shelf.fill()
+    assert "float32" in model.shelf.remarks[0]
+    assert not folder.exists()
+
+
+def test_open_sessions_are_bounded() -> None:
+    case = CASES["cnn"]
+    model = load(case.proto)
+    for turn in range(10):
+        model.explain(case.x, method="lrp", epsilon=0.01 * (turn + 1), backend="onnxruntime")
+    shelf = model.shelf
+    assert isinstance(shelf, Shelf)
+    assert len(shelf._open) == 8
+
+
+def test_gradients_are_those_of_captum(sample_models: Path) -> None:
+    captum = pytest.importorskip("captum.attr")
+    torch = pytest.importorskip("torch")
+    x = CASES["mlp"].x
+    weights = {t.name: onnx.numpy_helper.to_array(t) for t in mlp().graph.initializer}
+    order = [n for n in mlp().graph.node if n.op_type in ("MatMul", "Gemm", "Add", "Relu")]
+
+    def network(value: Any) -> Any:
+        values = {"x": value, **{k: torch.from_numpy(np.array(v)) for k, v in weights.items()}}
+        for node in order:
+            a = [values[name] for name in node.input]
+            made = {"MatMul": lambda a=a: a[0] @ a[1], "Add": lambda a=a: a[0] + a[1], "Relu": lambda a=a: a[0].relu(),
+                    "Gemm": lambda a=a: a[0] @ a[1] + a[2]}[node.op_type]()  # fmt: skip
+            values[node.output[0]] = made
+        return made
+
+    want = captum.IntegratedGradients(network).attribute(torch.from_numpy(x), target=1, n_steps=20).numpy()
+    got = load(mlp()).explain(x, method="integrated-gradients", steps=20, target=1, backend="onnxruntime")
+    np.testing.assert_allclose(got.attribution, want, atol=1e-5 * np.abs(want).max())
