@@ -23,12 +23,11 @@ from analyzer.errors import (
 )
 
 if TYPE_CHECKING:
-    from analyzer import methods
     from analyzer.explanation import Completeness, Explanation
     from analyzer.export.compile import Compiled, compile  # noqa: A004
     from analyzer.importer.parity import Parity
     from analyzer.jobs.rule_assignment import RuleRow, rules
-    from analyzer.methods.registry import MethodInfo, Parameter
+    from analyzer.methods.registry import MethodInfo, Parameter, methods  # the package is callable and stands for it
     from analyzer.model import Model
     from analyzer.opening import load
     from analyzer.tensor_spec import TensorSpec

@@ -155,7 +155,7 @@ def _named(file: str, tree: ast.Module, modules: Mapping[str, str]) -> Iterator[
             given = node.args[0] if node.args else None
             if not isinstance(given, ast.Constant):
                 computed = True
-            elif given.value in modules:
+            elif isinstance(given.value, str) and given.value in modules:
                 yield node.lineno, f"import_module({given.value!r})", given.value
     if computed:
         for node in ast.walk(tree):
