@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,7 @@ def test_every_standard_operator_is_covered_or_has_its_reason() -> None:
     [
         "README.md",
         "CONTRIBUTING.md",
+        "CHANGELOG.md",
         "docs/architecture.md",
         "docs/how_it_works.md",
         "docs/targets.md",
@@ -54,6 +56,14 @@ def test_readme_gives_the_commands_that_the_gate_runs() -> None:
         assert command in readme
         assert re.search(rf"^{command.split()[1]}:", makefile, re.MULTILINE)
     assert "make test" in gate
+
+
+def test_the_newest_release_of_the_changelog_is_the_version() -> None:
+    releases = re.findall(r"^## (\d\S*) - (\S+)$", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert releases[0][0] == project["version"]
+    assert all(re.fullmatch(r"\d{4}-\d\d-\d\d", date) for _, date in releases)
+    assert [date for _, date in releases] == sorted((date for _, date in releases), reverse=True)
 
 
 def test_nothing_needs_the_reference_folder() -> None:
