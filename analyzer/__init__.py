@@ -29,8 +29,7 @@ if TYPE_CHECKING:
     from analyzer.importer.parity import Parity
     from analyzer.jobs.rule_assignment import RuleRow, rules
     from analyzer.methods.registry import MethodInfo, Parameter
-    from analyzer.model import Model
-    from analyzer.opening import load
+    from analyzer.model import Model, load
     from analyzer.tensor_spec import TensorSpec
 
 __version__ = "0.1.0"
@@ -38,7 +37,7 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "compile": "analyzer.export.compile",
     "Compiled": "analyzer.export.compile",
-    "load": "analyzer.opening",
+    "load": "analyzer.model",
     "Model": "analyzer.model",
     "TensorSpec": "analyzer.tensor_spec",
     "Explanation": "analyzer.explanation",

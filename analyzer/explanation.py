@@ -50,6 +50,31 @@ class Completeness:
         return {"total": self.total.tolist(), "expected": self.expected.tolist(), "delta": self.delta.tolist()}
 
 
+@dataclass
+class Result:
+    """What a method returns; arrays of numpy, or recorded tensors where it is compiled.
+
+    Attributes
+    ----------
+    attributions
+        Input name -> array of the input's rank.
+    raws
+        Where a map's native resolution differs from the input's; else left empty.
+    completeness
+        For methods that promise a sum.
+    notes
+        What the user should know.
+    record
+        Further figures for the explanation's record (R², standard errors, the layer that was chosen).
+    """
+
+    attributions: dict[str, Array]
+    raws: dict[str, Array] = field(default_factory=dict)
+    completeness: Completeness | None = None
+    notes: list[str] = field(default_factory=list)
+    record: dict[str, Any] = field(default_factory=dict)
+
+
 @dataclass(frozen=True)
 class NodeTotals:
     """Relevance of one ONNX node's output, summed over all samples and elements.

@@ -56,6 +56,8 @@ class Streams:
 
     def __init__(self, model: Runnable) -> None:
         self._model = model
+        #: Incremental inference that was prepared, by what it was prepared for.
+        self.incremental: dict[Any, Any] = {}
         self._kept: OrderedDict[Any, tuple[Stream, Composed | None] | None] = OrderedDict()
         total = model.threads or usable_cores()
         on_host = model.device == "cpu"

@@ -8,19 +8,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
-import numpy as np
-
 from analyzer.methods.context import Array
 
 if TYPE_CHECKING:
     from analyzer.methods.context import Context
-    from analyzer.model import Model
+    from analyzer.onnx_model import OnnxModel
 
 #: How maps are resampled: linearly between centres, linearly with the corners aligned, or the nearest place.
 Resampling = Literal["linear", "corners", "nearest"]
 
 
-def channel_axis(shape: Sequence[int], model: Model) -> int:
+def channel_axis(shape: Sequence[int], model: OnnxModel) -> int:
     """The channel axis of an input (batch, …): 1, or the last one.
 
     As the preprocessing says; else the last axis where it is as short as channels are (1, 3 or 4) and axis 1 isn't.
@@ -33,7 +31,7 @@ def channel_axis(shape: Sequence[int], model: Model) -> int:
     return len(shape) - 1 if len(shape) > 3 and shape[-1] in few and shape[1] not in few else 1
 
 
-def spatial_axes(shape: Sequence[int], model: Model) -> tuple[int, ...]:
+def spatial_axes(shape: Sequence[int], model: OnnxModel) -> tuple[int, ...]:
     """The axes of an input that are neither batch nor channels; for rank 2 the columns."""
     if len(shape) <= 2:
         return tuple(range(1, len(shape)))
@@ -49,5 +47,6 @@ def at_input(context: Context, name: str, raw: Array, how: Resampling = "linear"
         return None
     resized = context.engine.resample(raw, [shape[axis] for axis in axes], how)
     if len(shape) == 2:
-        return resized.reshape(len(raw), -1)
-    return np.moveaxis(resized, 1, channel_axis(shape, context.model))
+        return resized.reshape((len(raw), -1))
+    moved: Array = context.xp.moveaxis(resized, 1, channel_axis(shape, context.model))
+    return moved

@@ -16,6 +16,7 @@ import numpy as np
 import onnx
 
 from analyzer.errors import AnalyzerError, InputError
+from analyzer.targets.resolve import scored_value
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -50,7 +51,7 @@ def inspect(model: Model, try_methods: bool = True, list_nodes: bool = False) ->
     count, size = weights(model)
     scored: dict[str, Any]
     try:
-        found = model.scored()
+        found = scored_value(model)
         scored = {"output": found.output, "value": found.value, "kind": found.kind, "taken_off": found.squashed_by}
     except AnalyzerError as problem:
         scored = {"error": str(problem)}
@@ -185,7 +186,7 @@ def _methods(model: Model) -> dict[str, Any]:
     parity, refusal = None, None
     if feed is not None:
         try:
-            parity = model.require_parity(feed)
+            parity = model.backends.tracer.require(feed)
         except Exception as problem:
             refusal = _failure(problem)
     perturbed = _try(model, feed, "occlusion") if feed is not None else None

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from analyzer.errors import UsageError
-from analyzer.nearest import nearest
+from analyzer.nearest import did_you_mean
 
 Family = Literal["gradient", "relevance", "CAM", "perturbation", "model"]
 Needs = Literal["trace", "runtime"]
@@ -96,7 +96,7 @@ class MethodInfo:
             if name not in self.parameters:
                 raise UsageError(
                     "params.unknown",
-                    f"{self.name} has no parameter {name!r}{near(name, self.parameters)}",
+                    f"{self.name} has no parameter {name!r}{did_you_mean(name, self.parameters)}",
                     f"its parameters: {', '.join(self.parameters) or 'none'}",
                 )
         return {
@@ -125,12 +125,6 @@ def _valid(method: str, parameter: Parameter, value: Any) -> Any:
             f"{method}: {parameter.name}={value!r} is not valid: {reason}",
             f"{parameter.name} is {parameter.type_name}: {parameter.doc}",
         ) from None
-
-
-def near(name: str, known: typing.Iterable[str]) -> str:
-    """`` (did you mean X?)`` where a known name is close, else nothing."""
-    found = nearest(name, known, 0.5)
-    return f" (did you mean {found}?)" if found else ""
 
 
 _METHODS: dict[str, MethodInfo] = {}
@@ -212,6 +206,6 @@ def get(name: str) -> MethodInfo:
     known = methods()
     if name not in known:
         raise UsageError(
-            "method.unknown", f"unknown method {name!r}{near(name, known)}", "`onnxplain methods` lists them"
+            "method.unknown", f"unknown method {name!r}{did_you_mean(name, known)}", "`onnxplain methods` lists them"
         )
     return known[name]

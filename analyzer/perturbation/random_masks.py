@@ -17,8 +17,8 @@ import numpy as np
 from analyzer.executor.mask_ops import Grid, Masks
 from analyzer.executor.stream import Rows, Source
 from analyzer.inputs.layout import channel_axis, spatial_axes
-from analyzer.methods.context import Array, Context
 from analyzer.perturbation.budget import Budget, Tally, relative
+from analyzer.perturbation.evaluator import Array, Evaluator
 from analyzer.perturbation.moments import GridMoments, Moments
 from analyzer.perturbation.replacement import Fill, cost_of, notes_of, replaced
 
@@ -70,7 +70,7 @@ class Probed:
 
 
 @dataclass(frozen=True)
-class Probe:
+class MonteCarlo:
     """Random masks for every sample, and what is estimated from them.
 
     Attributes
@@ -81,7 +81,7 @@ class Probe:
         Makes values and standard errors of sums.
     """
 
-    context: Context
+    evaluator: Evaluator
     replacement: Any
     budget: Budget
     draw: Draw | DrawGrids
@@ -89,9 +89,9 @@ class Probe:
 
     @classmethod
     def of(
-        cls, context: Context, fill: Fill, draws: int, limits: tuple[int | None, float | None], draw: Draw | DrawGrids,
+        cls, evaluator: Evaluator, fill: Fill, draws: int, limits: tuple[int | None, float | None], draw: Draw | DrawGrids,
         estimate: Callable[[Moments], tuple[Array, Array]], *, background: int = 100, least: int = 2,
-    ) -> Probe:  # fmt: skip
+    ) -> MonteCarlo:  # fmt: skip
         """Masks of a method that was given a ``fill`` and ``limits``: its budget and the standard error to stop at.
 
         Raises
@@ -99,31 +99,33 @@ class Probe:
         UsageError
             ``params.invalid``, ``fill.*``.
         """
-        gone = replaced(context, context.perturbed, fill, background=background, without=("inpaint",))
+        gone = replaced(evaluator, evaluator.perturbed, fill, background=background, without=("inpaint",))
         budget = Budget.of(draws, *limits, cost=cost_of(gone), least=least)
-        return cls(context, gone, budget, draw, estimate)
+        return cls(evaluator, gone, budget, draw, estimate)
 
     def run(self) -> list[Probed]:
         """Every sample under the same masks."""
-        value = self.context.inputs[self.context.perturbed]
-        tally = Tally(self.budget.draws * self.budget.cost * len(value), self.context.advance)
+        value = self.evaluator.inputs[self.evaluator.perturbed]
+        tally = Tally(self.budget.draws * self.budget.cost * len(value), self.evaluator.advance)
         return [self._sample(sample, tally) for sample in range(len(value))]
 
     def _sample(self, sample: int, tally: Tally) -> Probed:
-        context, budget, value = self.context, self.budget, self.context.inputs[self.context.perturbed]
-        axes = spatial_axes(value.shape, context.model)
+        evaluator, budget, value = self.evaluator, self.budget, self.evaluator.inputs[self.evaluator.perturbed]
+        axes = spatial_axes(value.shape, evaluator.model)
         sides = tuple(value.shape[axis] for axis in axes)
-        shape = sides if len(axes) == value.ndim - 1 else _inserted(sides, channel_axis(value.shape, context.model) - 1)
-        rng, done = np.random.default_rng(context.seed), 0
+        shape = (
+            sides if len(axes) == value.ndim - 1 else _inserted(sides, channel_axis(value.shape, evaluator.model) - 1)
+        )
+        rng, done = np.random.default_rng(evaluator.seed), 0
         prelude: Masks | Grid
         if callable(self.draw):
             drawn, prelude = _full(self.draw, rng), Masks(sides, shape)
         else:
             drawn, prelude = functools.partial(self.draw.rows, rng), self.draw.grid(shape)
-        sums = _Summed(float(context.score[sample]), prelude)
+        sums = _Summed(float(evaluator.score[sample]), prelude)
         for look in budget.looks():
             source = _until(look - done, drawn, _block(sides))
-            for rows, scores in context.masked(sample, prelude, source, self.replacement[sample]):
+            for rows, scores in evaluator.masked(sample, prelude, source, self.replacement[sample]):
                 sums.add(rows, scores)
                 tally.add(len(scores) * budget.cost)
             done = look
@@ -144,7 +146,7 @@ class Probe:
 
     def notes(self) -> list[str]:
         """What the user should know."""
-        return [*notes_of(self.replacement), *self.context.unchanged]
+        return [*notes_of(self.replacement), *self.evaluator.unchanged]
 
 
 def _full(draw: Draw, rng: np.random.Generator) -> Source:

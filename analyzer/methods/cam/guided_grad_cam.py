@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-import numpy as np
-
 from analyzer.engines.protocol import GUIDED_BACKPROP
 from analyzer.errors import UnsupportedError
 from analyzer.inputs.layout import at_input
@@ -25,8 +23,9 @@ def guided_grad_cam(
 ) -> Result:
     """Guided backpropagation times the Grad-CAM map at the input's resolution."""
     found = feature_map(context, layer)
-    raw = np.maximum(grad_cam_of(found), 0) if relu else grad_cam_of(found)
-    name = context.engine.sources[0].name
+    raw = grad_cam_of(context, found)
+    raw = context.xp.clip(raw, 0, None) if relu else raw
+    name = context.engine.explained[0].name
     resized = at_input(context, name, raw, "nearest" if interpolate == "nearest" else "linear")
     if resized is None:
         raise UnsupportedError(
@@ -35,5 +34,5 @@ def guided_grad_cam(
             "use guided-backprop, or grad-cam",
         )
     guided = context.engine.sweep(GUIDED_BACKPROP).relevance[name]
-    weight = resized.reshape(*resized.shape, *[1] * (guided.ndim - resized.ndim))  # an embedding is wider than tokens
+    weight = resized.reshape((*resized.shape, *[1] * (guided.ndim - resized.ndim)))  # an embedding is wider than tokens
     return per_input(context, {name: guided * weight}, record={"layer": found.name})

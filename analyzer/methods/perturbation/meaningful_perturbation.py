@@ -118,7 +118,7 @@ class _Scene:
 
 
 def _scene(context: Context, fill: Fill, grid: int | None) -> _Scene:
-    sources = {source.name: source for source in context.engine.sources}
+    sources = {entry.name: entry for entry in context.engine.explained}
     name = context.perturbed if context.perturbed in sources else next(iter(sources))
     shape, value = context.inputs[name].shape, context.engine.values()[name]
     axes = spatial_axes(shape, context.model)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from analyzer.engines.protocol import Table
+from analyzer.engines.protocol import TableSpec
 from analyzer.errors import UsageError
 from analyzer.methods.context import Context, Result
 from analyzer.methods.gradient.gradients import per_input
@@ -43,14 +43,14 @@ def deep_taylor(
     In ReLU networks without biases the relevance of a positive score is kept. It isn't where all contributions to a unit
     are negative: relevance that arrives there (a negative score, say) is lost.
     """
-    lowest, highest = bounds(context, low, high)
+    lowest, highest = bounds(context.model, low, high)
 
     def build() -> RuleTable:
         from graph_rules import composites
 
         return composites.deep_taylor(composites.Settings(low=lowest, high=highest, zero_bias=zero_bias))
 
-    table = Table.of("deep-taylor", {"low": lowest, "high": highest, "zero_bias": zero_bias}, build)
+    table = TableSpec.of("deep-taylor", {"low": lowest, "high": highest, "zero_bias": zero_bias}, build)
     try:
         swept = context.engine.sweep(table, initial)
     except ValueError as problem:

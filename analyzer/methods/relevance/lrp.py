@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 
-from analyzer.engines.protocol import Table
+from analyzer.engines.protocol import TableSpec
 from analyzer.errors import UsageError
-from analyzer.jobs.rule_files import expanded
 from analyzer.methods.context import Context, Result
 from analyzer.methods.gradient.gradients import per_input
-from analyzer.methods.registry import method, near
+from analyzer.methods.registry import method
+from analyzer.methods.relevance.rule_files import expanded
+from analyzer.nearest import did_you_mean
+from analyzer.onnx_model import OnnxModel
 
 if TYPE_CHECKING:
     from graph_rules.tables import RuleTable
@@ -49,23 +51,23 @@ def lrp(
 ) -> Result:
     """Relevance of the score handed back layer by layer, shared by contribution."""
     assert not isinstance(rules, str)  # ``expanded`` has read it
-    table = table_of(context, composite, rules, epsilon, gamma, alpha, beta, low, high, zero_bias, mixing)
+    table = table_of(context.model, composite, rules, epsilon, gamma, alpha, beta, low, high, zero_bias, mixing)
     try:
         swept = context.engine.sweep(table, initial)
     except ValueError as problem:
         raise UsageError("params.invalid", f"lrp: {problem}", "see `onnxplain methods lrp`") from None
-    expected = context.score if initial == "logit" else _per_sample(context.resolved.weights)
+    expected = context.score if initial == "logit" else _per_sample(context.target.weights)
     complete = context.complete(swept.relevance, expected)
     record = {"overrides": dict(rules)} if rules else {}
     return per_input(context, swept.relevance, completeness=complete, record=record)
 
 
 def table_of(
-    context: Context, composite: str, rules: Mapping[str, str] | None, epsilon: float, gamma: float, alpha: float,
+    model: OnnxModel, composite: str, rules: Mapping[str, str] | None, epsilon: float, gamma: float, alpha: float,
     beta: float, low: Bound, high: Bound, zero_bias: bool, mixing: bool,
-) -> Table:  # fmt: skip
+) -> TableSpec:  # fmt: skip
     """The rule table of the parameters of ``lrp``. Building it raises UsageError or ValueError where they don't fit."""
-    lowest, highest = bounds(context, low, high)
+    lowest, highest = bounds(model, low, high)
     settings = {
         "epsilon": epsilon, "gamma": gamma, "alpha": alpha, "beta": beta, "low": lowest, "high": highest,
         "zero_bias": zero_bias, "mixing": mixing,
@@ -77,24 +79,24 @@ def table_of(
         if composite not in composites.names():
             raise UsageError(
                 "params.invalid",
-                f"unknown composite {composite!r}{near(composite, composites.names())}",
+                f"unknown composite {composite!r}{did_you_mean(composite, composites.names())}",
                 f"composites: {', '.join(composites.names())}",
             )
         return composites.composite(composite, composites.Settings(**settings), rules)
 
     said = {"composite": composite, "rules": list((rules or {}).items()), "settings": settings}
-    return Table.of("lrp", said, build)
+    return TableSpec.of("lrp", said, build)
 
 
 def _per_sample(weights: Any) -> Any:
     return weights.reshape(len(weights), -1).sum(axis=1)
 
 
-def bounds(context: Context, low: Bound, high: Bound) -> tuple[Any, Any]:
+def bounds(model: OnnxModel, low: Bound, high: Bound) -> tuple[Any, Any]:
     """The bounds of the model's input: as given, else what the preprocessing implies, else None."""
-    if low is None and high is None and context.model.preprocess is not None:
-        spec = next(iter(context.model.inputs.values()))
-        lowest, highest = context.model.preprocess.fit(spec.shape, spec.dtype).low_high()
+    if low is None and high is None and model.preprocess is not None:
+        spec = next(iter(model.inputs.values()))
+        lowest, highest = model.preprocess.fit(spec.shape, spec.dtype).low_high()
         return tuple(float(v) for v in lowest), tuple(float(v) for v in highest)
     if (low is None) != (high is None):
         raise UsageError("params.invalid", "the z-box needs both low and high", "give both, or neither")

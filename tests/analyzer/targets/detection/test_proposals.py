@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from analyzer.errors import UsageError
 from analyzer.targets.detection.proposals import Decoder, Proposals
-from analyzer.targets.detection.schema import Decode
+from analyzer.inputs.decode import Decode
 
 Array = NDArray[Any]
 SIZE = (32, 48)  # height, width

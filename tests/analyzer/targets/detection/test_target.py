@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from analyzer.errors import UsageError
 from analyzer.inputs import Labels
 from analyzer.targets.detection.proposals import Decoder, Proposals
-from analyzer.targets.detection.schema import Decode
+from analyzer.inputs.decode import Decode
 from analyzer.targets.detection.target import DetectionTarget, resolve_detections, similarities
 from tests.analyzer.targets.detection.test_boxes import naive_iou
 

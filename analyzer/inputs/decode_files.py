@@ -1,7 +1,7 @@
 """Finding and reading a decode spec: presets by name, TOML and JSON files, what a model carries.
 
 Belongs here: where a `Decode` comes from. Not here: reading settings as such (``analyzer.inputs.config``), what it means
-(``schema``).
+(``decode``).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from analyzer.inputs.config import Kind
-from analyzer.targets.detection.schema import PRESETS, Decode
+from analyzer.inputs.decode import PRESETS, Decode
 
 _KIND = Kind(
     Decode, PRESETS, "decode", "decode spec", "docs/detectors.md has examples", hidden=("name",), limit=4 * 2**20

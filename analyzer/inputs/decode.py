@@ -1,7 +1,7 @@
 """`Decode`: what a detector's outputs mean, as data.
 
-Belongs here: the schema and the presets. Not here: finding and reading it (``reading``), applying it (``layouts``,
-``proposals``).
+Belongs here: the schema and the presets. Not here: finding and reading it (``decode_files``), applying it
+(``analyzer.targets.detection``).
 """
 
 from __future__ import annotations
