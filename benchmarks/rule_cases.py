@@ -30,7 +30,6 @@ def image(batch: int) -> np.ndarray:
 def ours(path: Path, x: np.ndarray, precision: str = "float32") -> Cases:
     """This project on the ONNX file; the forward pass is the trace's, nothing kept."""
     import analyzer
-    from analyzer.engines.torch_engine import Engine
     from graph_rules import composites, sweep
     from graph_rules.cam import last_feature_map
 

@@ -31,7 +31,6 @@ from analyzer.explain.request import Request
 from analyzer.export import targets
 from analyzer.files import write_atomically
 from analyzer.importer.interpreter import as_tensor
-from analyzer.importer.recorder import recorded
 from analyzer.methods import registry
 from analyzer.methods.context import Context
 from analyzer.model import Model, load
@@ -39,7 +38,6 @@ from analyzer.targets.language import TargetLike, output_of, resolve
 from analyzer.targets.resolve import Explained, scored_value
 
 Array = NDArray[Any]
-HINT = "methods that can be compiled are listed in docs/compile.md"
 
 
 @dataclass(frozen=True)
@@ -147,8 +145,8 @@ def compile(  # noqa: A001  (analyzer.compile)
 
 def _check(model: Model, method: str, target: TargetLike, output: Any, batch: int) -> None:
     info = registry.get(method)
-    if info.needs != "trace":
-        raise UnsupportedError("compile.method", f"{method} can't be compiled: it runs the model many times", HINT)
+    if not info.compilable:
+        raise UnsupportedError("compile.method", f"{method} can't be compiled", _hint())
     if isinstance(target, (list, tuple, np.ndarray)):
         raise UsageError("target.not_compilable", "a compiled model has one target", 'use target="input"')
     if batch < 1:
@@ -216,10 +214,10 @@ def _record(
             with weighing.guard:
                 result = registry.get(method).function(context, **params)
         except NotCompilableError as problem:
-            raise UnsupportedError("compile.method", f"{method} can't be compiled: {problem}", HINT) from None
+            raise UnsupportedError("compile.method", f"{method} can't be compiled: {problem}", _hint()) from None
         maps: dict[str, Any] = {name: result.raws.get(name, value) for name, value in result.attributions.items()}
-        if not all(recorded(value) for value in maps.values()):
-            raise UnsupportedError("compile.method", f"{method} gives a map that no graph computes", HINT)
+        if not all(isinstance(value, torch.Tensor) for value in maps.values()):
+            raise UnsupportedError("compile.method", f"{method} gives a map that isn't made of tensors", _hint())
         names = {name: "relevance" if i == 0 else f"relevance_{name}" for i, name in enumerate(maps)}
         outputs = {**weighing.outputs, **{names[name]: value.to(torch.float32) for name, value in maps.items()}}
     _fixed(None if recorder.data_dependent is None else method, "the sweep of {}")
@@ -233,6 +231,10 @@ def _fixed(reason: str | None, what: str) -> None:
             f"{what.format(reason)} depends on the input's values: no fixed graph says it",
             TORCH,
         )
+
+
+def _hint() -> str:
+    return f"methods that can be compiled: {', '.join(name for name, i in registry.methods().items() if i.compilable)}"
 
 
 def _no_engine(*_: Any) -> NoReturn:

@@ -51,7 +51,12 @@ def as_result(context: Context, raw: Array, layer: str, relu: bool) -> Result:
 
 
 @method(
-    "cam", "CAM", signed=True, modalities=("image", "series"), source="Zhou et al. 2016, Learning deep features, eq. 2"
+    "cam",
+    "CAM",
+    compilable=True,
+    signed=True,
+    modalities=("image", "series"),
+    source="Zhou et al. 2016, Learning deep features, eq. 2",
 )
 def cam(context: Context, *, layer: Layer = "auto", relu: Rectify = False) -> Result:
     """Feature maps weighted by the class's weights; the network must end in global pooling and a linear layer."""
@@ -72,6 +77,7 @@ def cam(context: Context, *, layer: Layer = "auto", relu: Rectify = False) -> Re
 @method(
     "grad-cam",
     "CAM",
+    compilable=True,
     signed=False,
     modalities=("image", "series"),
     source="Selvaraju et al. 2017, Grad-CAM, eq. 1 and 2",

@@ -13,7 +13,13 @@ from analyzer.methods.gradient.gradients import per_input
 from analyzer.methods.registry import method
 
 
-@method("guided-grad-cam", "CAM", modalities=("image", "series"), source="Selvaraju et al. 2017, Grad-CAM, section 3.2")
+@method(
+    "guided-grad-cam",
+    "CAM",
+    compilable=True,
+    modalities=("image", "series"),
+    source="Selvaraju et al. 2017, Grad-CAM, section 3.2",
+)
 def guided_grad_cam(
     context: Context,
     *,

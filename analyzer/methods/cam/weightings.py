@@ -23,7 +23,7 @@ _PLACED = ("image", "series")
 
 
 @method(
-    "grad-cam++", "CAM", signed=False, modalities=_PLACED,
+    "grad-cam++", "CAM", compilable=True, signed=False, modalities=_PLACED,
     source="Chattopadhay et al. 2018, Grad-CAM++, eq. 5, 7 and 19",
 )  # fmt: skip
 def grad_cam_plus_plus(
@@ -47,7 +47,7 @@ def grad_cam_plus_plus(
 
 
 @method(
-    "layer-cam", "CAM", signed=False, modalities=_PLACED,
+    "layer-cam", "CAM", compilable=True, signed=False, modalities=_PLACED,
     source="Jiang et al. 2021, LayerCAM: exploring hierarchical class activation maps, eq. 5 and 6",
 )  # fmt: skip
 def layer_cam(context: Context, *, layer: Layer = "auto", relu: Rectify = True) -> Result:
@@ -57,7 +57,7 @@ def layer_cam(context: Context, *, layer: Layer = "auto", relu: Rectify = True) 
 
 
 @method(
-    "hires-cam", "CAM", signed=False, modalities=_PLACED,
+    "hires-cam", "CAM", compilable=True, signed=False, modalities=_PLACED,
     source="Draelos, Carin 2020, Use HiResCAM instead of Grad-CAM, eq. 3",
 )  # fmt: skip
 def hires_cam(context: Context, *, layer: Layer = "auto", relu: Rectify = True) -> Result:
@@ -67,7 +67,7 @@ def hires_cam(context: Context, *, layer: Layer = "auto", relu: Rectify = True) 
 
 
 @method(
-    "xgrad-cam", "CAM", signed=False, modalities=_PLACED,
+    "xgrad-cam", "CAM", compilable=True, signed=False, modalities=_PLACED,
     source="Fu et al. 2020, Axiom-based Grad-CAM, eq. 8",
 )  # fmt: skip
 def xgrad_cam(context: Context, *, layer: Layer = "auto", relu: Rectify = True, epsilon: Epsilon = 1e-7) -> Result:

@@ -20,20 +20,26 @@ def per_input(context: Context, values: dict[str, Array], **more: Any) -> Result
     return Result(attributions, dict(values), **more)
 
 
-@method("gradient", "gradient", inner=True, source=SIMONYAN)
+@method("gradient", "gradient", compilable=True, inner=True, source=SIMONYAN)
 def gradient(context: Context) -> Result:
     """Derivative of the score by every input element."""
     return per_input(context, context.engine.gradient().relevance)
 
 
-@method("saliency", "gradient", signed=False, inner=True, source=SIMONYAN)
+@method("saliency", "gradient", compilable=True, derived_from="gradient", signed=False, inner=True, source=SIMONYAN)
 def saliency(context: Context) -> Result:
     """Absolute value of the gradient."""
     return per_input(context, {k: context.xp.abs(v) for k, v in context.engine.gradient().relevance.items()})
 
 
 @method(
-    "sensitivity", "gradient", signed=False, inner=True, source="Gevrey, Dimopoulos, Lek 2003; Simonyan et al. 2013"
+    "sensitivity",
+    "gradient",
+    compilable=True,
+    derived_from="gradient",
+    signed=False,
+    inner=True,
+    source="Gevrey, Dimopoulos, Lek 2003; Simonyan et al. 2013",
 )
 def sensitivity(
     context: Context, *, times_input: Annotated[bool, "multiply the squared gradient by the input"] = False
@@ -44,7 +50,14 @@ def sensitivity(
     return per_input(context, {k: v * swept.values[k] if times_input else v for k, v in squared.items()})
 
 
-@method("gradient-x-input", "gradient", inner=True, source="Shrikumar et al. 2016, Not just a black box")
+@method(
+    "gradient-x-input",
+    "gradient",
+    compilable=True,
+    derived_from="gradient",
+    inner=True,
+    source="Shrikumar et al. 2016, Not just a black box",
+)
 def gradient_x_input(context: Context) -> Result:
     """Gradient times input; for tokens, times their embedding."""
     swept = context.engine.gradient()

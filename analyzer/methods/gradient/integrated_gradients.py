@@ -15,7 +15,7 @@ Rule = Literal["gausslegendre", "riemann_trapezoid", "riemann_middle", "riemann_
 
 
 @method(
-    "integrated-gradients", "gradient", complete=True,
+    "integrated-gradients", "gradient", compilable=True, quick={"steps": 8}, headline=("steps",), complete=True,
     source="Sundararajan, Taly, Yan 2017, Axiomatic attribution for deep networks, eq. 1 and 3",
 )  # fmt: skip
 def integrated_gradients(

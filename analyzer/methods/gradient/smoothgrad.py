@@ -16,6 +16,9 @@ from analyzer.methods.registry import method
 @method(
     "smoothgrad",
     "gradient",
+    compilable=True,
+    quick={"samples": 3},
+    headline=("samples",),
     source="Smilkov et al. 2017, SmoothGrad; square: Hooker et al. 2019; variance: Adebayo et al. 2018",
 )
 def smoothgrad(

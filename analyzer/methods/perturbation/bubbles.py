@@ -23,7 +23,7 @@ _PRODUCTS = 250_000
 
 
 @method(
-    "bubbles", "perturbation", needs="runtime", modalities=("image", "series"),
+    "bubbles", "perturbation", quick={"samples": 20}, headline=("samples",), needs="runtime", modalities=("image", "series"),
     source="Gosselin, Schyns 2001, Bubbles: a technique to reveal the use of information in recognition tasks",
 )  # fmt: skip
 def bubbles(

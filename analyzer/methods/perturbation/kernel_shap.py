@@ -25,7 +25,7 @@ _LISTED = 20_000
 
 
 @method(
-    "kernel-shap", "perturbation", needs="runtime",
+    "kernel-shap", "perturbation", quick={"samples": 40}, headline=("samples",), needs="runtime",
     source="Lundberg, Lee 2017, A unified approach to interpreting model predictions, theorem 2; pairs and errors as in "
     "Covert, Lee 2021, Improving KernelSHAP",
 )  # fmt: skip

@@ -17,7 +17,7 @@ from analyzer.perturbation.replacement import BACKGROUND, FILLING, Fill, cost_of
 
 
 @method(
-    "lime", "perturbation", needs="runtime",
+    "lime", "perturbation", quick={"samples": 40}, headline=("samples",), needs="runtime",
     source="Ribeiro, Singh, Guestrin 2016, Why should I trust you?, algorithm 1 (K-Lasso) with an exponential kernel",
 )  # fmt: skip
 def lime(

@@ -18,7 +18,7 @@ from analyzer.perturbation.replacement import COLUMNS, Fill, replaced
 
 
 @method(
-    "meaningful-perturbation", "perturbation", signed=False,
+    "meaningful-perturbation", "perturbation", quick={"steps": 10}, signed=False,
     source="Fong, Vedaldi 2017, Interpretable explanations of black boxes by meaningful perturbation, eq. 3 to 6",
 )  # fmt: skip
 def meaningful_perturbation(

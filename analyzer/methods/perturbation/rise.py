@@ -24,7 +24,7 @@ from analyzer.perturbation.replacement import BACKGROUND, BLENDED, COLUMNS, Fill
 
 
 @method(
-    "rise", "perturbation", needs="runtime",
+    "rise", "perturbation", quick={"masks": 40}, needs="runtime",
     source="Petsiuk, Das, Saenko 2018, RISE: randomized input sampling for explanation, eq. 6 and section 3.2",
 )  # fmt: skip
 def rise(

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @method(
-    "deep-taylor", "relevance", inner=True,
+    "deep-taylor", "relevance", compilable=True, inner=True,
     source="Montavon et al. 2017, Explaining nonlinear classification decisions with deep Taylor decomposition, table 1",
 )  # fmt: skip
 def deep_taylor(

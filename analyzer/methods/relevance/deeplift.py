@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @method(
-    "deeplift", "relevance", complete=True,
+    "deeplift", "relevance", compilable=True, complete=True,
     source="Shrikumar, Greenside, Kundaje 2017, Learning important features through propagating activation "
     "differences; products, quotients and softmax split exactly",
 )  # fmt: skip

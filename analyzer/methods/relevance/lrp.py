@@ -23,7 +23,7 @@ Bound = float | list[float] | tuple[float, ...] | None
 
 
 @method(
-    "lrp", "relevance", complete=True, inner=True,
+    "lrp", "relevance", compilable=True, headline=("composite",), complete=True, inner=True,
     source="Bach et al. 2015, On pixel-wise explanations; composites: Montavon et al. 2019, Layer-wise relevance "
     "propagation: an overview",
     expand=expanded,

@@ -156,5 +156,5 @@ def test_a_model_keeps_one_trace_per_signature_and_not_too_many() -> None:
     assert model.trace({"x": x}, torch.float64) is not first
     for size in range(1, 13):
         model.trace({"x": np.ones((size, 3, 8, 8), np.float32)})
-    assert len(model.traces.made) <= 8
+    assert len(model.backends.tracer._traces) <= 8
     assert model.trace({"x": x}) is not first, "the oldest went"

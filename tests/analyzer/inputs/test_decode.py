@@ -12,8 +12,8 @@ import pytest
 
 import analyzer
 from analyzer.errors import UsageError
-from analyzer.inputs.decode_files import discover_decode, load_decode
 from analyzer.inputs.decode import PRESETS, Decode
+from analyzer.inputs.decode_files import discover_decode, load_decode
 from tests.analyzer.targets.detection.nets import CORNERS, detector
 from tests.conftest import ROOT
 

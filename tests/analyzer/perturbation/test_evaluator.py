@@ -133,7 +133,7 @@ def test_one_session_serves_every_number_of_segments() -> None:
     for segments in ("grid:2", "grid:4"):
         found = model.explain(case.feed, method="feature-ablation", segments=segments)
         assert found.record["masks"] == "graph"
-    assert len(model.streams._kept) == 1
+    assert len(model.session_pool._kept) == 1
 
 
 def test_what_stays_on_the_host_says_so() -> None:

@@ -223,7 +223,7 @@ def test_many_windows_run_in_batches_of_bounded_size() -> None:
     model = linear(w)
     check(inputs(1, 1, 12, 12), w, (2, 3), 1, 1)  # 144 windows: more than one batch
     model.explain(inputs(1, 1, 12, 12), method="occlusion", window=1, stride=1)
-    assert model.streams.evaluations == 144
+    assert model.session_pool.evaluations == 144
     assert model.session().evaluations == 1
 
 

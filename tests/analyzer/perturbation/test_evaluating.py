@@ -8,26 +8,17 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper
 
-import analyzer
 from analyzer.errors import UsageError
-from analyzer.methods.context import Context
-from analyzer.targets.language import resolve
 from tests.common.checks import load
+from tests.common.engines import context, evaluator
 from tests.common.models import assemble, cases, mlp
 
 CASES = {case.name: case for case in cases()}
 
 
-def context(model: analyzer.Model, feed: dict[str, Any], target: Any = 1, **parts: Any) -> Context:
-    """A context as a method gets it."""
-    scored = model.scored()
-    output = model.values(feed, [scored.value])[scored.value]
-    return Context(model, feed, scored, resolve(target, output), output, 0, "float32", None, **parts)
-
-
 def test_copies_are_scored_in_order_over_several_batches() -> None:
     case = CASES["mlp"]
-    here = context(load(case.proto), case.feed, target=[0, 1, 2])
+    here = evaluator(load(case.proto), case.feed, target=[0, 1, 2])
     copies = np.random.default_rng(0).standard_normal((150, 6)).astype(np.float32)
     expected = load(case.proto).predict(copies)["scores"]
     for sample in range(3):
@@ -38,7 +29,7 @@ def test_copies_are_scored_in_order_over_several_batches() -> None:
 def test_copies_are_taken_a_batch_at_a_time() -> None:
     """Memory is the batches under way: no further copy is asked for before the scores of earlier ones are taken."""
     case = CASES["mlp"]
-    here = context(load(case.proto), case.feed)
+    here = evaluator(load(case.proto), case.feed)
     asked = 0
 
     def copies() -> Any:
@@ -47,7 +38,7 @@ def test_copies_are_taken_a_batch_at_a_time() -> None:
             asked += 1
             yield case.x[0]
 
-    scores, workers = here.evaluate(0, copies()), here.model.streams.workers
+    scores, workers = here.evaluate(0, copies()), here.model.session_pool.workers
     for done in range(1, 1001):
         next(scores)
         assert done <= asked < done + (workers + 2) * here.batch_size()
@@ -58,7 +49,7 @@ def test_copies_are_taken_a_batch_at_a_time() -> None:
 def test_a_fixed_batch_is_filled_up(batch: int) -> None:
     model = load(mlp(batch))
     x = CASES["mlp"].x[:1].repeat(batch, axis=0)
-    here = context(model, {"x": x})
+    here = evaluator(model, {"x": x})
     copies = np.random.default_rng(0).standard_normal((5, 6)).astype(np.float32)
     expected = load(CASES["mlp"].proto).predict(copies)["scores"][:, 1]
     np.testing.assert_allclose(list(here.evaluate(0, copies)), expected, rtol=1e-5)
@@ -67,7 +58,7 @@ def test_a_fixed_batch_is_filled_up(batch: int) -> None:
 
 def test_other_inputs_go_along_sample_by_sample() -> None:
     case = CASES["two"]
-    here = context(load(case.proto), case.feed)
+    here = evaluator(load(case.proto), case.feed)
     assert here.perturbed == "picture"
     copies = np.random.default_rng(0).standard_normal((4, 3, 8, 8)).astype(np.float32)
     for sample in range(3):
@@ -81,7 +72,7 @@ def test_inputs_without_a_batch_axis_go_along_unchanged() -> None:
     shapes = {"scale": (TensorProto.FLOAT, []), "x": (TensorProto.FLOAT, ["n", 3])}
     model = load(assemble(nodes, shapes, {"y": (TensorProto.FLOAT, ["n", 3])}, {}))
     feed = {"scale": np.array(2.0, np.float32), "x": np.ones((2, 3), np.float32)}
-    here = context(model, feed)
+    here = evaluator(model, feed)
     assert here.perturbed == "x"
     assert list(here.evaluate(1, np.full((3, 3), 5.0, np.float32))) == [10.0, 10.0, 10.0]
     done = model.explain(feed, method="occlusion", target=0)
@@ -115,7 +106,7 @@ def test_completeness_sums_all_inputs_in_double_precision() -> None:
 
 def test_the_score_is_the_targets() -> None:
     case = CASES["mlp"]
-    here = context(load(case.proto), case.feed, target="contrast:0,2")
+    here = evaluator(load(case.proto), case.feed, target="contrast:0,2")
     scores = load(case.proto).predict(case.feed)["scores"].astype(np.float64)
     np.testing.assert_allclose(here.score, scores[:, 0] - scores[:, 2])
     assert here.score.dtype == np.float64
