@@ -65,7 +65,7 @@ def explain(backends: Backends, feed: dict[str, Array], request: Request) -> Exp
     complete = result.completeness if request.at is None else None  # others may carry the rest past an inner value
     return Explanation(
         request.method, params, result.attributions, raws, feed, explained.target.names, explained.target.classes,
-        evaluator.score, explained.scored.kind, info.signed, complete, record, call.totals,
+        evaluator.score, explained.scored.kind, info.signed, complete, record, info.notable(params), call.totals,
     )  # fmt: skip
 
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from analyzer.errors import UsageError
 from analyzer.explanation import Explanation
-from analyzer.jobs import report as presenting
+from analyzer.jobs import report
 from analyzer.jobs.arguments import parse_params, read_all
 from analyzer.jobs.rule_files import with_rules
 from analyzer.methods import registry
@@ -197,7 +197,7 @@ def _unwritable(folder: Path, reason: str | None, hint: str) -> UsageError:
 
 def _write(job: Job, model: Model, items: list[Item]) -> Path:
     """Write into a folder inside the wanted one, then move each file to its place."""
-    report = job.output / "report.html"
+    page = job.output / "report.html"
     made = not job.output.exists()
     try:
         job.output.mkdir(parents=True, exist_ok=True)
@@ -214,7 +214,7 @@ def _write(job: Job, model: Model, items: list[Item]) -> Path:
                 item.files.append([job.output / name for name in names])
         command = _command(job)
         rows = [(item.name, item.shown, item.explanations) for item in items]
-        presenting.write_comparison(staging / report.name, model, rows, command)
+        report.write_comparison(staging / page.name, model, rows, command)
         for path in sorted(staging.iterdir()):
             path.replace(job.output / path.name)
     except OSError as problem:
@@ -222,7 +222,7 @@ def _write(job: Job, model: Model, items: list[Item]) -> Path:
     finally:
         shutil.rmtree(staging, ignore_errors=True)
         _discard(job.output, made)
-    return report
+    return page
 
 
 def _stems(item: Item, targets: int) -> list[str]:
