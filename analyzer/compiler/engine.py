@@ -16,11 +16,10 @@ from analyzer.compiler.sweep_cache import Compiled, Shelf, Subject
 from analyzer.engines import protocol as asking
 from analyzer.engines.protocol import Array, FeatureMap, InsideError, Question, Swept, Table
 from analyzer.importer.parity import Parity, compare
-from analyzer.inputs.resampling import resample
+from analyzer.inputs.resampling import Resampling, resample
 from analyzer.targets.language import weighted
 
 if TYPE_CHECKING:
-    from analyzer.inputs.layout import Resampling
     from analyzer.model import Model
 
 

@@ -83,7 +83,7 @@ def _guided(bench: SweepBench, params: Params) -> dict[str, Tensor]:
     source, model = engine.sources[0], engine.model
     raw = _map(bench, _mean, params)
     shape = engine.inputs[source.name].shape
-    axes = spatial_axes(shape, model)
+    axes = spatial_axes(shape, model.preprocess)
     if len(axes) != raw.ndim - 2 or source.tokens or len(shape) == 2:
         raise UnsupportedError(
             "compile.method", "guided-grad-cam can be compiled for inputs with channels only", "use grad-cam"
@@ -97,7 +97,7 @@ def _guided(bench: SweepBench, params: Params) -> dict[str, Tensor]:
         align_corners=None if nearest else False,
     )
     guided = bench.sweep(GUIDED_BACKPROP)[0][source.name]
-    return {source.name: guided * resized.movedim(1, channel_axis(shape, model))}
+    return {source.name: guided * resized.movedim(1, channel_axis(shape, model.preprocess))}
 
 
 CAMS: dict[str, Recipe] = {

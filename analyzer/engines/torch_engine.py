@@ -23,7 +23,7 @@ from analyzer.engines.protocol import Asked, FeatureMap, Question, Swept, Table
 from analyzer.errors import UnsupportedError, UsageError
 from analyzer.importer.interpreter import as_tensor, to_numpy
 from analyzer.importer.trace import Trace
-from analyzer.inputs.layout import Resampling
+from analyzer.inputs.resampling import Resampling
 from analyzer.model import Model
 from analyzer.tensor_spec import batch_axis
 from graph_rules import deeplift, sweep

@@ -21,6 +21,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
+from analyzer.inputs.resampling import interpolation_matrix
+
 Array = NDArray[Any]
 Rows = Mapping[str, Array]
 
@@ -247,7 +249,7 @@ class Grid:
 
     def enlarging(self, axis: int) -> Array:
         """The matrix ((c + 1) * step, c) that enlarges an axis, float64."""
-        return interpolation(self.counts[axis], (self.counts[axis] + 1) * self.steps[axis])
+        return interpolation_matrix(self.counts[axis], (self.counts[axis] + 1) * self.steps[axis])
 
     def nodes(self, build: Builder, names: Mapping[str, str]) -> str:
         mask, last = names["cells"], len(self.sides) - 1
@@ -271,18 +273,6 @@ class Grid:
             matrix = self.enlarging(axis).astype(np.float32)[at]
             masks = (matrix @ masks.reshape(n, self.counts[axis], -1)).transpose(0, 2, 1)
         return masks.reshape(n, *self.shape)
-
-
-def interpolation(cells: int, side: int) -> Array:
-    """The (side, cells) matrix of linear interpolation between cell centres, constant beyond the outer ones."""
-    at = np.clip((np.arange(side) + 0.5) * cells / side - 0.5, 0, cells - 1)
-    low = np.minimum(at.astype(int), max(cells - 2, 0))
-    matrix = np.zeros((side, cells))
-    rows = np.arange(side)
-    matrix[rows, low] = 1 - (at - low)
-    if cells > 1:
-        matrix[rows, low + 1] = at - low
-    return matrix
 
 
 def mixed(x: Array, gone: Array, mask: Array) -> Array:

@@ -191,7 +191,7 @@ class Context:
         from analyzer.inputs.layout import spatial_axes
 
         shape = self.inputs[self.perturbed].shape
-        axes = spatial_axes(shape, self.model)
+        axes = spatial_axes(shape, self.model.preprocess)
         bounds = [[part.indices(shape[axis])[:2] for part, axis in zip(place, axes, strict=True)] for place in places]
         source = rows_of(bounds=np.array(bounds, np.int64).reshape(-1, len(axes), 2))
         prelude = Windows(shape[1:], tuple(axis - 1 for axis in axes))

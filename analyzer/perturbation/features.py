@@ -169,6 +169,6 @@ def segments_of(context: Context, x: Array, how: Any) -> tuple[Array, tuple[str,
 def _kind(context: Context, x: Array) -> tuple[Kind, Literal["CHW", "HWC"] | None]:
     """What a sample is and where its channels are."""
     if x.ndim in (2, 3):
-        last = channel_axis((1, *x.shape), context.model) == x.ndim
+        last = channel_axis((1, *x.shape), context.model.preprocess) == x.ndim
         return "image" if x.ndim == 3 else "series", "HWC" if last else "CHW"
     return "tokens" if x.dtype.kind in "iu" else "table", None

@@ -111,9 +111,13 @@ class Probe:
 
     def _sample(self, sample: int, tally: Tally) -> Probed:
         context, budget, value = self.context, self.budget, self.context.inputs[self.context.perturbed]
-        axes = spatial_axes(value.shape, context.model)
+        axes = spatial_axes(value.shape, context.model.preprocess)
         sides = tuple(value.shape[axis] for axis in axes)
-        shape = sides if len(axes) == value.ndim - 1 else _inserted(sides, channel_axis(value.shape, context.model) - 1)
+        shape = (
+            sides
+            if len(axes) == value.ndim - 1
+            else _inserted(sides, channel_axis(value.shape, context.model.preprocess) - 1)
+        )
         rng, done = np.random.default_rng(context.seed), 0
         prelude: Masks | Grid
         if callable(self.draw):

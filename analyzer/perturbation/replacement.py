@@ -236,7 +236,9 @@ def replaced(
         if isinstance(how, str) or how != int(how):
             raise UsageError("params.invalid", f"fill {how!r} doesn't suit whole numbers", "give a number, such as 0")
         return np.full_like(value, int(how))
-    layout: Any = "HWC" if value.ndim > 2 and channel_axis(value.shape, context.model) == value.ndim - 1 else "CHW"
+    layout: Any = (
+        "HWC" if value.ndim > 2 and channel_axis(value.shape, context.model.preprocess) == value.ndim - 1 else "CHW"
+    )
     return fill(value, how, layout=layout, seed=context.seed).astype(value.dtype, copy=False)
 
 
@@ -289,7 +291,7 @@ def _surroundings(context: Context, value: Array, inner: bool, without: Sequence
         raise UsageError(
             "fill.unsuitable", "inpaint needs a picture or a series: columns and words have no surroundings", "use mean"
         )
-    return Surroundings(tuple(axis - 1 for axis in spatial_axes(value.shape, context.model)))
+    return Surroundings(tuple(axis - 1 for axis in spatial_axes(value.shape, context.model.preprocess)))
 
 
 def _read(context: Context, name: str, path: str, value: Array, columns: tuple[str, ...]) -> Array:

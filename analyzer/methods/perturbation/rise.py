@@ -52,7 +52,7 @@ def rise(
     if masks < 2 or grid < 1 or not 0 < keep < 1:
         raise UsageError("params.invalid", "rise needs masks >= 2, grid >= 1, 0 < keep < 1", "see the defaults")
     value = context.inputs[context.perturbed]
-    axes = spatial_axes(value.shape, context.model)
+    axes = spatial_axes(value.shape, context.model.preprocess)
     sides = tuple(value.shape[axis] for axis in axes)
     alone = value.dtype.kind in "iu" or (value.ndim == 2 and sides[0] <= COLUMNS)
 
