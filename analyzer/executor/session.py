@@ -1,7 +1,7 @@
 """One onnxruntime session per model and set of wanted values.
 
 Belongs here: making a session, exposing inner values as outputs, running it, turning onnxruntime's errors into ours.
-Not here: masks and batches of perturbed inputs (``stream``), devices (``devices``).
+Not here: masks and batches of perturbed inputs (``batched_runs``), devices (``devices``).
 """
 
 from __future__ import annotations

@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analyzer.errors import UsageError
-from analyzer.executor.mask_ops import Prelude, Segments, Windows, mixed
-from analyzer.executor.masked_model import Wiring, other_input
-from analyzer.executor.stream import Rows, Scoring, Source, rows_of
+from analyzer.executor.batched_runs import Rows, Scoring, Source, rows_of
+from analyzer.executor.mask_ops import MaskOps, Segments, Windows, mixed
+from analyzer.executor.masked_model import MaskedModelSpec
 from analyzer.explanation import Completeness
 from analyzer.targets.language import Resolved, weighted
 from analyzer.targets.scores import Scored, probabilities_of
@@ -215,7 +215,7 @@ class Context:
             yield from map(float, scores)
 
     def masked(
-        self, sample: int, prelude: Prelude, source: Source, replacement: Standin, fixed: Rows | None = None
+        self, sample: int, prelude: MaskOps, source: Source, replacement: Standin, fixed: Rows | None = None
     ) -> Iterator[tuple[Rows, Array]]:
         """Scores of one sample under masks, in order: made inside the graph, or on the host where that can't be.
 
@@ -242,20 +242,20 @@ class Context:
         name, others, constant = self.perturbed, self._others(sample), self._constant
         x, gone = self.inputs[name][sample], np.asarray(replacement)
         along = tuple((n, v.dtype.name, v.shape, axis) for n, (v, axis) in others.items())
-        wiring = Wiring(
+        spec = MaskedModelSpec(
             prelude, name, x.dtype.name, x.shape, along, tuple(constant), tuple(dict.fromkeys(self._sources.values())),
             self.model.fixed_batch, not gone.any(),
         )  # fmt: skip
-        opened = self.model.streams.composed(wiring, self.batch_size())
+        opened = self.model.streams.masked(spec, self.batch_size())
         self.masks = "host" if opened is None else "graph"
         if opened is None:
             yield from self.hosted(sample, source, lambda rows: mixed(x[None], gone[None], prelude.masks(rows, fixed)))
             return
         stream, graph = opened
-        always = {graph.clean: x[None], **{graph.fixed[role]: value for role, value in fixed.items()}, **constant}
-        always |= {other_input(graph, other): value for other, (value, _) in others.items()}
-        if graph.gone:
-            always[graph.gone] = gone[None]
+        always = {graph.original: x[None], **{graph.fixed[role]: value for role, value in fixed.items()}, **constant}
+        always |= {graph.others[other]: value for other, (value, _) in others.items()}
+        if graph.replacement:
+            always[graph.replacement] = gone[None]
         yield from stream.scores(
             source, self._scoring(sample), always, lambda rows: {graph.rows[role]: v for role, v in rows.items()}
         )
@@ -266,7 +266,7 @@ class Context:
         yield from self._plainly(sample, source, lambda rows: self._feed(sample, copies(rows)))
 
     def _plainly(self, sample: int, source: Source, prepare: Callable[[Rows], Rows]) -> Iterator[tuple[Rows, Array]]:
-        stream = self.model.streams.plain(tuple(dict.fromkeys(self._sources.values())), self.batch_size())
+        stream = self.model.streams.unmasked(tuple(dict.fromkeys(self._sources.values())), self.batch_size())
         yield from stream.scores(source, self._scoring(sample), prepare=prepare)
 
     def _others(self, sample: int) -> dict[str, tuple[Array, int]]:

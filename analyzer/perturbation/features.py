@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from analyzer.executor.stream import Source, count_of
+from analyzer.executor.batched_runs import Source, count_of
 from analyzer.inputs.layout import channel_axis
 from analyzer.methods.context import Array, Context, Result
 from analyzer.perturbation.replacement import Fill, Samples, Standin, replaced

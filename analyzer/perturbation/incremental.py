@@ -86,7 +86,7 @@ class Windows:
             first = 0 if known is None else len(known)
             if first:
                 advance(first)
-            if first and streams.single:
+            if first and streams.is_large:
                 streams.close()  # its weights make room for those of the rest of the model
             scores = self._run(self.runner, sample, replacement, lambda done: advance(max(done, first)))
             off = self._difference(sample, scores, replacement, known)

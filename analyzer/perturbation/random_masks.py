@@ -14,8 +14,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from analyzer.executor.batched_runs import Rows, Source
 from analyzer.executor.mask_ops import Grid, Masks
-from analyzer.executor.stream import Rows, Source
 from analyzer.inputs.layout import channel_axis, spatial_axes
 from analyzer.methods.context import Array, Context
 from analyzer.perturbation.budget import Budget, Tally, relative

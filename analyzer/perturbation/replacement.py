@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analyzer.errors import InputError, UsageError
-from analyzer.executor.mask_ops import Prelude, mixed
-from analyzer.executor.stream import Rows, Source, count_of
+from analyzer.executor.batched_runs import Rows, Source, count_of
+from analyzer.executor.mask_ops import MaskOps, mixed
 from analyzer.inputs import fill, read_csv, read_input
 from analyzer.inputs.fills import FILLS
 from analyzer.inputs.layout import channel_axis, spatial_axes
@@ -64,7 +64,7 @@ class Samples:
         return self
 
     def scores(
-        self, context: Context, sample: int, prelude: Prelude, source: Source, fixed: Rows
+        self, context: Context, sample: int, prelude: MaskOps, source: Source, fixed: Rows
     ) -> Iterator[tuple[Rows, Array]]:
         """As :meth:`~analyzer.methods.context.Context.masked`."""
         x, repeated = context.inputs[context.perturbed][sample], _Repeated(source, len(self.rows))
@@ -101,7 +101,7 @@ class Surroundings:
         return self
 
     def scores(
-        self, context: Context, sample: int, prelude: Prelude, source: Source, fixed: Rows
+        self, context: Context, sample: int, prelude: MaskOps, source: Source, fixed: Rows
     ) -> Iterator[tuple[Rows, Array]]:
         """As :meth:`~analyzer.methods.context.Context.masked`."""
         from analyzer.inputs.inpainting import inpaint

@@ -10,8 +10,8 @@ from typing import Annotated
 import numpy as np
 
 from analyzer.errors import UsageError
+from analyzer.executor.batched_runs import Rows
 from analyzer.executor.mask_ops import Grid
-from analyzer.executor.stream import Rows
 from analyzer.inputs.layout import spatial_axes
 from analyzer.methods.context import Array, Context, Result
 from analyzer.methods.perturbation.occlusion import spread
