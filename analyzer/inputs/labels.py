@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ast
 import csv
-import difflib
 import json
 import logging
 import os
@@ -20,6 +19,7 @@ from typing import Any
 
 from analyzer.errors import InputError, UsageError
 from analyzer.inputs.files import decode_text, read_bytes
+from analyzer.nearest import several
 
 FILE_LIMIT = 16 * 2**20
 NAME_LIMIT = 4096
@@ -89,8 +89,7 @@ class Labels:
                     f"{text[:80]!r} names {len(found)} classes",
                     f"give an index: {listing}{more}",
                 )
-        near = difflib.get_close_matches(wanted[:200], self._by_synonym, n=3, cutoff=0.6)
-        names = [self.name(min(self._by_synonym[synonym])) for synonym in near]
+        names = [self.name(min(self._by_synonym[synonym])) for synonym in several(wanted, self._by_synonym)]
         hint = f"did you mean {' or '.join(repr(n[:80]) for n in dict.fromkeys(names))}?" if names else "give an index"
         raise UsageError(
             "target.unknown_label", f"no class is called {text[:80]!r} in {self.source or 'the labels'}", hint
