@@ -4,7 +4,8 @@
 ``loading``, ``_load_*``, ``external``  reading and checking a file; torch isn't needed
 ``graph``, ``table``, ``ops``           the model as plain Python, and a torch function for every operator
 ``interpreter``, ``recorder``           the walk that calls those functions, and what writes the calls down
-``trace``, ``passes``, ``fusion``       the recorded graph, and the rewrites that make its layers plain
+``trace``                               the recorded graph
+``passes``, ``folding``, ``fusion``     the rewrites that make its layers plain; each says what it did (``rewriting``)
 ``parity``                              holding a trace against onnxruntime
 ======================================  ====================================================================
 

@@ -20,6 +20,7 @@ from analyzer.importer.interpreter import Interpreter, as_tensor, missing, run_g
 from analyzer.importer.modules import Place, locate, places_of
 from analyzer.importer.passes import run_passes
 from analyzer.importer.recorder import Recorder
+from analyzer.importer.rewriting import PassResult
 
 
 @dataclass(frozen=True)
@@ -38,8 +39,8 @@ class Trace:
         The ONNX node whose behaviour depends on the input's values, or None. Such a trace is valid for its input only.
     branches
         Whether that behaviour depends on floating-point inputs, so that methods which vary them can't use this trace.
-    changes
-        What the passes did, one line each.
+    passes
+        What each pass changed and, where it changed nothing, why.
     converted
         ONNX nodes that the second source ran: such a trace may not be used unverified.
     places
@@ -54,7 +55,7 @@ class Trace:
     values: Mapping[str, fx.Node]
     nodes: Mapping[str, fx.Node]
     data_dependent: str | None
-    changes: tuple[str, ...]
+    passes: tuple[PassResult, ...]
     converted: tuple[str, ...] = ()
     branches: bool = False
     places: Mapping[str, Place] = field(default_factory=dict, repr=False)
@@ -65,6 +66,11 @@ class Trace:
         with torch.no_grad():
             results = self.module(*[feed[name] for name in self.inputs])
         return dict(zip(self.outputs, results, strict=True))
+
+    @property
+    def changes(self) -> tuple[str, ...]:
+        """What all passes changed, one line each."""
+        return tuple(change for each in self.passes for change in each.changes)
 
     def find(self, name: str) -> fx.Node | None:
         """The graph node of an ONNX node or value name, or of a module path (:mod:`analyzer.importer.modules`)."""
@@ -130,7 +136,7 @@ def trace(
             producers[node_name] = found
     data_dependent = recorder.data_dependent
     module = recorder.finish(out)
-    renamed, changes = run_passes(module) if optimize else ({}, ())
+    renamed, passes = run_passes(module) if optimize else ({}, ())
 
     def current(nodes: Mapping[str, fx.Node]) -> dict[str, fx.Node]:
         alive = set(module.graph.nodes)
@@ -138,7 +144,7 @@ def trace(
         return {name: node for name, node in replaced.items() if node in alive}
 
     return Trace(
-        module, tuple(tensors), tuple(out), current(observed), current(producers), data_dependent, tuple(changes),
+        module, tuple(tensors), tuple(out), current(observed), current(producers), data_dependent, passes,
         tuple(str(node) for node in interpreter.converted), recorder.branches, places_of(graph.nodes),
     )  # fmt: skip
 
