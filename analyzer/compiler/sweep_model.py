@@ -30,7 +30,7 @@ from analyzer.engines.protocol import Array, Question
 from analyzer.engines.torch_engine import Engine
 from analyzer.errors import UnsupportedError
 from analyzer.executor.session import Session
-from analyzer.importer.interpreter import as_tensor
+from analyzer.importer.conversion import as_tensor
 from analyzer.importer.parity import tolerance_of
 from analyzer.importer.recorder import recorded
 from analyzer.model import Model

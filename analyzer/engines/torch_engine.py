@@ -21,7 +21,7 @@ from analyzer.engines.input_nodes import Source, sources_of
 from analyzer.engines.layers import feature_layer, layer_named
 from analyzer.engines.protocol import Asked, FeatureMap, Question, Swept, Table
 from analyzer.errors import UnsupportedError, UsageError
-from analyzer.importer.interpreter import as_tensor, to_numpy
+from analyzer.importer.conversion import as_tensor, to_numpy
 from analyzer.importer.trace import Trace
 from analyzer.inputs.resampling import Resampling
 from analyzer.model import Model

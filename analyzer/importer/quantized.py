@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from analyzer.errors import InputError
+from analyzer.importer.conversion import NARROW
 from analyzer.importer.recorder import recorded
 from analyzer.importer.straight_through import FLOAT8_MAX, fake_quantize
 
@@ -53,9 +54,6 @@ ONNX_KINDS = {
     25: "uint2",
     26: "int2",
 }
-
-#: Attribute of a tensor that holds numbers of a type narrower than any of torch's: that type's name.
-NARROW = "onnx_kind"
 
 
 @dataclass(frozen=True, eq=False)
