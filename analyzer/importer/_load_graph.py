@@ -36,7 +36,7 @@ class Order:
 
 
 def node_label(node: NodeProto, index: int) -> str:
-    """How messages call a node: its name, or its place where it has none."""
+    """How messages call a node: its name, or its position where it has none."""
     name = quoted(node.name) if node.name else f"#{index}"
     return f"node {name} ({quoted(node.op_type)[1:-1]})"
 

@@ -4,7 +4,7 @@ An operator is local where an output position depends only on input positions ne
 padding, enlargement) has a receptive field; a pointwise one reads the position itself. Run on a crop, a windowed operator has
 no padding of its own: the crop is cut from the map as the operator would pad it.
 
-Belongs here: the answer's type and what is asked of every node. Not here: the operators (``pointwise``, ``windowed``).
+Belongs here: the result's type and checks that all operators share. Not here: the operators (``pointwise``, ``windowed``).
 """
 
 from __future__ import annotations

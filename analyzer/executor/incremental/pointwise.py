@@ -1,6 +1,6 @@
 """Pointwise operators: an output at a position depends on inputs at that position.
 
-Belongs here: when an operator is pointwise. Not here: which operator is asked which question (``operators``).
+Belongs here: when an operator is pointwise. Not here: which operator is treated how (``operators``).
 """
 
 from __future__ import annotations
