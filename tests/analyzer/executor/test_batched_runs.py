@@ -175,7 +175,7 @@ def test_a_fault_in_what_makes_scores_surfaces() -> None:
 def searched(
     cost: Any, most: int = 256, growth: int = 0, monkeypatch: pytest.MonkeyPatch | None = None
 ) -> BatchSizeTuner:
-    """A tuner that was told what batches cost until it settled."""
+    """A tuner that has learned what batches cost until it settled."""
     held = 0
     if monkeypatch is not None:
         monkeypatch.setattr(batch_size, "resident_bytes", lambda: held)

@@ -39,9 +39,9 @@ def both(
         [numpy_helper.from_array(value, name) for name, value in constants.items()],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=10)
-    program = build(model, numpy_helper.to_array)
+    graph_ = build(model, numpy_helper.to_array)
     feed = {"x": array(*shape, seed=100)}
-    plain, passed = (trace(program, feed, torch.float64, optimize) for optimize in (False, True))
+    plain, passed = (trace(graph_, feed, torch.float64, optimize) for optimize in (False, True))
     for seed in (101, 102):
         other = {"x": torch.from_numpy(array(*shape, seed=seed)).double()}
         before, after = values(plain, other), values(passed, other)
