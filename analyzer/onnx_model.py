@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from analyzer.errors import InputError
 from analyzer.executor import devices
 from analyzer.executor.session import Session
-from analyzer.executor.session_pool import Streams
+from analyzer.executor.session_pool import SessionPool
 from analyzer.importer.loading import LoadedModel, tensor_to_numpy
 from analyzer.tensor_spec import TensorSpec, fitted, spec_of
 
@@ -124,9 +124,9 @@ class OnnxModel:
         return self._sessions[expose]
 
     @functools.cached_property
-    def session_pool(self) -> Streams:
+    def session_pool(self) -> SessionPool:
         """Streams of many evaluations, as perturbation methods need them."""
-        return Streams(self)
+        return SessionPool(self)
 
     def close_sessions(self) -> None:
         """Let go of the sessions that :meth:`session` made; it makes new ones when asked again."""

@@ -20,14 +20,13 @@ from analyzer.engines.protocol import (
     ExplainedInput,
     FeatureMap,
     NotCompilableError,
-    Resampling,
     SweepResult,
     SweepSpec,
     TableSpec,
 )
 from analyzer.errors import ParityError
 from analyzer.importer.parity import Parity, compare
-from analyzer.inputs.resampling import resample
+from analyzer.inputs.resampling import Resampling, resample
 from analyzer.onnx_model import OnnxModel
 from analyzer.targets.language import weighted
 

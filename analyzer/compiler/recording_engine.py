@@ -20,11 +20,12 @@ from torch.overrides import TorchFunctionMode
 
 from analyzer.engines import protocol
 from analyzer.engines.input_nodes import InputNode
-from analyzer.engines.protocol import FeatureMap, NotCompilableError, Resampling, SweepResult, TableSpec
+from analyzer.engines.protocol import FeatureMap, NotCompilableError, SweepResult, TableSpec
 from analyzer.engines.torch_engine import TorchEngine
 from analyzer.engines.traced_score import Weigh, compared, reverse
 from analyzer.errors import UnsupportedError
 from analyzer.importer.recorder import recorded, without_recording
+from analyzer.inputs.resampling import Resampling
 from graph_rules import sweep
 from graph_rules.sweep import Pass, Plan
 

@@ -31,7 +31,7 @@ from analyzer.engines.torch_engine import TorchEngine
 from analyzer.engines.traced_score import selections
 from analyzer.errors import UnsupportedError
 from analyzer.executor.session import Session
-from analyzer.importer.interpreter import as_tensor
+from analyzer.importer.conversion import as_tensor
 from analyzer.importer.parity import tolerance_of
 from analyzer.importer.recorder import recorded
 from analyzer.onnx_model import OnnxModel

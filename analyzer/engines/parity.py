@@ -44,7 +44,8 @@ def every_value(model: OnnxModel, feed: Feed) -> dict[str, Array]:
     """Every value that the interpreter computes, by name."""
     import torch
 
-    from analyzer.importer.interpreter import Interpreter, as_tensor, run_graph, to_numpy
+    from analyzer.importer.conversion import as_tensor, to_numpy
+    from analyzer.importer.interpreter import Interpreter, run_graph
 
     seen: dict[str, Array] = {}
 

@@ -10,18 +10,18 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+from analyzer.inputs.resampling import Resampling
 
 if TYPE_CHECKING:
     from graph_rules.tables import RuleTable
 
 #: A numpy array or, while a method is recorded to be compiled, a torch tensor.
 Array = NDArray[Any]
-#: How maps are resampled: linearly between centres, linearly with the corners aligned, or the nearest element.
-Resampling = Literal["linear", "corners", "nearest"]
 
 
 class NotCompilableError(Exception):

@@ -16,13 +16,13 @@ from torch import Tensor, fx
 
 from analyzer.engines import protocol
 from analyzer.engines.input_nodes import InputNode
-from analyzer.engines.protocol import Array, FeatureMap, Resampling, SweepLog, SweepResult, SweepSpec, TableSpec
+from analyzer.engines.protocol import Array, FeatureMap, SweepLog, SweepResult, SweepSpec, TableSpec
 from analyzer.engines.traced_score import PRECISION, TracedScore, compared, reverse, selecting
 from analyzer.engines.tracer import Tracer
 from analyzer.errors import UnsupportedError
-from analyzer.importer.interpreter import as_tensor, to_numpy
+from analyzer.importer.conversion import as_tensor, to_numpy
 from analyzer.importer.parity import Parity
-from analyzer.inputs.resampling import resample
+from analyzer.inputs.resampling import Resampling, resample
 from analyzer.onnx_model import OnnxModel
 from analyzer.tensor_spec import repeated_inputs
 from graph_rules import sweep

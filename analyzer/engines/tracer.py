@@ -91,7 +91,7 @@ class Tracer:
 
     def run(self, feed: Mapping[str, Array]) -> dict[str, Array]:
         """The trace's outputs, not held against anything."""
-        from analyzer.importer.interpreter import as_tensor, to_numpy
+        from analyzer.importer.conversion import as_tensor, to_numpy
 
         made = self.get(feed)
         return {k: to_numpy(v) for k, v in made.run({k: as_tensor(feed[k]) for k in made.inputs}).items()}

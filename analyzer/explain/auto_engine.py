@@ -20,13 +20,12 @@ from analyzer.engines.protocol import (
     ExplainedInput,
     FeatureMap,
     NotCompilableError,
-    Resampling,
     SweepLog,
     SweepResult,
     TableSpec,
 )
 from analyzer.errors import AnalyzerError
-from analyzer.inputs.resampling import resample
+from analyzer.inputs.resampling import Resampling, resample
 
 if TYPE_CHECKING:
     from analyzer.engines.torch_engine import TorchEngine

@@ -30,7 +30,7 @@ from analyzer.explain.pipeline import explain
 from analyzer.explain.request import Request
 from analyzer.export import targets
 from analyzer.files import write_atomically
-from analyzer.importer.interpreter import as_tensor
+from analyzer.importer.conversion import as_tensor
 from analyzer.methods import registry
 from analyzer.methods.context import Context
 from analyzer.model import Model, load

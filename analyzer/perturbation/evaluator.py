@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analyzer.errors import UsageError
-from analyzer.executor.mask_ops import Prelude, Segments, Windows, mixed
-from analyzer.executor.masked_model import Wiring, other_input
-from analyzer.executor.stream import Rows, Scoring, Source, rows_of
+from analyzer.executor.batched_runs import Rows, Scoring, Source, rows_of
+from analyzer.executor.mask_ops import MaskOps, Segments, Windows, mixed
+from analyzer.executor.masked_model import MaskedModelSpec
 from analyzer.onnx_model import OnnxModel, probabilities_of
 from analyzer.targets.language import Target, no_batch
 from analyzer.tensor_spec import batch_axis
@@ -35,7 +35,7 @@ class ComputedReplacement(Protocol):
     """A replacement that isn't one array: it scores masks in a way of its own."""
 
     def scores(
-        self, evaluator: Evaluator, sample: int, prelude: Prelude, source: Source, fixed: Rows
+        self, evaluator: Evaluator, sample: int, mask_ops: MaskOps, source: Source, fixed: Rows
     ) -> Iterator[tuple[Rows, Array]]:
         """As :meth:`Evaluator.masked`."""
         ...
@@ -159,11 +159,11 @@ class Evaluator:
         from analyzer.inputs.layout import spatial_axes
 
         shape = self.inputs[self.perturbed].shape
-        axes = spatial_axes(shape, self.model)
+        axes = spatial_axes(shape, self.model.preprocess)
         bounds = [[part.indices(shape[axis])[:2] for part, axis in zip(place, axes, strict=True)] for place in places]
         source = rows_of(bounds=np.array(bounds, np.int64).reshape(-1, len(axes), 2))
-        prelude = Windows(shape[1:], tuple(axis - 1 for axis in axes))
-        for _, scores in self.masked(sample, prelude, source, replacement):
+        mask_ops = Windows(shape[1:], tuple(axis - 1 for axis in axes))
+        for _, scores in self.masked(sample, mask_ops, source, replacement):
             yield from map(float, scores)
 
     def segments(
@@ -180,14 +180,14 @@ class Evaluator:
         replacement
             What replaces a segment; an array is of the sample's shape and dtype.
         """
-        prelude, fixed = Segments(ids.shape), {"ids": ids.reshape(-1).astype(np.int64)}
-        for _, scores in self.masked(sample, prelude, source, replacement, fixed):
+        mask_ops, fixed = Segments(ids.shape), {"ids": ids.reshape(-1).astype(np.int64)}
+        for _, scores in self.masked(sample, mask_ops, source, replacement, fixed):
             yield from map(float, scores)
 
     def masked(
         self,
         sample: int,
-        prelude: Prelude,
+        mask_ops: MaskOps,
         source: Source,
         replacement: Array | ComputedReplacement,
         fixed: Rows | None = None,
@@ -196,14 +196,14 @@ class Evaluator:
 
         Parameters
         ----------
-        prelude
+        mask_ops
             The kind of mask.
         source
-            Gives the prelude's rows.
+            Gives their rows.
         replacement
             What hidden elements become; an array is of the sample's shape and dtype.
         fixed
-            The prelude's arrays that all evaluations share.
+            The mask operators' arrays that all evaluations share.
 
         Yields
         ------
@@ -212,25 +212,25 @@ class Evaluator:
         """
         fixed = fixed or {}
         if not isinstance(replacement, np.ndarray):
-            yield from replacement.scores(self, sample, prelude, source, fixed)
+            yield from replacement.scores(self, sample, mask_ops, source, fixed)
             return
         name, others, constant = self.perturbed, self._others(sample), self._constant
         x, gone = self.inputs[name][sample], np.asarray(replacement)
         along = tuple((n, v.dtype.name, v.shape, axis) for n, (v, axis) in others.items())
-        wiring = Wiring(
-            prelude, name, x.dtype.name, x.shape, along, tuple(constant), self._fetched,
+        spec = MaskedModelSpec(
+            mask_ops, name, x.dtype.name, x.shape, along, tuple(constant), self._fetched,
             self.model.fixed_batch, not gone.any(),
         )  # fmt: skip
-        opened = self.model.session_pool.composed(wiring, self.batch_size())
+        opened = self.model.session_pool.masked(spec, self.batch_size())
         self.masks = "host" if opened is None else "graph"
         if opened is None:
-            yield from self.hosted(sample, source, lambda rows: mixed(x[None], gone[None], prelude.masks(rows, fixed)))
+            yield from self.hosted(sample, source, lambda rows: mixed(x[None], gone[None], mask_ops.masks(rows, fixed)))
             return
         stream, graph = opened
-        always = {graph.clean: x[None], **{graph.fixed[role]: value for role, value in fixed.items()}, **constant}
-        always |= {other_input(graph, other): value for other, (value, _) in others.items()}
-        if graph.gone:
-            always[graph.gone] = gone[None]
+        always = {graph.original: x[None], **{graph.fixed[role]: value for role, value in fixed.items()}, **constant}
+        always |= {graph.others[other]: value for other, (value, _) in others.items()}
+        if graph.replacement:
+            always[graph.replacement] = gone[None]
         yield from stream.scores(
             source, self._scoring(sample), always, lambda rows: {graph.rows[role]: v for role, v in rows.items()}
         )
@@ -241,7 +241,7 @@ class Evaluator:
         yield from self._plainly(sample, source, lambda rows: self._feed(sample, copies(rows)))
 
     def _plainly(self, sample: int, source: Source, prepare: Callable[[Rows], Rows]) -> Iterator[tuple[Rows, Array]]:
-        stream = self.model.session_pool.plain(self._fetched, self.batch_size())
+        stream = self.model.session_pool.unmasked(self._fetched, self.batch_size())
         yield from stream.scores(source, self._scoring(sample), prepare=prepare)
 
     def _others(self, sample: int) -> dict[str, tuple[Array, int]]:

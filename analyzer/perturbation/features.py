@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from analyzer.executor.stream import Source, count_of
+from analyzer.executor.batched_runs import Source, count_of
 from analyzer.explanation import Result
 from analyzer.inputs.layout import channel_axis
 from analyzer.perturbation.evaluator import Array, Evaluator
@@ -173,6 +173,6 @@ def segments_of(evaluator: Evaluator, x: Array, how: Any) -> tuple[Array, tuple[
 def _kind(evaluator: Evaluator, x: Array) -> tuple[Kind, Literal["CHW", "HWC"] | None]:
     """What a sample is and where its channels are."""
     if x.ndim in (2, 3):
-        last = channel_axis((1, *x.shape), evaluator.model) == x.ndim
+        last = channel_axis((1, *x.shape), evaluator.model.preprocess) == x.ndim
         return "image" if x.ndim == 3 else "series", "HWC" if last else "CHW"
     return "tokens" if x.dtype.kind in "iu" else "table", None

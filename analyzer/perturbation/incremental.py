@@ -83,7 +83,7 @@ class Windows:
             first = 0 if known is None else len(known)
             if first:
                 advance(first)
-            if first and pool.single:
+            if first and pool.is_large:
                 pool.close()  # its weights make room for those of the rest of the model
             scores = self._run(self.runner, sample, replacement, lambda done: advance(max(done, first)))
             off = self._difference(sample, scores, replacement, known)

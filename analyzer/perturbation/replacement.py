@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analyzer.errors import InputError, UsageError
-from analyzer.executor.mask_ops import Prelude, mixed
-from analyzer.executor.stream import Rows, Source, count_of
+from analyzer.executor.batched_runs import Rows, Source, count_of
+from analyzer.executor.mask_ops import MaskOps, mixed
 from analyzer.inputs import fill, read_csv, read_input
 from analyzer.inputs.fills import FILLS
 from analyzer.inputs.layout import channel_axis, spatial_axes
@@ -64,13 +64,13 @@ class BackgroundRows:
         return self
 
     def scores(
-        self, evaluator: Evaluator, sample: int, prelude: Prelude, source: Source, fixed: Rows
+        self, evaluator: Evaluator, sample: int, mask_ops: MaskOps, source: Source, fixed: Rows
     ) -> Iterator[tuple[Rows, Array]]:
         """As :meth:`~analyzer.perturbation.evaluator.Evaluator.masked`."""
         x, repeated = evaluator.inputs[evaluator.perturbed][sample], _Repeated(source, len(self.rows))
 
         def copies(rows: Rows) -> Array:
-            return mixed(x[None], self.rows[rows[_ROW]], prelude.masks(rows, fixed))
+            return mixed(x[None], self.rows[rows[_ROW]], mask_ops.masks(rows, fixed))
 
         yield from repeated.averaged(scores for _, scores in evaluator.hosted(sample, repeated.rows, copies))
 
@@ -101,7 +101,7 @@ class Inpainting:
         return self
 
     def scores(
-        self, evaluator: Evaluator, sample: int, prelude: Prelude, source: Source, fixed: Rows
+        self, evaluator: Evaluator, sample: int, mask_ops: MaskOps, source: Source, fixed: Rows
     ) -> Iterator[tuple[Rows, Array]]:
         """As :meth:`~analyzer.perturbation.evaluator.Evaluator.masked`."""
         from analyzer.inputs.inpainting import inpaint
@@ -109,7 +109,7 @@ class Inpainting:
         x = evaluator.inputs[evaluator.perturbed][sample]
 
         def copies(rows: Rows) -> Array:
-            return np.stack([inpaint(x, ~mask, self.axes) for mask in prelude.masks(rows, fixed)])
+            return np.stack([inpaint(x, ~mask, self.axes) for mask in mask_ops.masks(rows, fixed)])
 
         yield from evaluator.hosted(sample, source, copies)
 
@@ -236,7 +236,9 @@ def replaced(
         if isinstance(how, str) or how != int(how):
             raise UsageError("params.invalid", f"fill {how!r} doesn't suit whole numbers", "give a number, such as 0")
         return np.full_like(value, int(how))
-    layout: Any = "HWC" if value.ndim > 2 and channel_axis(value.shape, evaluator.model) == value.ndim - 1 else "CHW"
+    layout: Any = (
+        "HWC" if value.ndim > 2 and channel_axis(value.shape, evaluator.model.preprocess) == value.ndim - 1 else "CHW"
+    )
     return fill(value, how, layout=layout, seed=evaluator.seed).astype(value.dtype, copy=False)
 
 
@@ -291,7 +293,7 @@ def _surroundings(evaluator: Evaluator, value: Array, inner: bool, without: Sequ
         raise UsageError(
             "fill.unsuitable", "inpaint needs a picture or a series: columns and words have no surroundings", "use mean"
         )
-    return Inpainting(tuple(axis - 1 for axis in spatial_axes(value.shape, evaluator.model)))
+    return Inpainting(tuple(axis - 1 for axis in spatial_axes(value.shape, evaluator.model.preprocess)))
 
 
 def _read(evaluator: Evaluator, name: str, path: str, value: Array, columns: tuple[str, ...]) -> Array:

@@ -12,7 +12,7 @@ import numpy as np
 
 from analyzer.engines.protocol import FeatureMap
 from analyzer.errors import UnsupportedError
-from analyzer.inputs.layout import at_input
+from analyzer.methods.cam.at_input import at_input
 from analyzer.methods.context import Array, Context, Result
 from analyzer.methods.registry import method
 

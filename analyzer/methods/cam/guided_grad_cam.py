@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from analyzer.engines.protocol import GUIDED_BACKPROP
 from analyzer.errors import UnsupportedError
-from analyzer.inputs.layout import at_input
+from analyzer.methods.cam.at_input import at_input
 from analyzer.methods.cam.grad_cam import Layer, Rectify, feature_map, grad_cam_of
 from analyzer.methods.context import Context, Result
 from analyzer.methods.gradient.gradients import per_input

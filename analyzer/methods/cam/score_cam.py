@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from analyzer.errors import UnsupportedError
-from analyzer.inputs.layout import at_input
+from analyzer.methods.cam.at_input import at_input
 from analyzer.methods.cam.grad_cam import Layer, Rectify, as_result, feature_map, summed
 from analyzer.methods.context import Array, Context, Result
 from analyzer.methods.registry import method

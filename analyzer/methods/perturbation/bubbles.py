@@ -53,7 +53,7 @@ def bubbles(
         raise UsageError(
             "method.unsuitable", "bubbles blend values, which tokens can't be", "use rise, lime or kernel-shap"
         )
-    axes = spatial_axes(value.shape, evaluator.model)
+    axes = spatial_axes(value.shape, evaluator.model.preprocess)
     sides = [value.shape[axis] for axis in axes]
     widths = [max(side / 16, 0.5) if sigma is None else sigma for side in sides]
     probe = MonteCarlo.of(

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import numpy as np
 
 from analyzer.errors import UsageError
-from analyzer.executor.stream import Rows, Source
+from analyzer.executor.batched_runs import Rows, Source
 from analyzer.explanation import Result
 from analyzer.methods.registry import method
 from analyzer.perturbation.evaluator import Array, Evaluator

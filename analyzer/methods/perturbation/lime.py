@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import numpy as np
 
 from analyzer.errors import UsageError
-from analyzer.executor.stream import rows_of
+from analyzer.executor.batched_runs import rows_of
 from analyzer.explanation import Result
 from analyzer.methods.registry import method
 from analyzer.perturbation.budget import BUDGET, WANTED, Budget, Tally, relative

@@ -42,7 +42,7 @@ def occlusion(
     """Drop of the score when a sliding window is replaced; overlapping windows are averaged."""
     name = evaluator.perturbed
     value = evaluator.inputs[name]
-    axes = spatial_axes(value.shape, evaluator.model)
+    axes = spatial_axes(value.shape, evaluator.model.preprocess)
     sides = [value.shape[axis] for axis in axes]
     few = COLUMNS if value.ndim == 2 else 32
     usual = [max(1, round(side / 8)) if len(axes) > 1 or side > few else 1 for side in sides]
@@ -148,4 +148,4 @@ def spread(maps: Array, value: Array, axes: Sequence[int], evaluator: Evaluator)
     """Maps (batch, *places) as an array of the input's rank, channels shared."""
     if len(axes) == value.ndim - 1:
         return maps.astype(np.float32)
-    return np.expand_dims(maps, channel_axis(value.shape, evaluator.model)).astype(np.float32)
+    return np.expand_dims(maps, channel_axis(value.shape, evaluator.model.preprocess)).astype(np.float32)

@@ -10,8 +10,8 @@ from typing import Annotated
 import numpy as np
 
 from analyzer.errors import UsageError
+from analyzer.executor.batched_runs import Rows
 from analyzer.executor.mask_ops import Grid
-from analyzer.executor.stream import Rows
 from analyzer.explanation import Result
 from analyzer.inputs.layout import spatial_axes
 from analyzer.methods.perturbation.occlusion import spread
@@ -53,7 +53,7 @@ def rise(
     if masks < 2 or grid < 1 or not 0 < keep < 1:
         raise UsageError("params.invalid", "rise needs masks >= 2, grid >= 1, 0 < keep < 1", "see the defaults")
     value = evaluator.inputs[evaluator.perturbed]
-    axes = spatial_axes(value.shape, evaluator.model)
+    axes = spatial_axes(value.shape, evaluator.model.preprocess)
     sides = tuple(value.shape[axis] for axis in axes)
     alone = value.dtype.kind in "iu" or (value.ndim == 2 and sides[0] <= COLUMNS)
 

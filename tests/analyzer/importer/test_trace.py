@@ -10,8 +10,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 import analyzer
 from analyzer.errors import UnsupportedError
+from analyzer.importer.conversion import as_tensor
 from analyzer.importer.graph import build
-from analyzer.importer.interpreter import as_tensor
 from analyzer.importer.trace import Trace, trace
 from tests.common.models import assemble, cases, cnn
 

@@ -1,22 +1,23 @@
-"""A stream of evaluations through one session: batches of a tuned size, a few runs at once, results in order.
+"""Many evaluations through one session: batches of a tuned size, a few runs at once, results in order.
 
-Belongs here: cutting into batches, running them, filling up fixed batches, halving where memory runs out. Not here:
-which size is best (``tuning``), what the evaluations are (``streams``, ``methods``).
+Belongs here: cutting evaluations into batches, running them, filling up fixed batches, halving where memory runs out. Not
+here: which size is best (``batch_size``), opening sessions (``session_pool``), the threads (``parallel``), what the
+evaluations are (``analyzer.perturbation``).
 """
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from analyzer.executor.batch_size import Tuner
-from analyzer.executor.binding import Bound
+from analyzer.executor.batch_size import BatchSizeTuner
+from analyzer.executor.io_binding import BoundSession
+from analyzer.executor.parallel import ordered_map
 from analyzer.executor.session import OutOfMemoryError
 
 Array = NDArray[Any]
@@ -26,10 +27,11 @@ Rows = Mapping[str, Array]
 Source = Callable[[int], Rows]
 #: (fetched values, evaluations) -> their scores.
 Scoring = Callable[[Mapping[str, Array], int], Array]
+_Run = Callable[[Rows], Mapping[str, Array]]
 
 
-class Runs(Protocol):
-    """What of a session a stream needs."""
+class RunsFeeds(Protocol):
+    """What of a session is needed here."""
 
     @property
     def device(self) -> str: ...
@@ -37,21 +39,21 @@ class Runs(Protocol):
     def run(self, feed: Mapping[str, Array], outputs: Sequence[str] | None = None) -> dict[str, Any]: ...
 
 
-class Stream:
+class BatchedRuns:
     """Evaluations through one session.
 
     Parameters
     ----------
     session
         Runs a feed; may be called from several threads.
-    wanted
+    outputs
         Names of the values to fetch.
     workers
         How many runs go on at once.
-    alone
+    single_threaded
         Whether a run keeps to the thread that calls it: then its processor time is measured, which other work on the
         machine doesn't change; else the time on the clock.
-    fixed, most
+    fixed_batch, largest_batch
         The model's fixed batch or None, and the largest batch to try.
 
     Attributes
@@ -62,27 +64,27 @@ class Stream:
 
     def __init__(
         self,
-        session: Runs,
-        wanted: Sequence[str],
+        session: RunsFeeds,
+        outputs: Sequence[str],
         workers: int = 1,
         *,
-        alone: bool = True,
-        fixed: int | None = None,
-        most: int = 64,
+        single_threaded: bool = True,
+        fixed_batch: int | None = None,
+        largest_batch: int = 64,
     ) -> None:
         self.session = session
-        self.wanted = tuple(wanted)
+        self.outputs = tuple(outputs)
         self.workers = max(1, workers)
-        self.fixed = fixed
-        self.tuner = Tuner(fixed, most)
+        self.fixed_batch = fixed_batch
+        self.tuner = BatchSizeTuner(fixed_batch, largest_batch)
         self.evaluations = 0
-        self._clock = time.thread_time if alone else time.perf_counter
+        self._clock = time.thread_time if single_threaded else time.perf_counter
 
     def scores(
         self,
         source: Source,
         score: Scoring,
-        always: Rows | None = None,
+        constant: Rows | None = None,
         prepare: Callable[[Rows], Rows] = dict,
     ) -> Iterator[tuple[Rows, Array]]:
         """Run everything that a source gives.
@@ -93,7 +95,7 @@ class Stream:
             Asked for as many evaluations as one batch holds, in the caller's thread.
         score
             Makes scores (n,) of what a run of n evaluations fetched.
-        always
+        constant
             Inputs that are the same for all evaluations; on a device they are put there once.
         prepare
             Makes a feed of rows, in the thread that runs it: full copies live as long as their batch.
@@ -110,57 +112,36 @@ class Stream:
             The first error of a run, after which no further batch is started; ``limit.memory`` where not even one
             evaluation fits into memory.
         """
-        run = self._runner(always or {})
+        run = self._runner(constant or {})
 
-        def evaluate(rows: Rows) -> Array:
-            return self._evaluate(rows, run, prepare, score)
+        def evaluate(rows: Rows) -> tuple[Rows, Array]:
+            return rows, self._evaluate(rows, run, prepare, score)
 
-        if self.workers == 1:
-            while count_of(rows := source(self.tuner.size)):
-                scores = evaluate(rows)
+        with contextlib.closing(ordered_map(evaluate, self._batches(source), self.workers)) as results:
+            for rows, scores in results:
                 self.evaluations += len(scores)
                 yield rows, scores
-            return
-        pool = ThreadPoolExecutor(self.workers, thread_name_prefix="evaluations")
-        pending: deque[tuple[Rows, Future[Array]]] = deque()
-        ended = False
-        try:
-            while True:
-                while not ended and len(pending) <= self.workers:
-                    rows = source(self.tuner.size)
-                    ended = not count_of(rows)
-                    if not ended:
-                        pending.append((rows, pool.submit(evaluate, rows)))
-                if not pending:
-                    return
-                rows, future = pending.popleft()
-                scores = future.result()
-                self.evaluations += len(scores)
-                yield rows, scores
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
 
-    def _runner(self, always: Rows) -> Callable[[Rows], Mapping[str, Array]]:
+    def _batches(self, source: Source) -> Iterator[Rows]:
+        """The source's evaluations in batches of the size that is best when they are drawn."""
+        while count_of(rows := source(self.tuner.size)):
+            yield rows
+
+    def _runner(self, constant: Rows) -> _Run:
         if self.session.device != "cpu":
-            return Bound(self.session, always, self.wanted).run
-        return lambda feed: self.session.run({**feed, **always}, self.wanted)
+            return BoundSession(self.session, constant, self.outputs).run
+        return lambda feed: self.session.run({**feed, **constant}, self.outputs)
 
-    def _evaluate(
-        self,
-        rows: Rows,
-        run: Callable[[Rows], Mapping[str, Array]],
-        prepare: Callable[[Rows], Rows],
-        score: Scoring,
-    ) -> Array:
+    def _evaluate(self, rows: Rows, run: _Run, prepare: Callable[[Rows], Rows], score: Scoring) -> Array:
         count = count_of(rows)
-        full = self.fixed or count
+        full = self.fixed_batch or count
         try:
             began = self._clock()
-            got = run(prepare(rows if full == count else _filled(rows, full)))
+            got = run(prepare(rows if full == count else _filled_up(rows, full)))
             self.tuner.learn(count, self._clock() - began)
             return np.asarray(score(got, full), np.float64)[:count]
         except (OutOfMemoryError, MemoryError) as problem:
-            if count == 1 or self.fixed:
+            if count == 1 or self.fixed_batch:
                 raise _too_large(full, problem) from None
         self.tuner.halve(count)
         half = count // 2
@@ -175,17 +156,17 @@ def count_of(rows: Rows) -> int:
 
 def rows_of(**arrays: Array) -> Source:
     """A source of arrays that are there already."""
-    taken = 0
+    position = 0
 
     def source(count: int) -> Rows:
-        nonlocal taken
-        start, taken = taken, taken + count
-        return {name: value[start:taken] for name, value in arrays.items()}
+        nonlocal position
+        start, position = position, position + count
+        return {name: value[start:position] for name, value in arrays.items()}
 
     return source
 
 
-def _filled(rows: Rows, size: int) -> Rows:
+def _filled_up(rows: Rows, size: int) -> Rows:
     return {
         name: np.concatenate([value, np.repeat(value[-1:], size - len(value), axis=0)]) for name, value in rows.items()
     }
@@ -193,5 +174,5 @@ def _filled(rows: Rows, size: int) -> Rows:
 
 def _too_large(size: int, problem: Exception) -> OutOfMemoryError:
     what = "one evaluation doesn't" if size == 1 else f"the model's batch of {size} doesn't"
-    said = getattr(problem, "message", "") or type(problem).__name__
-    return OutOfMemoryError("limit.memory", f"{what} fit into memory: {said}", "give a smaller input, or free memory")
+    reason = getattr(problem, "message", "") or type(problem).__name__
+    return OutOfMemoryError("limit.memory", f"{what} fit into memory: {reason}", "give a smaller input, or free memory")

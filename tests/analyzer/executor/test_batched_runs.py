@@ -1,4 +1,4 @@
-"""Streams: order, bounds, halving, filling up, errors; the search for a batch size."""
+"""Batched runs: order, bounds, halving, filling up, errors; the search for a batch size."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import pytest
 from numpy.typing import NDArray
 
 from analyzer.errors import AnalyzerError, InputError
-from analyzer.executor import batch_size as tuning
-from analyzer.executor.batch_size import Tuner
+from analyzer.executor import batch_size
+from analyzer.executor.batch_size import BatchSizeTuner
+from analyzer.executor.batched_runs import BatchedRuns, Rows, rows_of
 from analyzer.executor.session import OutOfMemoryError, run_error
-from analyzer.executor.stream import Rows, Stream, rows_of
 
 Array = NDArray[Any]
 
@@ -62,11 +62,11 @@ def y_of(got: Mapping[str, Array], count: int) -> Array:
 @pytest.mark.parametrize("fixed", [None, 1, 7])
 def test_scores_come_in_order_with_their_rows(workers: int, fixed: int | None) -> None:
     session, x = Fake(slow=True), np.arange(300.0)
-    stream = Stream(session, ["y"], workers, fixed=fixed, most=16)
-    pairs = list(stream.scores(rows_of(x=x), y_of))
+    runs = BatchedRuns(session, ["y"], workers, fixed_batch=fixed, largest_batch=16)
+    pairs = list(runs.scores(rows_of(x=x), y_of))
     np.testing.assert_array_equal(np.concatenate([rows["x"] for rows, _ in pairs]), x)
     np.testing.assert_array_equal(np.concatenate([scores for _, scores in pairs]), x**2)
-    assert stream.evaluations == 300
+    assert runs.evaluations == 300
     assert session.most_at_once <= workers
     assert set(session.sizes) == {fixed} if fixed else max(session.sizes) <= 16
 
@@ -82,7 +82,7 @@ def test_no_more_rows_are_drawn_than_can_soon_be_run(workers: int) -> None:
         return {"x": np.zeros(take)}
 
     done = 0
-    for rows, _ in Stream(Fake(), ["y"], workers, most=4).scores(source, y_of):
+    for rows, _ in BatchedRuns(Fake(), ["y"], workers, largest_batch=4).scores(source, y_of):
         done += len(rows["x"])
         assert drawn - done <= 4 * (workers + 1)
     assert done == drawn == 500
@@ -92,23 +92,23 @@ def test_no_more_rows_are_drawn_than_can_soon_be_run(workers: int) -> None:
 @pytest.mark.parametrize("fits", [1, 3, 8])
 def test_batches_are_halved_where_memory_runs_out(workers: int, fits: int) -> None:
     session, x = Fake(fits), np.arange(200.0)
-    stream = Stream(session, ["y"], workers, most=64)
-    stream.tuner._trying, stream.tuner._best = None, 64
-    got = np.concatenate([scores for _, scores in stream.scores(rows_of(x=x), y_of)])
+    runs = BatchedRuns(session, ["y"], workers, largest_batch=64)
+    runs.tuner._trying, runs.tuner._best = None, 64
+    got = np.concatenate([scores for _, scores in runs.scores(rows_of(x=x), y_of)])
     np.testing.assert_array_equal(got, x**2)
-    assert stream.tuner.size <= fits
+    assert runs.tuner.size <= fits
     tail = session.sizes[-5:]
     assert max(tail) <= fits
     again = len(session.sizes)
-    list(stream.scores(rows_of(x=x), y_of))
+    list(runs.scores(rows_of(x=x), y_of))
     assert max(session.sizes[again:]) <= fits  # what didn't fit isn't tried again
 
 
 @pytest.mark.parametrize("fixed", [None, 6])
 def test_what_never_fits_is_one_clear_error(fixed: int | None) -> None:
-    stream = Stream(Fake(fits=0), ["y"], 2, fixed=fixed)
+    runs = BatchedRuns(Fake(fits=0), ["y"], 2, fixed_batch=fixed)
     with pytest.raises(OutOfMemoryError) as caught:
-        list(stream.scores(rows_of(x=np.arange(20.0)), y_of))
+        list(runs.scores(rows_of(x=np.arange(20.0)), y_of))
     assert caught.value.code == "limit.memory"
     assert ("one evaluation" if fixed is None else "batch of 6") in caught.value.message
     assert "\n" not in str(caught.value)
@@ -130,7 +130,7 @@ def test_how_runtimes_say_that_memory_ran_out(said: str) -> None:
 
 
 @pytest.mark.parametrize("workers", [1, 2, 4])
-def test_the_first_error_ends_the_stream(workers: int) -> None:
+def test_the_first_error_ends_the_runs(workers: int) -> None:
     session, drawn = Fake(refused=30.0), 0
 
     def source(count: int) -> Rows:
@@ -140,7 +140,7 @@ def test_the_first_error_ends_the_stream(workers: int) -> None:
 
     scores: list[float] = []
     with pytest.raises(AnalyzerError) as caught:
-        for _, some in Stream(session, ["y"], workers, most=4).scores(source, y_of):
+        for _, some in BatchedRuns(session, ["y"], workers, largest_batch=4).scores(source, y_of):
             scores += list(some)
     assert caught.value.code == "runtime.op_failed"
     assert scores == [float(i) ** 2 for i in range(len(scores))]
@@ -151,11 +151,11 @@ def test_the_first_error_ends_the_stream(workers: int) -> None:
     assert threading.active_count() < 20
 
 
-def test_a_stream_left_half_way_stops() -> None:
+def test_runs_left_half_way_stops() -> None:
     session = Fake(slow=True)
-    stream = Stream(session, ["y"], 3).scores(rows_of(x=np.arange(1000.0)), y_of)
-    next(stream)
-    stream.close()
+    runs = BatchedRuns(session, ["y"], 3).scores(rows_of(x=np.arange(1000.0)), y_of)
+    next(runs)
+    runs.close()
     ran = len(session.sizes)
     time.sleep(0.05)
     assert len(session.sizes) == ran < 100
@@ -166,18 +166,20 @@ def test_a_fault_in_what_makes_scores_surfaces() -> None:
         raise InputError("target.no_batch", "no batch")
 
     with pytest.raises(InputError, match="no batch"):
-        list(Stream(Fake(), ["y"], 2).scores(rows_of(x=np.arange(9.0)), wrong))
+        list(BatchedRuns(Fake(), ["y"], 2).scores(rows_of(x=np.arange(9.0)), wrong))
 
 
 # --- the batch size -------------------------------------------------------------------------------------------------
 
 
-def searched(cost: Any, most: int = 256, growth: int = 0, monkeypatch: pytest.MonkeyPatch | None = None) -> Tuner:
-    """A tuner that was told what batches cost until it settled."""
+def searched(
+    cost: Any, most: int = 256, growth: int = 0, monkeypatch: pytest.MonkeyPatch | None = None
+) -> BatchSizeTuner:
+    """A tuner that has learned what batches cost until it settled."""
     held = 0
     if monkeypatch is not None:
-        monkeypatch.setattr(tuning, "resident", lambda: held)
-    tuner = Tuner(None, most)
+        monkeypatch.setattr(batch_size, "resident_bytes", lambda: held)
+    tuner = BatchSizeTuner(None, most)
     for _ in range(100):
         size = tuner.size
         held = max(held, growth * size)
@@ -202,14 +204,14 @@ def test_the_search_ends_before_memory_does(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_nothing_is_searched_for_a_fixed_batch() -> None:
-    tuner = Tuner(5)
+    tuner = BatchSizeTuner(5)
     tuner.learn(5, 1.0)
     assert tuner.size == 5
     assert tuner.settled
 
 
 def test_halving_ends_the_search() -> None:
-    tuner = Tuner(None, 64)
+    tuner = BatchSizeTuner(None, 64)
     tuner.learn(1, 1.0)
     tuner.learn(1, 1.0)
     assert tuner.size == 2
