@@ -37,16 +37,16 @@ def ours(path: Path, x: np.ndarray, precision: str = "float32") -> Cases:
     weights = np.zeros((len(x), 1000))
     weights[:, TARGET] = 1.0
     engine = Engine.on(analyzer.load(path, "cpu"), {"image": x}, "logits", weights, precision)
-    bare = sweep.plan(engine.trace.module, (), engine.output, lambda node, kind: composites.r.Pass())
+    plain = sweep.plan(engine.trace.module, (), engine.output, {})
     tensor = torch.from_numpy(x).to(getattr(torch, precision))
-    settings = composites.Settings(low=LOW, high=HIGH)
+    params = composites.CompositeParams(low=LOW, high=HIGH)
     tables = {
         GRADIENT: composites.GRADIENT,
-        ZPLUS: composites.composite("epsilon-plus", settings),
-        GAMMA: composites.composite("epsilon-gamma-box", settings),
-        ALPHA_BETA: composites.composite("epsilon-alpha2-beta1", settings),
+        ZPLUS: composites.composite("epsilon-plus", params),
+        GAMMA: composites.composite("epsilon-gamma-box", params),
+        ALPHA_BETA: composites.composite("epsilon-alpha2-beta1", params),
     }
-    cases: Cases = {FORWARD: lambda: sweep.forward(bare, [tensor]).value.numpy()}
+    cases: Cases = {FORWARD: lambda: sweep.forward(plain, [tensor]).value.numpy()}
     cases |= {name: (lambda table=table: engine.sweep(table).relevance["image"]) for name, table in tables.items()}
     layer = last_feature_map(engine.output, tuple(source.node for source in engine.sources))
 

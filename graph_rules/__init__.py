@@ -18,7 +18,7 @@ module                what lives there
 ``reference_axes``    difference rules: maxima, softmax, normalisations
 ``deeplift``          which operator gets which difference rule; reveal-cancel
 ``facts``             what is known about values without running the model: signs
-``naming``, ``text``  rules as text: writing, reading
+``naming``, ``rule_parser``  rules as text: writing, reading
 ``settings``          what the rules of a composite share
 ``places``            where a node is: name, kind, first or last, depth
 ``keys``              keys of a rule table: what fits, what is more specific

@@ -55,7 +55,7 @@ class SweepBench:
         feed = [self.inputs[name] for name in engine.trace.inputs]
         run = sweep.forward(plan, feed, self.overrides, keep=keep)
         if self.outputs is None:
-            self.outputs = self._finished(run.kept)
+            self.outputs = self._finished(run.values)
         self.scores = run.value
         weights = self.weigh(run.value)
         found = sweep.backward(run, weights * run.value if initial == "logit" else weights)
@@ -74,7 +74,7 @@ class SweepBench:
         plan = replace(engine._plan(table, tuple(nodes.values())), static=True)
         feed = [self.inputs[name] for name in engine.trace.inputs]
         first = sweep.forward(plan, feed, self.overrides, keep=_computed(plan.output))
-        self.outputs, self.scores = self._finished(first.kept), first.value
+        self.outputs, self.scores = self._finished(first.values), first.value
         second = sweep.forward(plan, feed, {nodes[name]: value for name, value in starts.items()})
         run = sweep.compare(first, second)
         selections = deeplift.selections(run)

@@ -34,6 +34,7 @@ from analyzer.importer.interpreter import as_tensor
 from analyzer.importer.parity import tolerance_of
 from analyzer.importer.recorder import recorded
 from analyzer.model import Model
+from graph_rules.errors import RuleError
 
 
 def compile_sweep(model: Model, subject: Subject, question: Question) -> tuple[bytes, Compiled]:
@@ -117,7 +118,7 @@ def _compared(
         starts[name] = recorder.placeholder(f"onnxplain.start.{name}", torch.zeros_like(as_tensor(value)))
     try:
         relevance, values, scores, selections = bench.difference(question.table.build(), starts)
-    except ValueError as problem:
+    except RuleError as problem:
         raise UnsupportedError("rule.failed", f"{question.table.name}: {problem}", HINT) from None
     outputs["onnxplain.scores_at_start"] = scores
     varying = {k: [(a, b) for a, b in pairs if recorded(a) or recorded(b)] for k, pairs in selections.items()}

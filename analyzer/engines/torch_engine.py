@@ -29,9 +29,10 @@ from analyzer.tensor_spec import batch_axis
 from graph_rules import deeplift, sweep
 from graph_rules.cam import in_the_way_of_cam
 from graph_rules.composites import GRADIENT
-from graph_rules.sweep import Pass, Plan
-from graph_rules.tables import MissingRuleError, RuleTable
-from graph_rules.totals import Tally
+from graph_rules.errors import MissingRuleError, RuleError
+from graph_rules.sweep import ForwardPass, Plan
+from graph_rules.tables import RuleTable
+from graph_rules.totals import RelevanceTotals
 
 Array = NDArray[Any]
 _PRECISION = {"float32": None, "float64": torch.float64}
@@ -55,8 +56,8 @@ class Engine:
     moved: Mapping[str, Array] = field(default_factory=dict)
     asked: Asked = field(default_factory=Asked)
     inner: str | None = None
-    tally: Tally | None = None
-    passes: dict[Any, Pass] | None = None
+    tally: RelevanceTotals | None = None
+    passes: dict[Any, ForwardPass] | None = None
 
     @classmethod
     def on(cls, model: Model, inputs: dict[str, Array], value: str, weights: Array, precision: str) -> Engine:
@@ -141,14 +142,14 @@ class Engine:
         weights = self._tensor(self.weights).to(run.value.dtype).reshape(run.value.shape)
         relevance = weights * run.value if initial == "logit" else weights
         watch = self.tally.watching() if self.tally is not None and not values else None
-        found = sweep.backward(run, relevance, inner, watch, again=self.passes is not None)
+        found = sweep.backward(run, relevance, inner, watch, retain_graph=self.passes is not None)
         return Swept(
             {label: to_numpy(found[node]) for label, node in stops},
-            {label: to_numpy(run.kept[node]) for label, node in stops},
+            {label: to_numpy(run.values[node]) for label, node in stops},
             self._score(run.value),
         )
 
-    def _passed(self, plan: Plan, overrides: Mapping[fx.Node, torch.Tensor], keep: Sequence[fx.Node]) -> Pass:
+    def _passed(self, plan: Plan, overrides: Mapping[fx.Node, torch.Tensor], keep: Sequence[fx.Node]) -> ForwardPass:
         """The forward pass; where passes are kept, one serves all sweeps of a plan."""
         key = (id(plan), self.tally is None, *keep)
         if self.passes is not None and not overrides and key in self.passes:
@@ -201,7 +202,7 @@ class Engine:
         watch = None if self.tally is None else self.tally.watching()
         try:
             found = sweep.backward(run, weights, watch=watch)
-        except ValueError as problem:
+        except RuleError as problem:
             raise UnsupportedError("rule.failed", f"{table.name}: {problem}", "use integrated-gradients") from None
         swept = Swept(
             {s.name: to_numpy(found[s.node]) for s in self.sources},
@@ -310,16 +311,16 @@ class Engine:
         if key not in self.plans:
             made = table.build() if isinstance(table, Table) else table
             try:
-                choose = made.assign(self.output, stops)
+                rules = made.assign(self.output, stops)
             except MissingRuleError as problem:
                 raise UnsupportedError(
                     "rule.missing", str(problem), "give a rule for it with rules={...}, or use a gradient method"
                 ) from None
-            except ValueError as problem:
+            except RuleError as problem:
                 raise UsageError(
                     "params.invalid", str(problem), "`onnxplain inspect MODEL --rules` lists nodes, kinds and depths"
                 ) from None
-            plan = sweep.plan(self.trace.module, stops, self.output, choose, self.trace.cache)
+            plan = sweep.plan(self.trace.module, stops, self.output, rules, self.trace.cache)
             if plan.output not in plan.active:
                 raise UnsupportedError(
                     "model.no_gradient", f"no differentiable path leads from the inputs to {self.value!r}", _INSTEAD

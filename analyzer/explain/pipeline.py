@@ -96,13 +96,13 @@ def totals(context: Context, info: registry.MethodInfo, params: Mapping[str, Any
     )
     if info.needs != "trace" or info.family not in ("gradient", "relevance"):
         raise refusal
-    from graph_rules.totals import Tally, UntoldError
+    from graph_rules.totals import NoTotalsError, RelevanceTotals
 
-    again, tally = replace(context, shared=None), Tally()
+    again, tally = replace(context, shared=None), RelevanceTotals()
     again.engine.tally = tally
     try:
         info.function(again, **params)
-    except UntoldError:
+    except NoTotalsError:
         raise refusal from None
     if tally.sweeps != 1:
         raise refusal

@@ -1,7 +1,7 @@
 """Rule tables as users give them: ``KEY=RULE`` texts of a shell and TOML files.
 
-Belongs here: reading both into a method's parameters. Not here: what keys and rules mean (``graph_rules.keys``,
-``graph_rules.text``), which rule a node gets (``rulelist``).
+Belongs here: reading both into a method's parameters. Not here: what keys and rules mean (``graph_rules.selectors``,
+``graph_rules.rule_parser``), which rule a node gets (``rulelist``).
 
 A file holds parameters of ``lrp`` and a table of overrides::
 

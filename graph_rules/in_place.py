@@ -20,7 +20,7 @@ Term = Tensor | float
 
 
 @dataclass(frozen=True)
-class Scratch:
+class InPlace:
     """Elementwise operations; ``reuse`` says whether they may overwrite ``own``.
 
     Other operands broadcast to ``own``, whose shape and dtype the result has.
