@@ -24,5 +24,5 @@ def kinds_of(rule: Rule, wide: bool = False) -> frozenset[str]:
 
 
 def needs_weights(rule: Rule) -> bool:
-    """Whether a rule is for convolutions and linear layers alone."""
+    """Whether a rule is only for convolutions and linear layers."""
     return rule.kinds == LAYERS

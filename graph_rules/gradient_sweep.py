@@ -1,4 +1,4 @@
-"""The sweep whose rules are all the plain derivative: one graph of autograd's over the whole trace.
+"""The sweep whose rules are all the plain derivative: one autograd graph of the trace.
 
 Belongs here: the joint pass and its reverse sweep. Not here: sweeps with any other rule (``sweep``, which also decides
 between the two). A joint pass spares the bookkeeping node by node.

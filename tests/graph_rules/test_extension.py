@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
+from analyzer.errors import UsageError
 from graph_rules import rules as r
 from graph_rules.applicability import LAYERS
 from graph_rules.composites import CompositeParams, composite, parse_rule
@@ -139,3 +140,19 @@ def test_an_operator_without_a_row_is_unknown(operator: Any) -> None:
     graph = record(torch.ops.tests.bump, tensor(3))
     assert kind(graph.output, active_nodes(tuple(graph.placeholders), graph.output)) == "other"
     register_operator(operator, Operator("activation"))
+
+
+@pytest.mark.usefixtures("damped")
+@pytest.mark.parametrize(("raised", "reported"), [(RuleError, UsageError), (ValueError, ValueError)])
+def test_only_what_is_wrong_with_rules_is_blamed_on_parameters(
+    raised: type[Exception], reported: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise raised("of the rule")
+
+    x = pictures(1, 3, 12, 12, seed=5)
+    model = exported(seeded(VGGLike), x)
+    monkeypatch.setattr(Damped, "backward", fail)
+    with pytest.raises(reported, match="of the rule") as caught:
+        model.explain(x, method="lrp", rules={"last": "damped"})
+    assert type(caught.value) is reported

@@ -6,7 +6,7 @@ import dataclasses
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from graph_rules import attention as a
@@ -45,6 +45,7 @@ EVERY: dict[type, st.SearchStrategy[Any]] = {
 }  # fmt: skip
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.one_of(*EVERY.values()))
 def test_every_rule_is_read_back_as_it_was_written(rule: Rule) -> None:
     assert parse_rule(str(rule)) == rule
@@ -87,13 +88,13 @@ def test_texts(text: str, rule: Rule) -> None:
     assert parse_rule(text) == rule
 
 
-def test_settings_fill_what_a_text_leaves_open() -> None:
-    settings = CompositeParams(epsilon=0.3, gamma=0.7, zero_bias=True, stabilizer=1e-9, mixing=True)
-    assert parse_rule("gamma", settings) == r.Mixing(0.7, 1e-9, True)
-    assert parse_rule("gamma:0.2,zero_bias=false", settings) == r.Mixing(0.2, 1e-9, False)
-    assert parse_rule("epsilon", settings) == r.Epsilon(0.3, True)
-    assert parse_rule("softmax", settings) == a.Softmax(1e-9)
-    assert composite("gamma", settings).rules["convolution"] == r.Mixing(0.7, 1e-9, True)
+def test_params_fill_what_a_text_leaves_open() -> None:
+    params = CompositeParams(epsilon=0.3, gamma=0.7, zero_bias=True, stabilizer=1e-9, mixing=True)
+    assert parse_rule("gamma", params) == r.Mixing(0.7, 1e-9, True)
+    assert parse_rule("gamma:0.2,zero_bias=false", params) == r.Mixing(0.2, 1e-9, False)
+    assert parse_rule("epsilon", params) == r.Epsilon(0.3, True)
+    assert parse_rule("softmax", params) == a.Softmax(1e-9)
+    assert composite("gamma", params).rules["convolution"] == r.Mixing(0.7, 1e-9, True)
 
 
 @pytest.mark.parametrize(

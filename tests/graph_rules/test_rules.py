@@ -321,7 +321,7 @@ def test_norm_shares_an_average_by_contribution(average: Callable[[Tensor], Tens
 
 
 def test_norm_of_a_multi_output_operator() -> None:
-    """Max pooling gives values and places: relevance arrives for the values alone."""
+    """Max pooling gives values and indices: relevance arrives for the values alone."""
     x = tensor(1, 1, 4, 4).abs()
     graph = record(lambda x: torch.max_pool2d(x, 2), x)
     (found,) = swept(graph, r.Epsilon(0.0))

@@ -181,7 +181,7 @@ def test_an_override_of_any_kind_comes_before_the_composite(line: Recorded) -> N
 # --- which nodes a rule lands on ---------------------------------------------------------------------------------
 
 
-def test_a_glob_gives_a_stabiliser_to_sums_alone(branched: Recorded) -> None:
+def test_a_glob_gives_a_stabiliser_to_sums_only(branched: Recorded) -> None:
     """At every activation and movement in between, epsilon would swallow a share of the relevance."""
     found = chosen(branched, {"*": "epsilon:0.5"}, "epsilon-plus")
     assert {name for name, rule in found.items() if rule == "epsilon:0.5"} == {
@@ -286,7 +286,7 @@ def test_kinds_and_positions_are_no_globs() -> None:
 
 
 def test_nodes_without_a_rule_are_listed_in_order(line: Recorded) -> None:
-    table = SelectorTable("bare", {"convolution": r.Epsilon(), "relu@depth>0.5": r.Pass()})
+    table = SelectorTable("incomplete", {"convolution": r.Epsilon(), "relu@depth>0.5": r.Pass()})
     listing = table.listing(line.output, tuple(line.placeholders))
     assert [found.info.name for found in listing.values()] == CHAIN
     lacking = [found.info.name for found in listing.values() if found.rule is None]

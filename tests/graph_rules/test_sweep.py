@@ -243,8 +243,8 @@ def test_integer_paths_carry_no_relevance() -> None:
 
 
 @pytest.mark.parametrize("name", NETS)
-def test_a_gradient_on_one_tape_equals_the_one_node_by_node(name: str) -> None:
-    """At the sources and at an inner node, twice; values are kept the same."""
+def test_a_joint_gradient_equals_the_one_node_by_node(name: str) -> None:
+    """At the sources and at an inner node, twice; values are the same."""
     function, shape = NETS[name]
     graph = record(function, tensor(*shape, seed=1))
     plan = plan_of(graph, GRADIENT)
@@ -268,7 +268,7 @@ def test_a_gradient_on_one_tape_equals_the_one_node_by_node(name: str) -> None:
         sweep.backward(together, torch.ones_like(run.value), watch=lambda *_: None)
 
 
-def test_on_one_tape_too_nothing_flows_where_the_output_does_not_depend() -> None:
+def test_jointly_too_nothing_flows_where_the_output_does_not_depend() -> None:
     x, y = tensor(3, seed=1), tensor(3, seed=2)
     graph = record(lambda x, y: x.relu() * 2 + torch.zeros_like(y), x, y)
     rules = ruled(graph, lambda node: r.Gradient(), graph.output)

@@ -280,7 +280,7 @@ def test_a_star_fits_what_has_no_rule() -> None:
      ("norm", r.Epsilon(1e-6)), ("pass", r.Pass()), ("gradient", r.Gradient()), ("block", r.Block())],
 )  # fmt: skip
 def test_rules_are_read_from_text(text: str, rule: Rule) -> None:
-    """What the text leaves open comes from the settings."""
+    """What the text leaves open comes from the parameters."""
     assert parse_rule(text, CompositeParams(epsilon=0.3, gamma=0.7, alpha=1.5, beta=0.5, **BOX)) == rule
 
 
@@ -301,12 +301,12 @@ def test_an_unknown_rule_names_those_there_are() -> None:
 
 
 @pytest.mark.parametrize(
-    "settings", [CompositeParams(epsilon=-1.0), CompositeParams(gamma=-0.5), CompositeParams(alpha=1.0, beta=1.0)]
+    "params", [CompositeParams(epsilon=-1.0), CompositeParams(gamma=-0.5), CompositeParams(alpha=1.0, beta=1.0)]
 )
-def test_parameters_out_of_range_are_refused(settings: CompositeParams) -> None:
-    name = "epsilon" if settings.epsilon < 0 else "gamma" if settings.gamma < 0 else "alpha-beta"
+def test_parameters_out_of_range_are_refused(params: CompositeParams) -> None:
+    name = "epsilon" if params.epsilon < 0 else "gamma" if params.gamma < 0 else "alpha-beta"
     with pytest.raises(ValueError, match=r"\w"):
-        composite(name, settings)
+        composite(name, params)
 
 
 def test_the_z_box_needs_its_bounds() -> None:

@@ -58,7 +58,7 @@ OPEN: dict[str, Net] = {
 
 
 def relevance_below(net: Net, rules: str, seed: int) -> tuple[bool, Tensor, Tensor]:
-    """Whether silence below zero is proven, the values under the ReLU and the relevance there."""
+    """Whether it is proven that none is below zero, the values under the ReLU and the relevance there."""
     x = tensor(2, 3, 6, 6, seed=seed)
     graph = record(net, x)
     table = GRADIENT if rules == "gradient" else composite(rules, CompositeParams(low=-9.0, high=9.0))
