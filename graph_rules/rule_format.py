@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, TypeVar
 
+from graph_rules.kinds import KINDS
 from graph_rules.rule import Rule
 
 
@@ -101,6 +102,8 @@ def register_rule(
 
     def register(rule: type[R]) -> type[R]:
         known = rule.name if name is None else name
+        if unknown := rule.kinds - KINDS.keys():
+            raise ValueError(f"rule {known!r} is for kinds that there aren't: {', '.join(sorted(unknown))}")
         if known in RULES:
             raise ValueError(f"rule {known!r} is registered twice")
         RULES[known] = Form(rule, fixed or {}, flags or {})

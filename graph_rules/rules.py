@@ -276,6 +276,8 @@ class ZBox(NamedRule):
                 "the z-box rule needs the lowest and highest value that the input can take: give low and high, "
                 "or a preprocessing that implies them"
             )
+        if len({len(bound) for bound in (self.low, self.high) if isinstance(bound, tuple)} - {1}) > 1:
+            raise RuleError(f"low and high of the z-box are for different numbers of channels: {self.low}, {self.high}")
         if not np.all(np.asarray(self.low, float) <= np.asarray(self.high, float)):
             raise RuleError(f"the z-box needs low <= high, not {self.low} and {self.high}")
 

@@ -105,6 +105,16 @@ def test_a_rule_that_declares_nothing_is_for_no_node() -> None:
     assert (Rule.kinds, Undeclared.kinds) == (frozenset(), frozenset())
 
 
+def test_a_misspelt_kind_is_refused() -> None:
+    class Misspelt(NamedRule):
+        name = "misspelt"
+        kinds = frozenset({"convolutoin"})
+
+    with pytest.raises(ValueError, match="convolutoin"):
+        register_rule()(Misspelt)
+    assert "misspelt" not in RULES
+
+
 @pytest.mark.usefixtures("damped")
 def test_a_rule_is_used_by_the_method() -> None:
     x = pictures(2, 3, 12, 12, seed=5)

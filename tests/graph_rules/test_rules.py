@@ -13,6 +13,7 @@ from torch import Tensor
 
 from graph_rules import rules as r
 from graph_rules import sweep
+from graph_rules.errors import RuleError
 from graph_rules.rule import Rule
 from tests.graph_rules import naive
 from tests.graph_rules.graphs import aten, record, ruled, swept, tensor
@@ -208,6 +209,11 @@ def test_z_box_refuses_bounds_that_fit_no_channel() -> None:
     case = Case(OPERATORS["conv2d"], tensor(3, 2, 3, 2, seed=1), None, relu=False)
     with pytest.raises(ValueError, match="3 bounds"):
         case.ours(r.ZBox((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)))
+
+
+def test_z_box_refuses_bounds_of_different_lengths() -> None:
+    with pytest.raises(RuleError, match="different numbers of channels"):
+        r.ZBox((0.0, 0.0), (1.0, 1.0, 1.0))
 
 
 def test_z_box_bounds_are_carried_through_a_normalisation() -> None:
