@@ -27,7 +27,8 @@ from analyzer.errors import UnsupportedError
 from analyzer.importer.recorder import recorded, without_recording
 from analyzer.inputs.resampling import Resampling
 from graph_rules import sweep
-from graph_rules.sweep import Pass, Plan
+from graph_rules.errors import RuleError
+from graph_rules.sweep import ForwardPass, Plan
 
 F = TypeVar("F", bound=Callable[..., Any])
 #: So many variations of the batch are run at once: all of them.
@@ -181,7 +182,9 @@ class RecordingEngine:
         result, at_baseline, _, _ = self.compared(table, baseline)
         return result, at_baseline, []
 
-    def compared(self, table: TableSpec, baseline: Mapping[str, Any]) -> tuple[SweepResult, Tensor, Tensor, Pass]:
+    def compared(
+        self, table: TableSpec, baseline: Mapping[str, Any]
+    ) -> tuple[SweepResult, Tensor, Tensor, ForwardPass]:
         """As :meth:`difference`: the sweep, the score and the scores at the baseline, and the compared pass.
 
         Raises
@@ -199,7 +202,7 @@ class RecordingEngine:
         weights = self._noted(run)
         try:
             found = reverse(run, lambda _: weights, list(nodes.items()))
-        except ValueError as problem:
+        except RuleError as problem:
             raise UnsupportedError("rule.failed", f"{table.name}: {problem}", "use integrated-gradients") from None
         result = self._result(found.relevance, found.values, run.value, weights)
         return result, _score(at_baseline.value, weights), at_baseline.value, run
@@ -263,15 +266,15 @@ class RecordingEngine:
         found = reverse(run, lambda _: weights, stops, initial)
         return self._result(found.relevance, found.values, run.value, weights)
 
-    def _forward(self, plan: Plan, values: Mapping[str, Any]) -> Pass:
+    def _forward(self, plan: Plan, values: Mapping[str, Any]) -> ForwardPass:
         nodes = self.example.traced.nodes
         keep = _computed(plan.output) if self._first and not values else set()
         return sweep.forward(plan, self._feed(), {nodes[name]: value for name, value in values.items()}, keep)
 
-    def _noted(self, run: Pass) -> Tensor:
+    def _noted(self, run: ForwardPass) -> Tensor:
         """The target's weights; a pass on the unchanged inputs also tells them, the scores and the model's outputs."""
         if self._first:
-            self.target.outputs = self._finished(run.kept)
+            self.target.outputs = self._finished(run.values)
             self.target.scores = run.value
             self.target.weights = self.target.weigh(run.value)
         return self._weights()

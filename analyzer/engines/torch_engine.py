@@ -26,8 +26,9 @@ from analyzer.inputs.resampling import Resampling, resample
 from analyzer.onnx_model import OnnxModel
 from analyzer.tensor_spec import repeated_inputs
 from graph_rules import sweep
-from graph_rules.sweep import Pass, Plan
-from graph_rules.totals import Tally
+from graph_rules.errors import RuleError
+from graph_rules.sweep import ForwardPass, Plan
+from graph_rules.totals import RelevanceTotals
 
 
 @dataclass
@@ -56,8 +57,8 @@ class TorchEngine:
     inputs: dict[str, Array]
     weights: Array
     at_value: str | None = None
-    totals: Tally | None = None
-    passes: dict[Any, Pass] | None = None
+    totals: RelevanceTotals | None = None
+    passes: dict[Any, ForwardPass] | None = None
     parity: Parity | None = None
     given: Mapping[str, Array] = field(default_factory=dict)
     log: SweepLog = field(default_factory=SweepLog)
@@ -140,7 +141,7 @@ class TorchEngine:
         watch = None if self.totals is None else self.totals.watching()
         try:
             found = reverse(run, self._weigh, list(self.traced.nodes.items()), watch=watch)
-        except ValueError as problem:
+        except RuleError as problem:
             raise UnsupportedError("rule.failed", f"{table.name}: {problem}", "use integrated-gradients") from None
         result = SweepResult(_arrays(found.relevance), _arrays(found.values), self._score(run.value))
         return result, self._score(at_baseline.value), differing
@@ -202,10 +203,10 @@ class TorchEngine:
     ) -> SweepResult:
         run = self._forward(plan, self._overrides(values), [node for _, node in stops])
         watch = self.totals.watching() if self.totals is not None and not values else None
-        found = reverse(run, self._weigh, stops, initial, watch, again=self.passes is not None)
+        found = reverse(run, self._weigh, stops, initial, watch, retain_graph=self.passes is not None)
         return SweepResult(_arrays(found.relevance), _arrays(found.values), self._score(run.value))
 
-    def _forward(self, plan: Plan, overrides: Mapping[fx.Node, Tensor], keep: Sequence[fx.Node]) -> Pass:
+    def _forward(self, plan: Plan, overrides: Mapping[fx.Node, Tensor], keep: Sequence[fx.Node]) -> ForwardPass:
         """The forward pass; where passes are kept, one serves all sweeps of a plan."""
         key = (id(plan), self.totals is None, *keep)
         if self.passes is not None and not overrides and key in self.passes:

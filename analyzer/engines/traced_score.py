@@ -21,8 +21,8 @@ from analyzer.errors import UnsupportedError, UsageError
 from analyzer.importer.trace import Trace
 from graph_rules import deeplift, sweep
 from graph_rules.cam import in_the_way_of_cam
-from graph_rules.sweep import Pass, Plan, Watch
-from graph_rules.tables import MissingRuleError
+from graph_rules.errors import MissingRuleError, RuleError
+from graph_rules.sweep import ForwardPass, Plan, Watch
 
 #: Precisions of white-box methods; None leaves the model's own.
 PRECISION = {"float32": None, "float64": torch.float64}
@@ -140,16 +140,16 @@ class TracedScore:
 
     def _made(self, table: TableSpec, stops: tuple[fx.Node, ...]) -> Plan:
         try:
-            choose = table.build().assign(self.output, stops)
+            rules = table.build().assign(self.output, stops)
         except MissingRuleError as problem:
             raise UnsupportedError(
                 "rule.missing", str(problem), "give a rule for it with rules={...}, or use a gradient method"
             ) from None
-        except ValueError as problem:
+        except RuleError as problem:
             raise UsageError(
                 "params.invalid", str(problem), "`onnxplain inspect MODEL --rules` lists nodes, kinds and depths"
             ) from None
-        plan = sweep.plan(self.trace.module, stops, self.output, choose, self.trace.cache)
+        plan = sweep.plan(self.trace.module, stops, self.output, rules, self.trace.cache)
         if plan.output not in plan.active:
             raise no_path(self.value)
         return plan
@@ -172,18 +172,18 @@ class TensorSweep:
         By the labels of the stops.
     """
 
-    run: Pass
+    run: ForwardPass
     relevance: dict[str, Tensor]
     values: dict[str, Tensor]
 
 
 def reverse(
-    run: Pass,
+    run: ForwardPass,
     weigh: Weigh,
     stops: Sequence[tuple[str, fx.Node]],
     initial: str = "one",
     watch: Watch | None = None,
-    again: bool = False,
+    retain_graph: bool = False,
 ) -> TensorSweep:
     """The reverse sweep of a forward pass.
 
@@ -195,14 +195,14 @@ def reverse(
         (label, node) pairs whose relevance is wanted.
     initial
         ``one`` puts the weights on the target, ``logit`` weights times scores.
-    watch, again
+    watch, retain_graph
         As :func:`graph_rules.sweep.backward`.
     """
     weights = weigh(run.value)
     nodes = [node for _, node in stops]
-    found = sweep.backward(run, weights * run.value if initial == "logit" else weights, nodes, watch, again)
+    found = sweep.backward(run, weights * run.value if initial == "logit" else weights, nodes, watch, retain_graph)
     return TensorSweep(
-        run, {label: found[node] for label, node in stops}, {label: run.kept[node] for label, node in stops}
+        run, {label: found[node] for label, node in stops}, {label: run.values[node] for label, node in stops}
     )
 
 
@@ -212,7 +212,7 @@ def compared(
     values: Mapping[fx.Node, Tensor],
     baseline: Mapping[fx.Node, Tensor],
     keep: Sequence[fx.Node] | set[fx.Node] = (),
-) -> tuple[Pass, Pass]:
+) -> tuple[ForwardPass, ForwardPass]:
     """Forward passes at the inputs and at a baseline, the calls of the first knowing their twins of the second."""
     first = sweep.forward(plan, feed, values, keep=keep)
     second = sweep.forward(plan, feed, baseline)

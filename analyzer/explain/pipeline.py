@@ -129,13 +129,13 @@ class _Call:
         )
         if info.needs != "trace" or info.family not in ("gradient", "relevance"):
             raise refusal
-        from graph_rules.totals import Tally, UntoldError
+        from graph_rules.totals import NoTotalsError, RelevanceTotals
 
-        engine, totals = self._torch(), Tally()
+        engine, totals = self._torch(), RelevanceTotals()
         engine.totals = totals
         try:
             info.function(self._context(engine), **self._params)
-        except UntoldError:
+        except NoTotalsError:
             raise refusal from None
         if totals.sweeps != 1:
             raise refusal

@@ -100,6 +100,8 @@ def rules(
     from analyzer.methods import registry
     from analyzer.methods.relevance import lrp
     from analyzer.model import Model, load
+    from graph_rules.errors import RuleError
+    from graph_rules.tables import SelectorTable
 
     given = settings | ({} if composite is None else {"composite": composite})
     params = registry.get("lrp").check(given | ({} if rules is None else {"rules": rules}))
@@ -108,13 +110,14 @@ def rules(
     del params["initial"]
     try:
         table = lrp.table_of(model, **params).build()
+        assert isinstance(table, SelectorTable)
         listing = table.listing(traced.output, tuple(traced.nodes.values()))
-    except ValueError as problem:
+    except RuleError as problem:
         raise UsageError("params.invalid", f"lrp: {problem}", "without rules the list names all nodes") from None
     joined: dict[tuple[Any, ...], RuleRow] = {}
     for got in listing.values():
-        place, rule = got.place, None if got.rule is None else str(got.rule)
-        row = RuleRow(place.name, place.operator, place.kind, place.depth, place.depth, 1, rule, got.key, got.override)
+        info, rule = got.info, None if got.rule is None else str(got.rule)
+        row = RuleRow(info.name, info.operator, info.kind, info.depth, info.depth, 1, rule, got.key, got.override)
         same = (row.node, row.operator, row.kind, row.rule, row.key)
         before = joined.get(same)
         joined[same] = row if before is None else dataclasses.replace(

@@ -10,12 +10,13 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from graph_rules import rules as r
-from graph_rules.composites import Settings, composite, parse_rule
-from graph_rules.domains import FOR
-from graph_rules.keys import Key
+from graph_rules.composites import CompositeParams, composite, parse_rule
+from graph_rules.errors import MissingRuleError
 from graph_rules.kinds import KINDS
-from graph_rules.places import places
-from graph_rules.tables import MissingRuleError, RuleTable
+from graph_rules.node_info import node_infos
+from graph_rules.rule_format import RULES
+from graph_rules.selectors import Selector
+from graph_rules.tables import SelectorTable
 from tests.graph_rules.graphs import Recorded, plan_of, record, swept, tensor
 from tests.graph_rules.test_tables import KIND
 
@@ -72,12 +73,12 @@ def branched() -> Recorded:
 
 
 def depths(graph: Recorded) -> dict[str, float]:
-    return {place.name: place.depth for place in places(graph.output, tuple(graph.placeholders)).values()}
+    return {info.name: info.depth for info in node_infos(graph.output, tuple(graph.placeholders)).values()}
 
 
 def chosen(graph: Recorded, overrides: dict[str, str], base: str = "epsilon") -> dict[str, str]:
     """ONNX node name -> text of its rule."""
-    table = composite(base, Settings(), overrides)
+    table = composite(base, CompositeParams(), overrides)
     return {node.meta["onnx"]: str(rule) for node, rule in plan_of(graph, table).rules.items()}
 
 
@@ -108,14 +109,19 @@ def test_depth_past_a_skip_connection_follows_the_longest_path(branched: Recorde
 
 
 def test_depth_never_falls_on_the_way_to_the_output(branched: Recorded) -> None:
-    found = places(branched.output, tuple(branched.placeholders))
-    for node, place in found.items():
-        assert all(found[a].depth <= place.depth for a in node.all_input_nodes if a in found)
+    found = node_infos(branched.output, tuple(branched.placeholders))
+    for node, info in found.items():
+        assert all(found[a].depth <= info.depth for a in node.all_input_nodes if a in found)
 
 
 def test_depth_without_layers_counts_nodes() -> None:
     graph = record(lambda x: x.sin().cos().exp().tanh(), tensor(3))
-    assert [place.depth for place in places(graph.output, tuple(graph.placeholders)).values()] == [0.25, 0.5, 0.75, 1.0]
+    assert [info.depth for info in node_infos(graph.output, tuple(graph.placeholders)).values()] == [
+        0.25,
+        0.5,
+        0.75,
+        1.0,
+    ]
 
 
 @pytest.mark.parametrize(
@@ -175,7 +181,7 @@ def test_an_override_of_any_kind_comes_before_the_composite(line: Recorded) -> N
 # --- which nodes a rule lands on ---------------------------------------------------------------------------------
 
 
-def test_a_glob_gives_a_stabiliser_to_sums_alone(branched: Recorded) -> None:
+def test_a_glob_gives_a_stabiliser_to_sums_only(branched: Recorded) -> None:
     """At every activation and movement in between, epsilon would swallow a share of the relevance."""
     found = chosen(branched, {"*": "epsilon:0.5"}, "epsilon-plus")
     assert {name for name, rule in found.items() if rule == "epsilon:0.5"} == {
@@ -191,7 +197,7 @@ def test_an_operator_that_became_several_nodes_means_those_the_rule_is_for() -> 
         node.meta.update(onnx="/layer/MatMul", op="MatMul")
     graph.output.meta.update(onnx="/act/Tanh", op="Tanh")
     for key in ("MatMul", "/layer/MatMul", "/layer/*"):
-        plan = plan_of(graph, composite("epsilon", Settings(), {key: "epsilon:0.5"}))
+        plan = plan_of(graph, composite("epsilon", CompositeParams(), {key: "epsilon:0.5"}))
         assert [str(rule) for rule in plan.rules.values()] == ["gradient", "epsilon:0.5", "gradient", "pass"]
 
 
@@ -200,7 +206,7 @@ def test_epsilon_for_matmul_leaves_attention_to_its_rule() -> None:
     graph = record(lambda x: (x @ L) @ x.t(), tensor(3, 4))
     for node in graph.module.graph.nodes:
         node.meta.update(onnx=f"/{node.name}", op="MatMul" if node.name.startswith("mm") else "Transpose")
-    rules = plan_of(graph, composite("attn-lrp", Settings(), {"MatMul": "epsilon:0.5"})).rules
+    rules = plan_of(graph, composite("attn-lrp", CompositeParams(), {"MatMul": "epsilon:0.5"})).rules
     assert sorted(str(rule) for rule in rules.values()) == ["bilinear:1e-06", "epsilon:0.5", "gradient"]
     assert "isn't for nodes of kind matmul" in refusal(graph, {"matmul": "epsilon"})
 
@@ -218,6 +224,10 @@ MORE: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
 }
 
 
+#: Every rule that is for some kinds and not for all.
+FOR = {form.rule: form.rule.kinds for form in RULES.values() if form.rule.kinds != KINDS.keys()}
+
+
 @pytest.mark.parametrize("rule", FOR, ids=lambda rule: rule.name)
 def test_every_rule_runs_on_every_kind_that_it_is_for(rule: type) -> None:
     text = "z-box:-9,9" if rule is r.ZBox else rule.name  # type: ignore[attr-defined]
@@ -227,9 +237,9 @@ def test_every_rule_runs_on_every_kind_that_it_is_for(rule: type) -> None:
             continue
         x = tensor(2, 3, 4)
         graph = record(function, x)
-        table = composite("epsilon", Settings(), {what: text})
+        table = composite("epsilon", CompositeParams(), {what: text})
         if what == "other":
-            table = RuleTable("other", {"*": r.Gradient()}, {what: parse_rule(text)})
+            table = SelectorTable("other", {"*": r.Gradient()}, {what: parse_rule(text)})
         assert rule in {type(used) for used in plan_of(graph, table).rules.values()}
         (found,) = swept(graph, table)
         assert found.shape == x.shape
@@ -272,14 +282,14 @@ def test_a_rule_for_a_kind_that_the_model_lacks_is_no_mistake(line: Recorded) ->
 
 
 def test_kinds_and_positions_are_no_globs() -> None:
-    assert all(not Key.of(name).wide for name in (*KINDS, "first", "last"))
+    assert all(not Selector.of(name).wide for name in (*KINDS, "first", "last"))
 
 
 def test_nodes_without_a_rule_are_listed_in_order(line: Recorded) -> None:
-    table = RuleTable("bare", {"convolution": r.Epsilon(), "relu@depth>0.5": r.Pass()})
+    table = SelectorTable("incomplete", {"convolution": r.Epsilon(), "relu@depth>0.5": r.Pass()})
     listing = table.listing(line.output, tuple(line.placeholders))
-    assert [given.place.name for given in listing.values()] == CHAIN
-    lacking = [given.place.name for given in listing.values() if given.rule is None]
+    assert [found.info.name for found in listing.values()] == CHAIN
+    lacking = [found.info.name for found in listing.values() if found.rule is None]
     assert lacking == ["/scale", "/block0/relu", "/block1/relu", "/pool", "/fc"]
     with pytest.raises(MissingRuleError) as caught:
         table.assign(line.output, tuple(line.placeholders))

@@ -1,9 +1,9 @@
-"""The derivative of one operator, kept by autograd from the forward pass until the reverse sweep asks for it.
+"""Vector-Jacobian products of operators, by autograd: recorded in the forward pass, taken in the reverse sweep.
 
-Belongs here: starting a local tape and taking its vector-Jacobian product. Not here: which nodes have one (``sweep``).
+Belongs here: entering autograd's graph and leaving it. Not here: which nodes are recorded (``sweep``, ``gradient_sweep``).
 
-A tape holds what the operator's derivative needs and nothing else. Leaves would hold every value that goes in; where a rule
-needs the derivative alone, the values enter through :class:`_Start`, and only the places (edges) in autograd's graph stay.
+Autograd keeps what an operator's derivative needs. Leaf tensors would also keep every input; where a rule needs nothing but
+the derivative, values enter through :class:`_Start`, and only edges of autograd's graph are held.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where a value enters or leaves a tape, without the value."""
+class Edge:
+    """Where a value stands in autograd's graph, without the value."""
 
     edge: GradientEdge
     shape: torch.Size
@@ -28,7 +28,7 @@ class Place:
 
     @classmethod
     def of(cls, value: Any) -> Any:
-        """The place of a value on a tape, the places of several; None of anything that has no derivative."""
+        """The edge of a value, a list for several; None for anything that has no derivative."""
         if isinstance(value, (tuple, list)):
             return [cls.of(each) for each in value]
         if not isinstance(value, Tensor) or not value.requires_grad:
@@ -37,7 +37,7 @@ class Place:
 
 
 class _Start(torch.autograd.Function):
-    """Puts a value on a tape. The tape ends here: what arrives is read off, ``backward`` never runs."""
+    """Enters a value into autograd's graph. What arrives here is read by its edge; ``backward`` never runs."""
 
     @staticmethod
     def forward(*given: Any) -> Tensor:
@@ -46,33 +46,33 @@ class _Start(torch.autograd.Function):
 
     @staticmethod
     def backward(*_: Any) -> Any:
-        raise AssertionError("a tape ends where its values enter")
+        raise AssertionError("autograd's graph ends where its values enter")
 
 
 def leaf(value: Tensor) -> Tensor:
-    """The value at the start of a tape that holds it."""
+    """The value as the start of a graph that holds it."""
     return value.detach().requires_grad_(True)
 
 
 def start(value: Tensor) -> Tensor:
-    """The value at the start of a tape that doesn't hold it; grad mode must be on."""
+    """The value as the start of a graph that doesn't hold it; grad mode must be on."""
     started: Tensor = _Start.apply(torch.zeros((), requires_grad=True), value)  # type: ignore[no-untyped-call]
     return started
 
 
-def vjp(outputs: Any, inputs: Sequence[Any], relevance: Any, again: bool) -> list[Tensor]:
+def vjp(outputs: Any, inputs: Sequence[Any], relevance: Any, retain_graph: bool) -> list[Tensor]:
     """J^T R for every input; zeros where the outputs don't depend on one.
 
     Parameters
     ----------
     outputs, inputs
-        Tensors on the tape, or their places. Several outputs are a sequence.
+        Tensors in autograd's graph, or their edges. Several outputs are a sequence.
     relevance
         Of the outputs; None where none arrived.
-    again
-        Whether the tape will be asked once more.
+    retain_graph
+        Whether another product will be taken.
     """
-    if isinstance(outputs, (Tensor, Place)) or outputs is None:
+    if isinstance(outputs, (Tensor, Edge)) or outputs is None:
         outputs, relevance = [outputs], [relevance]
     chosen = [(o, r) for o, r in zip(outputs, relevance, strict=False) if r is not None and _differentiable(o)]
     if not chosen:
@@ -82,17 +82,17 @@ def vjp(outputs: Any, inputs: Sequence[Any], relevance: Any, again: bool) -> lis
         [_end(x) for x in inputs],
         [r.to(o.dtype) for o, r in chosen],
         allow_unused=True,
-        retain_graph=again,
+        retain_graph=retain_graph,
     )
     return [_zeros(x) if g is None else g for x, g in zip(inputs, grads, strict=True)]
 
 
 def _differentiable(output: Any) -> bool:
-    return isinstance(output, Place) or (isinstance(output, Tensor) and output.requires_grad)
+    return isinstance(output, Edge) or (isinstance(output, Tensor) and output.requires_grad)
 
 
 def _end(value: Any) -> Any:
-    return value.edge if isinstance(value, Place) else value
+    return value.edge if isinstance(value, Edge) else value
 
 
 def _zeros(value: Any) -> Tensor:

@@ -1,7 +1,7 @@
 """Difference rules of operators over axes: maxima, softmax, normalisations, norms.
 
-Belongs here: the multipliers of operators that bring a value's places together. Not here: linear and elementwise
-operators, what a multiplier is (``reference``).
+Belongs here: the multipliers of operators that combine elements along axes. Not here: linear and elementwise
+operators, what a multiplier is (``multipliers``).
 """
 
 from __future__ import annotations
@@ -14,20 +14,19 @@ import torch
 from torch import Tensor
 
 from graph_rules import operators as o
+from graph_rules.multipliers import Path, first_part, pairs_of, ratio, twin, values_of
 from graph_rules.operators import aten
-from graph_rules.reference import Path, first_part, pairs_of, ratio, twin, values_of
-from graph_rules.sweep import Call
+from graph_rules.rule import Call, Needs, Rule
 
 
 @dataclass(frozen=True)
-class Larger:
+class Larger(Rule):
     """Maximum or minimum of two computed values: what wins in the pass where the output is more extreme takes all.
 
     For y >= y0 that is the maximum's winner of this pass, as x - x0 >= y - y0 >= 0 there; so m is in [0, 1].
     """
 
     sign: float = 1.0
-    tape: ClassVar[bool] = False
 
     def backward(self, call: Call, relevance: Tensor) -> Sequence[Tensor | None]:
         """Everything to the winner."""
@@ -42,15 +41,14 @@ class Larger:
 
 
 @dataclass(frozen=True)
-class Winner:
+class Winner(Rule):
     """Max pooling: each window's difference goes to its winner in the pass where the output is larger.
 
     The winner's own difference is at least as large and of the same sign, so that m is in [0, 1]; overlapping windows
-    add up. Where several places win in the reference, this pass's winner is preferred among them.
+    add up. Where several elements win in the reference, this pass's winner is preferred among them.
     """
 
     axes: int = 2
-    tape: ClassVar[bool] = False
 
     def backward(self, call: Call, relevance: Any) -> Sequence[Tensor | None]:
         """Everything to the winners."""
@@ -58,23 +56,23 @@ class Winner:
         if m is None:
             return [None]
         (x, x0), (y, y0) = pairs_of(call)[0], values_of(call)
-        places, at0 = call.output[1], twin(call).output[1]
-        theirs = x0.flatten(x.ndim - self.axes).gather(-1, places.flatten(y.ndim - self.axes)).reshape(y.shape)
+        indices, at0 = call.output[1], twin(call).output[1]
+        theirs = x0.flatten(x.ndim - self.axes).gather(-1, indices.flatten(y.ndim - self.axes)).reshape(y.shape)
         tied = (theirs - y0).abs() <= 1e-3 * (y - y0).abs()
-        places = torch.where((y >= y0) | tied, places, at0)
-        return [to_winners(x, x0, y, y0, m, places, self.axes)]
+        indices = torch.where((y >= y0) | tied, indices, at0)
+        return [to_winners(x, x0, y, y0, m, indices, self.axes)]
 
 
-def to_winners(x: Tensor, x0: Tensor, y: Tensor, y0: Tensor, m: Tensor, places: Tensor, axes: int) -> Tensor:
-    """Multipliers of x where each y's difference goes to one place of the last ``axes`` axes, counted flat."""
+def to_winners(x: Tensor, x0: Tensor, y: Tensor, y0: Tensor, m: Tensor, indices: Tensor, axes: int) -> Tensor:
+    """Multipliers of x where each y's difference goes to one element of the last ``axes`` axes, counted flat."""
     dx = (x - x0).flatten(x.ndim - axes)
-    at = places.flatten(places.ndim - axes)
+    at = indices.flatten(indices.ndim - axes)
     share = m.flatten(m.ndim - axes) * ratio((y - y0).flatten(y.ndim - axes), dx.gather(-1, at))
     return torch.zeros_like(dx).scatter_add(-1, at, share).reshape(x.shape)
 
 
 @dataclass(frozen=True)
-class Extreme:
+class Extreme(Rule):
     """Largest or smallest value over axes: the winner of the pass where it is more extreme takes all.
 
     Attributes
@@ -87,7 +85,6 @@ class Extreme:
 
     sign: float = 1.0
     gradient: bool = False
-    tape: ClassVar[bool] = False
 
     def backward(self, call: Call, relevance: Any) -> Sequence[Tensor | None]:
         """Everything to the winners."""
@@ -117,7 +114,7 @@ def axes_of(given: Any, rank: int) -> list[int]:
 
 
 def to_end(x: Tensor, axes: list[int]) -> Tensor:
-    """Axes moved to the end and made one."""
+    """Axes permuted to the end and flattened."""
     if not x.ndim:
         return x.reshape(1)
     return x.movedim(axes, list(range(x.ndim - len(axes), x.ndim))).flatten(x.ndim - len(axes))
@@ -127,23 +124,22 @@ def from_end(rows: Tensor, like: Tensor, axes: list[int]) -> Tensor:
     """The inverse of :func:`to_end`."""
     if not like.ndim:
         return rows.reshape(())
-    moved = like.movedim(axes, list(range(like.ndim - len(axes), like.ndim)))
-    return rows.reshape(moved.shape).movedim(list(range(like.ndim - len(axes), like.ndim)), axes)
+    permuted = like.movedim(axes, list(range(like.ndim - len(axes), like.ndim)))
+    return rows.reshape(permuted.shape).movedim(list(range(like.ndim - len(axes), like.ndim)), axes)
 
 
 @dataclass(frozen=True)
-class Ranked:
-    """Values sorted along an axis, or the first of them: each difference goes to one of the two places it came from.
+class Ranked(Rule):
+    """Values sorted along an axis, or the first of them: each difference goes to one of the two elements it came from.
 
-    As for a maximum where the place's own difference covers it; where neither does, all of the row shares.
+    As for a maximum where the element's own difference covers it; where neither does, all of the row shares.
     """
 
     axis: int = 1
     default: int = -1
-    tape: ClassVar[bool] = False
 
     def backward(self, call: Call, relevance: Any) -> Sequence[Tensor | None]:
-        """Everything to the place that covers it."""
+        """Everything to the element that covers it."""
         m = first_part(relevance)
         if m is None:
             return [None]
@@ -156,10 +152,10 @@ class Ranked:
         )
         dx, dy, result = x - x0, y - y0, torch.zeros_like(x)
         left = torch.ones_like(dy, dtype=torch.bool)
-        for places in (at, at0):
-            own = dx.gather(-1, places)
+        for indices in (at, at0):
+            own = dx.gather(-1, indices)
             covers = left & (own * dy > 0) & (own.abs() >= dy.abs())
-            result = result.scatter_add(-1, places, torch.where(covers, m * ratio(dy, own), torch.zeros_like(dy)))
+            result = result.scatter_add(-1, indices, torch.where(covers, m * ratio(dy, own), torch.zeros_like(dy)))
             left = left & ~covers
         rest = (torch.where(left, m * dy, torch.zeros_like(dy))).sum(-1, keepdim=True)
         result = result + rest * ratio(dx, (dx**2).sum(-1, keepdim=True).expand_as(dx))
@@ -191,14 +187,13 @@ def log_sum_exp(x: Tensor, x0: Tensor, axis: Sequence[int]) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Softmax:
+class Softmax(Rule):
     """Softmax, exactly: y = exp(x - L) with L = log sum exp x; m_x = k m - M sum(k m), k and M mean slopes of exp and L.
 
     ``log`` is log-softmax: k = 1. With both passes equal it is the gradient.
     """
 
     log: bool = False
-    tape: ClassVar[bool] = False
 
     def backward(self, call: Call, relevance: Tensor) -> Sequence[Tensor | None]:
         """K m - M sum(k m)."""
@@ -213,10 +208,8 @@ class Softmax:
 
 
 @dataclass(frozen=True)
-class LogSumExp:
+class LogSumExp(Rule):
     """Log of the sum of exponentials over axes."""
-
-    tape: ClassVar[bool] = False
 
     def backward(self, call: Call, relevance: Tensor) -> Sequence[Tensor | None]:
         """Mean slopes."""
@@ -232,14 +225,14 @@ def keep_shape(x: Tensor, axes: Sequence[int]) -> list[int]:
 
 
 @dataclass(frozen=True)
-class Normalise:
+class Normalise(Rule):
     """Layer, group, instance or batch normalisation by statistics of the input, y = w c / s + b.
 
     c = x - mean x and s^2 = mean c^2 + epsilon. From c = y s: m_c = m / s_bar, m_s = -sum(m y_bar) / s_bar, and from
     s^2: m_c += m_s (c + c0) / (n (s + s0)).
     """
 
-    tape: ClassVar[bool] = True
+    needs: ClassVar[Needs] = Needs.VALUES
 
     def backward(self, call: Call, relevance: Any) -> Sequence[Tensor | None]:
         """The quotient, the square root, the square and the mean, one after the other."""
@@ -277,10 +270,10 @@ def across(weight: Tensor | None, x: Tensor) -> Tensor | None:
 
 
 @dataclass(frozen=True)
-class VectorNorm:
+class VectorNorm(Rule):
     """Norms over axes: order 2 from y^2 = sum x^2, m_x = m (x + x0) / (y + y0); order 1 by |x|; others by the path."""
 
-    tape: ClassVar[bool] = True
+    needs: ClassVar[Needs] = Needs.VALUES
 
     def backward(self, call: Call, relevance: Tensor) -> Sequence[Tensor | None]:
         """The square root's and the square's slopes."""

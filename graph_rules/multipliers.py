@@ -1,7 +1,7 @@
 """Difference rules: how a difference of an operator's output is shared among the differences of its inputs.
 
 Belongs here: the multipliers of linear, elementwise and other smooth operators between a pass and a reference pass. Not
-here: operators over axes (``reference_axes``), which operator gets which rule, the two-signed rule of DeepLIFT
+here: operators over axes (``multipliers_axes``), which operator gets which rule, the two-signed rule of DeepLIFT
 (``deeplift``).
 
 Relevance is a multiplier m here: what a unit of difference at a value adds to the output. Every rule keeps the sum,
@@ -20,8 +20,9 @@ import torch
 from torch import Tensor, fx
 
 from graph_rules import operators as o
+from graph_rules.errors import RuleError
 from graph_rules.operators import aten
-from graph_rules.sweep import Call
+from graph_rules.rule import Call, Needs, Rule
 
 
 def twin(call: Call) -> Call:
@@ -87,10 +88,10 @@ def mean_vjp(call: Call, relevance: Any) -> list[Tensor]:
 
 
 @dataclass(frozen=True)
-class Linear:
+class Linear(Rule):
     """Operators that are linear in their active inputs together: m_x = J^T m_y."""
 
-    tape: ClassVar[bool] = True
+    needs: ClassVar[Needs] = Needs.VALUES
 
     def backward(self, call: Call, relevance: Any) -> Sequence[Tensor | None]:
         """J^T m."""
@@ -100,13 +101,13 @@ class Linear:
 
 
 @dataclass(frozen=True)
-class Quadratic:
+class Quadratic(Rule):
     """Polynomials of degree two, products and matrix products of two computed values: m_x = mean(J, J0)^T m_y.
 
     For a b this is m_a = (b + b0) / 2 and m_b = (a + a0) / 2.
     """
 
-    tape: ClassVar[bool] = True
+    needs: ClassVar[Needs] = Needs.VALUES
 
     def backward(self, call: Call, relevance: Any) -> Sequence[Tensor | None]:
         """Mean of both transposed Jacobians."""
@@ -116,17 +117,17 @@ class Quadratic:
 
 
 def elementwise(call: Call) -> bool:
-    """Whether an operator works place by place, its inputs broadcast to the output."""
-    known = o.ADDITIONS | o.PRODUCTS | o.QUOTIENTS | o.ACTIVATIONS | _PLACEWISE
+    """Whether an operator works element by element, its inputs broadcast to the output."""
+    known = o.ADDITIONS | o.PRODUCTS | o.QUOTIENTS | o.ACTIVATIONS | _ELEMENTWISE
     return call.node.target in known or o.schema_name(call.node.target) in o.ROUNDING
 
 
-_PLACEWISE = {aten.where.self, aten.masked_fill.Scalar, aten.masked_fill.Tensor, aten.maximum.default,
+_ELEMENTWISE = {aten.where.self, aten.masked_fill.Scalar, aten.masked_fill.Tensor, aten.maximum.default,
               aten.minimum.default}  # fmt: skip
 
 
 @dataclass(frozen=True)
-class Rescale:
+class Rescale(Rule):
     """Elementwise functions of one value: m_x = m_y dy / dx (Shrikumar et al. 2017, section 3.5.1).
 
     Where dx is too small for a quotient, m_x is the mean of both derivatives; for functions with kinks that is only
@@ -134,7 +135,7 @@ class Rescale:
     """
 
     smooth: bool = True
-    tape: ClassVar[bool] = True
+    needs: ClassVar[Needs] = Needs.VALUES
 
     def backward(self, call: Call, relevance: Any) -> Sequence[Tensor | None]:
         """M dy / dx."""
@@ -153,10 +154,8 @@ class Rescale:
 
 
 @dataclass(frozen=True)
-class Shares:
+class Shares(Rule):
     """Elementwise functions of several values: m_i = m_y dy d_i / sum_j d_j^2. Exact, if coarse."""
-
-    tape: ClassVar[bool] = False
 
     def backward(self, call: Call, relevance: Any) -> Sequence[Tensor | None]:
         """Least-squares shares of dy."""
@@ -173,10 +172,10 @@ class Shares:
 
 
 @dataclass(frozen=True)
-class Quotient:
+class Quotient(Rule):
     """y = a / b: from a = y b, m_a = m / b_bar and m_b = -m y_bar / b_bar; where b changes its sign, from a (1 / b)."""
 
-    tape: ClassVar[bool] = True
+    needs: ClassVar[Needs] = Needs.VALUES
 
     def backward(self, call: Call, relevance: Tensor) -> Sequence[Tensor | None]:
         """Shares of numerator and denominator."""
@@ -197,14 +196,12 @@ class Quotient:
 
 
 @dataclass(frozen=True)
-class Path:
+class Path(Rule):
     """Any other smooth operator: its own gradient integrated along the straight line from reference to input.
 
-    Gauss-Legendre with n points is exact for polynomials of degree 2 n - 1; n doubles until the sum is kept, and an
+    Gauss-Legendre with n points is exact for polynomials of degree 2 n - 1; n doubles until the sum is met, and an
     operator for which it isn't at 256 points is refused.
     """
-
-    tape: ClassVar[bool] = False
 
     def backward(self, call: Call, relevance: Any) -> Sequence[Tensor | None]:
         """Integrated gradients of one node."""
@@ -227,15 +224,15 @@ class Path:
                 return [s.to(x.dtype) for s, x in zip(shares, call.inputs, strict=True)]
             if points >= 256 or not np.isfinite(found):
                 name, op = call.node.meta.get("onnx", call.node.name), call.node.meta.get("op", call.node.target)
-                raise ValueError(f"{op} node {name!r} isn't smooth between the baseline and the input")
+                raise RuleError(f"{op} node {name!r} isn't smooth between the baseline and the input")
             points *= 2
 
     @staticmethod
     def _integral(call: Call, ms: list[Any], pairs: list[tuple[Tensor, Tensor]], points: int) -> list[Tensor]:
-        places, weights = np.polynomial.legendre.leggauss(points)
+        nodes, weights = np.polynomial.legendre.leggauss(points)
         total = [torch.zeros_like(x) for x, _ in pairs]
-        for place, weight in zip((places + 1) / 2, weights / 2, strict=True):
-            leaves = [(x0 + place * (x - x0)).requires_grad_(True) for x, x0 in pairs]
+        for node, weight in zip((nodes + 1) / 2, weights / 2, strict=True):
+            leaves = [(x0 + node * (x - x0)).requires_grad_(True) for x, x0 in pairs]
             put = {id(value): leaf for value, leaf in zip(call.inputs, leaves, strict=True)}
             with torch.enable_grad():
                 out = call.node.target(*_put(call.args, put), **_put(call.kwargs, put))  # type: ignore[operator]

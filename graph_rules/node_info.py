@@ -1,6 +1,6 @@
-"""Where a node is: its ONNX name and operator, its kind, whether it is a first or last layer, how deep it lies.
+"""What a rule table looks at in a node: ONNX name and operator, kind, whether it is a first or last layer, depth.
 
-Belongs here: these facts, found once per trace and explained output. Not here: keys that ask for them (``keys``).
+Belongs here: these facts, found once per trace and explained output. Not here: selectors that go by them (``selectors``).
 """
 
 from __future__ import annotations
@@ -11,15 +11,14 @@ from operator import getitem
 
 from torch import fx
 
-from graph_rules.kinds import kind
-from graph_rules.sweep import active_nodes
-
-LAYERS = ("convolution", "linear")
+from graph_rules.applicability import LAYERS
+from graph_rules.kinds import active_nodes, kind
+from graph_rules.sweep import ruled_nodes
 
 
 @dataclass(frozen=True)
-class Place:
-    """What a rule table asks about a node.
+class NodeInfo:
+    """What a rule table looks at in a node.
 
     Attributes
     ----------
@@ -33,7 +32,7 @@ class Place:
         Layers on the longest path from the explained input to the node, itself included, over layers on the longest path
         from there to the explained output: 0 at the input, 1 at the output and at the last layer; the k-th of n layers in a
         row lies at k / n, and what follows it as deep. In a graph without layers every node counts as one.
-    company
+    siblings
         The kinds of all nodes that the ONNX node became, movements aside.
     folded
         The ONNX node that was folded into this one, a batch normalisation say; empty where none was.
@@ -44,25 +43,25 @@ class Place:
     kind: str
     positions: tuple[str, ...]
     depth: float
-    company: frozenset[str] = frozenset()
+    siblings: frozenset[str] = frozenset()
     folded: str = ""
 
 
-def places(output: fx.Node, sources: tuple[fx.Node, ...]) -> dict[fx.Node, Place]:
-    """The place of every node that needs a rule, in the order of execution."""
+def node_infos(output: fx.Node, sources: tuple[fx.Node, ...]) -> dict[fx.Node, NodeInfo]:
+    """What there is to know of every node that needs a rule, in the order of execution."""
     active = active_nodes(sources, output)
     inner = [n for n in output.graph.nodes if n in active and n not in sources and n.op == "call_function"]
     kinds = {node: kind(node, active) for node in inner}
     positions = _positions(output, {node for node, what in kinds.items() if what in LAYERS})
     depths = _depths(inner, kinds, active)
-    names = {node: str(node.meta.get("onnx", node.name)) for node in inner if node.target is not getitem}
-    company: dict[str, set[str]] = {}
+    names = {node: str(node.meta.get("onnx", node.name)) for node in ruled_nodes(output, sources)}
+    siblings: dict[str, set[str]] = {}
     for node, name in names.items():
-        company.setdefault(name, set()).update({kinds[node]} - {"movement"})
+        siblings.setdefault(name, set()).update({kinds[node]} - {"movement"})
     return {
-        node: Place(
+        node: NodeInfo(
             name, str(node.meta.get("op", node.target)), kinds[node], positions.get(node, ()), depths[node],
-            frozenset(company[name]), str(node.meta.get("folded") or ""),
+            frozenset(siblings[name]), str(node.meta.get("folded") or ""),
         )
         for node, name in names.items()
     }  # fmt: skip
@@ -74,8 +73,8 @@ def _depths(inner: list[fx.Node], kinds: dict[fx.Node, str], active: Container[f
     for node in inner:
         below = max((count.get(a, 0) for a in node.all_input_nodes if a in active), default=0)
         count[node] = below + (kinds[node] in LAYERS if layered else node.target is not getitem)
-    whole = max(count[inner[-1]], 1) if inner else 1
-    return {node: number / whole for node, number in count.items()}
+    longest = max(count[inner[-1]], 1) if inner else 1
+    return {node: number / longest for node, number in count.items()}
 
 
 def _positions(output: fx.Node, layers: set[fx.Node]) -> dict[fx.Node, tuple[str, ...]]:

@@ -11,8 +11,8 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from graph_rules import sweep
-from graph_rules.composites import GRADIENT, Settings, composite
-from graph_rules.silence import silent_at_zero, silent_below_zero
+from graph_rules.composites import GRADIENT, CompositeParams, composite
+from graph_rules.zero_relevance import no_relevance_at_zero, no_relevance_below_zero
 from tests.graph_rules.graphs import aten, plan_of, record, tensor
 
 FIRST, SECOND = tensor(4, 3, 3, 3, seed=1), tensor(5, 4, 3, 3, seed=2)
@@ -58,16 +58,16 @@ OPEN: dict[str, Net] = {
 
 
 def relevance_below(net: Net, rules: str, seed: int) -> tuple[bool, Tensor, Tensor]:
-    """Whether silence below zero is proven, the values under the ReLU and the relevance there."""
+    """Whether it is proven that none is below zero, the values under the ReLU and the relevance there."""
     x = tensor(2, 3, 6, 6, seed=seed)
     graph = record(net, x)
-    table = GRADIENT if rules == "gradient" else composite(rules, Settings(low=-9.0, high=9.0))
+    table = GRADIENT if rules == "gradient" else composite(rules, CompositeParams(low=-9.0, high=9.0))
     plan = replace(plan_of(graph, table), static=True)
     relu = graph.of(aten.relu.default)[0]
     node = relu.all_input_nodes[0]
     run = sweep.forward(plan, graph.inputs, keep=[node])
     found = sweep.backward(run, torch.ones_like(run.value), at=[node])
-    return silent_below_zero(node, plan), run.kept[node], found[node]
+    return no_relevance_below_zero(node, plan), run.values[node], found[node]
 
 
 @pytest.mark.parametrize("rules", ["gradient", "epsilon", "epsilon-plus", "epsilon-gamma-box", "epsilon-alpha2-beta1"])
@@ -96,16 +96,16 @@ def test_rules_that_share_without_the_input_reach_zeros(rules: str) -> None:
 
 def test_the_explained_output_has_relevance_everywhere() -> None:
     graph = record(lambda x: conv(x), tensor(1, 3, 4, 4, seed=5))
-    plan = plan_of(graph, composite("epsilon", Settings()))
-    assert not silent_at_zero(graph.output, plan)
-    assert not silent_below_zero(graph.output, plan)
+    plan = plan_of(graph, composite("epsilon", CompositeParams()))
+    assert not no_relevance_at_zero(graph.output, plan)
+    assert not no_relevance_below_zero(graph.output, plan)
 
 
 @pytest.mark.parametrize("name", PROVEN)
 def test_a_recorded_gamma_sweep_gives_what_a_sweep_on_numbers_gives(name: str) -> None:
     x = tensor(2, 3, 6, 6, seed=6)
     graph = record(PROVEN[name], x)
-    plan = plan_of(graph, composite("gamma", Settings()))
+    plan = plan_of(graph, composite("gamma", CompositeParams()))
     results = []
     for static in (False, True):
         run = sweep.forward(replace(plan, static=static), graph.inputs)

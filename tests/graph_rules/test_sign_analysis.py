@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from graph_rules.facts import nonnegative
 from graph_rules.rules import Gradient
+from graph_rules.sign_analysis import nonnegative
 from tests.graph_rules.graphs import aten, plan_of, record, tensor
 
 UP, DOWN, SIGNED = tensor(4, seed=1).abs() + 0.1, -tensor(4, seed=2).abs() - 0.1, tensor(4, seed=3)

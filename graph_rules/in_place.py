@@ -1,10 +1,10 @@
-"""Arithmetic on tensors of a rule's own making, which may be overwritten.
+"""Arithmetic that may overwrite its first argument, for tensors that a rule made itself.
 
 Belongs here: elementwise operations that spare fresh memory where they may. Not here: formulas of rules.
 
 On a CPU a fresh tensor of the size of a feature map costs more than the arithmetic that fills it. A sweep that is being
 recorded as a graph can't overwrite anything (``Plan.static``); there the same operations give fresh tensors. ``own`` is the
-argument that is given up: use nothing but the result afterwards.
+argument that may be overwritten: use nothing but the result afterwards.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Term = Tensor | float
 
 
 @dataclass(frozen=True)
-class Scratch:
+class InPlace:
     """Elementwise operations; ``reuse`` says whether they may overwrite ``own``.
 
     Other operands broadcast to ``own``, whose shape and dtype the result has.
