@@ -28,8 +28,7 @@ if TYPE_CHECKING:
     from analyzer.importer.parity import Parity
     from analyzer.jobs.rule_assignment import RuleRow, rules
     from analyzer.methods.registry import MethodInfo, Parameter, methods  # the package is callable and stands for it
-    from analyzer.model import Model
-    from analyzer.opening import load
+    from analyzer.model import Model, load
     from analyzer.tensor_spec import TensorSpec
 
 #: The installed package's, "unknown" where its metadata is missing.
@@ -38,7 +37,7 @@ __version__: str
 _PUBLIC = {
     "compile": "analyzer.export.compile",
     "Compiled": "analyzer.export.compile",
-    "load": "analyzer.opening",
+    "load": "analyzer.model",
     "Model": "analyzer.model",
     "TensorSpec": "analyzer.tensor_spec",
     "Explanation": "analyzer.explanation",

@@ -50,6 +50,31 @@ class Completeness:
         return {"total": self.total.tolist(), "expected": self.expected.tolist(), "delta": self.delta.tolist()}
 
 
+@dataclass
+class Result:
+    """What a method returns; arrays of numpy, or recorded tensors where it is compiled.
+
+    Attributes
+    ----------
+    attributions
+        Input name -> array of the input's rank.
+    raws
+        Where a map's native resolution differs from the input's; else left empty.
+    completeness
+        For methods that promise a sum.
+    notes
+        What the user should know.
+    record
+        Further figures for the explanation's record (R², standard errors, the layer that was chosen).
+    """
+
+    attributions: dict[str, Array]
+    raws: dict[str, Array] = field(default_factory=dict)
+    completeness: Completeness | None = None
+    notes: list[str] = field(default_factory=list)
+    record: dict[str, Any] = field(default_factory=dict)
+
+
 @dataclass(frozen=True)
 class NodeTotals:
     """Relevance of one ONNX node's output, summed over all samples and elements.
@@ -96,6 +121,8 @@ class Explanation:
         For methods that promise a sum; else None.
     record
         Everything else that reproduces it: model digest, versions, device, seed, timings, parity, notes.
+    notable
+        The parameters worth showing beside the map; None: all that are set.
     """
 
     method: str
@@ -110,7 +137,8 @@ class Explanation:
     signed: bool
     completeness: Completeness | None = None
     record: Mapping[str, Any] = field(default_factory=dict)
-    tally: Callable[[], dict[str, NodeTotals]] | None = field(default=None, repr=False, compare=False)
+    notable: Mapping[str, Any] | None = None
+    totals: Callable[[], dict[str, NodeTotals]] | None = field(default=None, repr=False, compare=False)
     """Computes :attr:`nodes`; not pickled."""
 
     @functools.cached_property
@@ -126,12 +154,19 @@ class Explanation:
         UsageError
             ``nodes.gone`` for an explanation that was pickled.
         """
-        if self.tally is None:
+        if self.totals is None:
             raise UsageError("nodes.gone", "this explanation has lost its model", "explain the input again")
-        return self.tally()
+        return self.totals()
+
+    @property
+    def headline(self) -> dict[str, Any]:
+        """The parameters worth showing beside the map."""
+        return (
+            dict(self.notable) if self.notable is not None else {k: v for k, v in self.params.items() if v is not None}
+        )
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "tally": None}
+        return {**self.__dict__, "totals": None}
 
     @property
     def attribution(self) -> Array:
@@ -173,9 +208,9 @@ class Explanation:
             text = json.dumps(self.to_dict(), indent=2, ensure_ascii=False) + "\n"
             write_atomically(target, lambda p: p.write_text(text, encoding="utf-8"))
         elif target.suffix in (".png", ".html"):
-            from analyzer.jobs import report as presenting
+            from analyzer.report.explained import save
 
-            presenting.save(self, target, shown)
+            save(self, target, shown)
         else:
             raise UsageError(
                 "output.format", f"can't save an explanation as {target.suffix!r}", "use .npz, .json, .png or .html"

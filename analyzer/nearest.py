@@ -1,6 +1,6 @@
-"""The known name that somebody probably meant.
+"""The known names that somebody probably meant.
 
-Belongs here: finding it. Not here: how a message says it (each place in its own words).
+Belongs here: finding them, and the words for it in an error.
 """
 
 from __future__ import annotations
@@ -16,8 +16,18 @@ def nearest(word: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
     cutoff
         The least likeness, from 0 to 1 (difflib's ratio). Only the word's first 200 letters count.
     """
+    return next(iter(several(word, known, 1, cutoff)), None)
+
+
+def several(word: str, known: Iterable[str], most: int = 3, cutoff: float = 0.6) -> list[str]:
+    """The known names most like a word, likeliest first; otherwise as :func:`nearest`."""
     import difflib  # only where something is wrong already
 
     folded = {name.casefold(): name for name in known}
-    found = difflib.get_close_matches(word[:200].casefold(), folded, n=1, cutoff=cutoff)
-    return folded[found[0]] if found else None
+    return [folded[near] for near in difflib.get_close_matches(word[:200].casefold(), folded, n=most, cutoff=cutoff)]
+
+
+def did_you_mean(word: str, known: Iterable[str], cutoff: float = 0.5) -> str:
+    """`` (did you mean X?)`` where a known name is near, else nothing."""
+    found = nearest(word, known, cutoff)
+    return f" (did you mean {found}?)" if found else ""

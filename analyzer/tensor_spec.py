@@ -5,6 +5,7 @@ Belongs here: reading value infos and checking arrays. Not here: reading files (
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,6 +47,26 @@ def batch_axis(shape: tuple[int | str | None, ...], first: int | str | None, val
         return 0
     free = [axis for axis, size in enumerate(shape) if not isinstance(size, int) and axis < value.ndim]
     return next((axis for axis in free if value.shape[axis] == batch), None)
+
+
+def repeated_inputs(
+    specs: Mapping[str, TensorSpec], main: str, inputs: Mapping[str, Array], batch: int, times: int
+) -> dict[str, Array]:
+    """A batch of inputs several times over; what has no batch axis stays as it is.
+
+    Parameters
+    ----------
+    main
+        The input whose declared first dimension is the batch.
+    batch
+        How many samples there are.
+    """
+    first = specs[main].shape[0] if main in specs and specs[main].shape else None
+    found = {}
+    for name, value in inputs.items():
+        axis = batch_axis(specs[name].shape if name in specs else (), first, value, batch)
+        found[name] = value if axis is None else np.concatenate([value] * times, axis)
+    return found
 
 
 def spec_of(value: onnx.ValueInfoProto) -> TensorSpec:

@@ -30,30 +30,37 @@ def image(batch: int) -> np.ndarray:
 def ours(path: Path, x: np.ndarray, precision: str = "float32") -> Cases:
     """This project on the ONNX file; the forward pass is the trace's, nothing kept."""
     import analyzer
-    from analyzer.engines.torch_engine import Engine
+    from analyzer.compiler.subject import Subject
+    from analyzer.engines import protocol
+    from analyzer.engines.protocol import TableSpec
     from graph_rules import composites, sweep
-    from graph_rules.cam import last_feature_map
+    from graph_rules.composite_params import CompositeParams
 
     weights = np.zeros((len(x), 1000))
     weights[:, TARGET] = 1.0
-    engine = Engine.on(analyzer.load(path, "cpu"), {"image": x}, "logits", weights, precision)
-    bare = sweep.plan(engine.trace.module, (), engine.output, lambda node, kind: composites.r.Pass())
+    model = analyzer.load(path, "cpu")
+    engine = model.backends.torch(Subject({"image": x}, "logits", weights), precision, verify=False)
+    traced = engine.traced
+    plain = sweep.plan(traced.trace.module, (), traced.output, {})
     tensor = torch.from_numpy(x).to(getattr(torch, precision))
-    settings = composites.Settings(low=LOW, high=HIGH)
+    params = CompositeParams(low=LOW, high=HIGH)
+
+    def table(name: str) -> TableSpec:
+        return TableSpec.of("lrp", {"composite": name}, lambda: composites.composite(name, params))
+
     tables = {
-        GRADIENT: composites.GRADIENT,
-        ZPLUS: composites.composite("epsilon-plus", settings),
-        GAMMA: composites.composite("epsilon-gamma-box", settings),
-        ALPHA_BETA: composites.composite("epsilon-alpha2-beta1", settings),
+        GRADIENT: protocol.GRADIENT,
+        ZPLUS: table("epsilon-plus"),
+        GAMMA: table("epsilon-gamma-box"),
+        ALPHA_BETA: table("epsilon-alpha2-beta1"),
     }
-    cases: Cases = {FORWARD: lambda: sweep.forward(bare, [tensor]).value.numpy()}
-    cases |= {name: (lambda table=table: engine.sweep(table).relevance["image"]) for name, table in tables.items()}
-    layer = last_feature_map(engine.output, tuple(source.node for source in engine.sources))
+    cases: Cases = {FORWARD: lambda: sweep.forward(plain, [tensor]).value.numpy()}
+    cases |= {name: (lambda spec=spec: engine.sweep(spec).relevance["image"]) for name, spec in tables.items()}
 
     def grad_cam() -> np.ndarray:
-        swept = engine.sweep(composites.GRADIENT, at=[("layer", layer)])
-        weights_ = swept.relevance["layer"].mean(axis=(2, 3), keepdims=True)
-        return np.maximum((weights_ * swept.values["layer"]).sum(axis=1, keepdims=True), 0)
+        found = engine.at_layer("auto")
+        weights_ = found.gradients.mean(axis=(2, 3), keepdims=True)
+        return np.maximum((weights_ * found.values).sum(axis=1, keepdims=True), 0)
 
     return cases | {CAM: grad_cam}
 

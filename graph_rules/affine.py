@@ -13,10 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
+from graph_rules.in_place import InPlace
 from graph_rules.kinds import weight_position
 from graph_rules.operators import aten
-from graph_rules.scratch import Scratch
-from graph_rules.sweep import Call
+from graph_rules.rule import Call
 
 WEIGHTS: dict[str, Callable[[Tensor], Tensor]] = {
     "w": lambda w: w,
@@ -92,25 +92,25 @@ class Affine:
         return int(self.x.shape[-1] if self.input_position < self.weight_position else self.x.shape[0])
 
     @property
-    def scratch(self) -> Scratch:
-        """Arithmetic on tensors of the rule's own making."""
-        return Scratch(not self.call.plan.static)
+    def in_place(self) -> InPlace:
+        """Arithmetic on tensors that the rule made itself."""
+        return InPlace(not self.call.plan.static)
 
     def weights(self, name: str, make: Callable[..., Tensor] | None = None, *parameters: float) -> Tensor:
         """The weights in a modified form, computed once per plan for constants of the graph.
 
-        Of a form with parameters, ``make(w, *parameters)``, only the one of the last parameters is kept.
+        Of a form with parameters, ``make(w, *parameters)``, only that of the last parameters is stored.
         """
         function = make or WEIGHTS[name]
         if name == "w":
             return self.weight
-        value: Tensor = self.kept((self._source, name), lambda: function(self.weight, *parameters), parameters)
+        value: Tensor = self.cached((self._source, name), lambda: function(self.weight, *parameters), parameters)
         return value
 
-    def kept(self, key: tuple[Any, ...], make: Callable[[], Any], parameters: tuple[Any, ...] = ()) -> Any:
+    def cached(self, key: tuple[Any, ...], make: Callable[[], Any], parameters: tuple[Any, ...] = ()) -> Any:
         """What follows from weights and ``parameters``: computed once where the weights are constants of the graph.
 
-        Only what was made with the last parameters is kept.
+        Only what was made with the last parameters is stored.
         """
         weight = self.call.args[self.weight_position]
         if not (isinstance(self._source, fx.Node) and self._source.op == "get_attr"):
@@ -169,7 +169,7 @@ class Affine:
 
     @property
     def _pointwise(self) -> bool:
-        """Whether the operator is a convolution of single places: a matrix product transposes it faster."""
+        """Whether the operator is a convolution with a kernel of one element: a matrix product transposes it faster."""
         weight, (_, padding, _, transposed, _, groups) = self.call.args[self.weight_position], self.call.args[3:9]
         return weight[0, 0].numel() == 1 and not any(padding) and not transposed and groups == 1
 
@@ -179,10 +179,10 @@ class Affine:
         if all(step == 1 for step in stride):
             return back
         spread = back.new_zeros(self.x.shape)
-        places = spread
+        read = spread
         for axis, step in enumerate(stride, 2):
-            places = places[(slice(None),) * axis + (slice(None, None, step),)]
-        places.copy_(back)
+            read = read[(slice(None),) * axis + (slice(None, None, step),)]
+        read.copy_(back)
         return spread
 
 

@@ -3,7 +3,7 @@
 Belongs here: products of computed matrices, softmax, layer normalisation, maxima over axes, products over axes. Not
 here: layers with weights and elementwise nodes (``rules``).
 
-The rules for attention are those of Achtibat et al. 2024 (AttnLRP); with relevance kept from the attention weights
+The rules for attention are those of Achtibat et al. 2024 (AttnLRP); where attention weights get no relevance
 (:class:`ValuesTakeAll`) they are those of Ali et al. 2022 (CP-LRP).
 """
 
@@ -17,20 +17,22 @@ import torch
 from torch import Tensor, fx
 
 from graph_rules import operators as o
+from graph_rules.errors import RuleError
 from graph_rules.kinds import factor_positions, gates
-from graph_rules.naming import Named
 from graph_rules.operators import aten
+from graph_rules.rule import Call, Needs, ZeroInputs
+from graph_rules.rule_format import NamedRule, register_rule
 from graph_rules.stabilizer import stabilize
-from graph_rules.sweep import Call
 
 
 def _check(epsilon: float) -> None:
     if not epsilon >= 0:
-        raise ValueError(f"epsilon must be at least 0, not {epsilon:g}")
+        raise RuleError(f"epsilon must be at least 0, not {epsilon:g}")
 
 
+@register_rule()
 @dataclass(frozen=True)
-class Bilinear(Named):
+class Bilinear(NamedRule):
     """Product z = A B of two computed matrices: each takes half, shared by contribution. One pass.
 
     R_A = A * (s B^T), R_B = B * (A^T s) with s = R / S(2 z) (Achtibat et al. 2024, eq. 14). What the operator adds to
@@ -38,9 +40,10 @@ class Bilinear(Named):
     """
 
     epsilon: float = 1e-6
-    tape: ClassVar[bool] = True
     name: ClassVar[str] = "bilinear"
     leading: ClassVar[int] = 1
+    needs: ClassVar[Needs] = Needs.VALUES
+    kinds: ClassVar[frozenset[str]] = frozenset({"matmul", "attention"})
 
     def __post_init__(self) -> None:
         _check(self.epsilon)
@@ -59,17 +62,19 @@ class Bilinear(Named):
         ]
 
 
+@register_rule()
 @dataclass(frozen=True)
-class ValuesTakeAll(Named):
+class ValuesTakeAll(NamedRule):
     """Attention weights times values, z = A V: the values take all by the epsilon rule, R_V = V * (A^T R / S(z)).
 
-    The weights act as constants (Ali et al. 2022). Also for values sampled at computed places.
+    The weights act as constants (Ali et al. 2022). Also for values sampled at computed coordinates.
     """
 
     epsilon: float = 1e-6
-    tape: ClassVar[bool] = True
     name: ClassVar[str] = "values-take-all"
     leading: ClassVar[int] = 1
+    needs: ClassVar[Needs] = Needs.VALUES
+    kinds: ClassVar[frozenset[str]] = frozenset({"attention"})
 
     def __post_init__(self) -> None:
         _check(self.epsilon)
@@ -84,17 +89,19 @@ class ValuesTakeAll(Named):
         ]
 
 
+@register_rule()
 @dataclass(frozen=True)
-class Softmax(Named):
+class Softmax(NamedRule):
     """Softmax p of x by its Taylor expansion at x: R_in = x (R - p sum R) (Achtibat et al. 2024, eq. 13).
 
     A masked entry (x = -inf) takes nothing. Log-softmax z = x - log sum exp x: R_in = x J^T [R / S(z)].
     """
 
     epsilon: float = 1e-6
-    tape: ClassVar[bool] = True
     name: ClassVar[str] = "softmax"
     leading: ClassVar[int] = 1
+    needs: ClassVar[Needs] = Needs.VALUES
+    kinds: ClassVar[frozenset[str]] = frozenset({"softmax"})
 
     def backward(self, call: Call, relevance: Tensor) -> Sequence[Tensor | None]:
         """x (R - p sum R)."""
@@ -106,8 +113,9 @@ class Softmax(Named):
         return [torch.where(torch.isfinite(x), x * share, torch.zeros_like(x)).to(x.dtype)]
 
 
+@register_rule()
 @dataclass(frozen=True)
-class Normalisation(Named):
+class Normalisation(NamedRule):
     """Layer, group and instance normalisation y = g (x - mean) / std + h with the deviation held constant.
 
     The rest is linear and gets the epsilon rule: R_in = x (c - mean(c)), c = g / std * R / S(y) (Achtibat et al. 2024,
@@ -116,9 +124,9 @@ class Normalisation(Named):
 
     epsilon: float = 1e-6
     zero_bias: bool = False
-    tape: ClassVar[bool] = False
     name: ClassVar[str] = "normalisation"
     leading: ClassVar[int] = 1
+    kinds: ClassVar[frozenset[str]] = frozenset({"layer-norm"})
 
     def __post_init__(self) -> None:
         _check(self.epsilon)
@@ -126,7 +134,7 @@ class Normalisation(Named):
     def backward(self, call: Call, relevance: Any) -> Sequence[Tensor | None]:
         """x (c - mean(c))."""
         if len(call.inputs) != 1 or relevance[0] is None or any(part is not None for part in relevance[1:]):
-            raise ValueError(
+            raise RuleError(
                 f"no rule for computed weights or a used deviation of {call.node.meta.get('op', call.node)}"
             )
         x, y, rstd = call.inputs[0], call.output[0], call.output[2]
@@ -150,48 +158,53 @@ def _per_channel(value: Tensor | None, x: Tensor) -> Tensor | None:
     return None if value is None else value.reshape(1, -1, *[1] * (x.ndim - 2))
 
 
+@register_rule()
 @dataclass(frozen=True)
-class Winner(Named):
+class WinnerTakeAll(NamedRule):
     """Maximum: all relevance goes to the value that won, of equal ones to the first. One pass.
 
     Max pooling does so by its derivative; the derivative of a maximum over axes would split it between equal values,
     and the same network would get another explanation for another spelling of the same layer.
     """
 
-    tape: ClassVar[bool] = True
     name: ClassVar[str] = "winner"
+    needs: ClassVar[Needs] = Needs.VALUES
+    kinds: ClassVar[frozenset[str]] = frozenset({"maximum"})
+    zero_inputs: ClassVar[ZeroInputs] = ZeroInputs.AS_COPIED
 
     def backward(self, call: Call, relevance: Any) -> Sequence[Tensor | None]:
-        """R at the place of the maximum."""
+        """R at the maximum."""
         if call.node.target not in _EXTREMES:
             return call.vjp(relevance)
         x = call.inputs[0].detach()
         dims = call.argument(1) if call.node.target in (aten.amax.default, aten.amin.default) else ()
         axes = sorted(int(d) % x.ndim for d in (dims or range(x.ndim)))
         last = list(range(x.ndim - len(axes), x.ndim))
-        moved = x.movedim(axes, last)
-        flat = moved.reshape(*moved.shape[: x.ndim - len(axes)], -1)
+        rows = x.movedim(axes, last)
+        flat = rows.reshape(*rows.shape[: x.ndim - len(axes)], -1)
         smallest = call.node.target in (aten.amin.default, aten.min.default)
-        place = flat.argmin(-1, keepdim=True) if smallest else flat.argmax(-1, keepdim=True)
-        amount = relevance.reshape(place.shape).to(x.dtype)
-        result = torch.zeros_like(flat).scatter(-1, place, amount).reshape(moved.shape)
+        winner = flat.argmin(-1, keepdim=True) if smallest else flat.argmax(-1, keepdim=True)
+        amount = relevance.reshape(winner.shape).to(x.dtype)
+        result = torch.zeros_like(flat).scatter(-1, winner, amount).reshape(rows.shape)
         return [result.movedim(last, axes)]
 
 
 _EXTREMES = (aten.amax.default, aten.amin.default, aten.max.default, aten.min.default)
 
 
+@register_rule()
 @dataclass(frozen=True)
-class Homogeneous(Named):
+class Homogeneous(NamedRule):
     """Products and variances over axes, homogeneous of degree n: R_in = x J^T [R / S(n z)], which conserves.
 
     Each of n factors of a product takes R / n. One pass.
     """
 
     epsilon: float = 1e-6
-    tape: ClassVar[bool] = True
     name: ClassVar[str] = "homogeneous"
     leading: ClassVar[int] = 1
+    needs: ClassVar[Needs] = Needs.VALUES
+    kinds: ClassVar[frozenset[str]] = frozenset({"reduced-product"})
 
     def backward(self, call: Call, relevance: Tensor) -> Sequence[Tensor | None]:
         """x J^T [R / S(n z)]."""

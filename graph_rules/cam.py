@@ -10,9 +10,8 @@ from math import prod
 
 from torch import fx
 
-from graph_rules.kinds import kind
+from graph_rules.kinds import active_nodes, kind
 from graph_rules.operators import LINEAR, aten
-from graph_rules.sweep import active_nodes
 
 _FEATURES = (
     "convolution",
@@ -50,7 +49,7 @@ class NoFeatureMapError(LookupError):
 def last_feature_map(output: fx.Node, sources: tuple[fx.Node, ...]) -> fx.Node:
     """The last node with a spatial feature map that a convolution made, before pooling or flattening.
 
-    A feature map is a floating-point value (batch, channels, *spatial) with more than one place, somewhere below a
+    A feature map is a floating-point value (batch, channels, *spatial) with more than one position, somewhere below a
     convolution, on the way to the output. Pooling nodes are passed over: maps are read before them, at their finer
     resolution.
 
@@ -73,14 +72,14 @@ def last_feature_map(output: fx.Node, sources: tuple[fx.Node, ...]) -> fx.Node:
             below.add(node)
         shape = tuple(node.meta.get("shape", ()))
         spatial = len(shape) in (3, 4, 5) and prod(shape[2:]) > 1
-        if node in below and spatial and what in _FEATURES and _keeps_places(node, what, below):
+        if node in below and spatial and what in _FEATURES and _keeps_positions(node, what, below):
             found = node
     if found is None:
         raise NoFeatureMapError("no convolution's feature map with a spatial extent lies between input and output")
     return found
 
 
-def _keeps_places(node: fx.Node, what: str, below: set[fx.Node]) -> bool:
+def _keeps_positions(node: fx.Node, what: str, below: set[fx.Node]) -> bool:
     """Movements count only where they put feature maps side by side (concatenation), not where they rearrange."""
     if what != "movement":
         return True

@@ -1,7 +1,7 @@
 """The named tables: gradient, guided backpropagation, deconvnet, the composites of layer-wise relevance propagation.
 
 Belongs here: which kind of node gets which rule under which name. Not here: formulas (``rules``), the text form of rules
-(``text``), how a table is applied (``tables``).
+(``rule_parser``), how a table is applied (``tables``).
 """
 
 from __future__ import annotations
@@ -10,41 +10,41 @@ from collections.abc import Callable, Mapping
 
 from graph_rules import attention as a
 from graph_rules import rules as r
-from graph_rules.settings import Settings as Settings
-from graph_rules.sweep import Rule
-from graph_rules.tables import RuleTable
-from graph_rules.text import RULES as RULES
-from graph_rules.text import parse_rule as parse_rule
+from graph_rules.composite_params import CompositeParams as CompositeParams
+from graph_rules.rule import Rule
+from graph_rules.rule_parser import RULES as RULES
+from graph_rules.rule_parser import parse_rule as parse_rule
+from graph_rules.tables import SelectorTable
 
 # --- gradient family --------------------------------------------------------------------------------------------
 
-GRADIENT = RuleTable("gradient", {"*": r.Gradient()})
-GUIDED_BACKPROP = RuleTable("guided-backprop", {"relu": r.GuidedReLU(), "*": r.Gradient()})
-DECONVNET = RuleTable("deconvnet", {"relu": r.DeconvNetReLU(), "*": r.Gradient()})
+GRADIENT = SelectorTable("gradient", {"*": r.Gradient()})
+GUIDED_BACKPROP = SelectorTable("guided-backprop", {"relu": r.GuidedReLU(), "*": r.Gradient()})
+DECONVNET = SelectorTable("deconvnet", {"relu": r.DeconvNetReLU(), "*": r.Gradient()})
 
 # --- layer-wise relevance propagation ---------------------------------------------------------------------------
 
 
-def base(s: Settings | None = None) -> dict[str, Rule]:
+def base(params: CompositeParams | None = None) -> dict[str, Rule]:
     """What every LRP composite does with nodes without weights.
 
     Activations, constants and folded-away normalisations pass relevance on; sums and averages share it by
     contribution; maxima and movements hand it to where the value came from. Signals take all from their gates, values
     all from attention weights (CP-LRP) and numerators all from denominators.
     """
-    s = s or Settings()
+    s = params or CompositeParams()
     norm = r.Epsilon(1e-6)
     return {
         "relu": r.Pass(), "activation": r.Pass(), "batch-norm": r.Pass(), "shift": r.Pass(), "scale": r.Pass(),
         "bias": r.Pass() if s.zero_bias else _unit(s), "layer-sum": _unit(s), "add": norm, "average": norm,
-        "norm": norm, "reduced-product": a.Homogeneous(), "maximum": a.Winner(),
+        "norm": norm, "reduced-product": a.Homogeneous(), "maximum": a.WinnerTakeAll(),
         "movement": r.Gradient(), "product": r.Shared(), "gate": r.SignalTakesAll(), "self-gate": r.SignalTakesAll(),
         "quotient": r.SignalTakesAll(), "matmul": a.Bilinear(s.stabilizer), "attention": a.ValuesTakeAll(s.stabilizer),
         "softmax": a.Softmax(s.stabilizer), "layer-norm": a.Normalisation(s.stabilizer, s.zero_bias),
     }  # fmt: skip
 
 
-def _attention(s: Settings) -> dict[str, Rule]:
+def _attention(s: CompositeParams) -> dict[str, Rule]:
     """AttnLRP: epsilon wherever the node is linear, products shared equally, softmax by its Taylor expansion.
 
     Gates (sigmoids) take nothing here either: a sigmoid's value isn't made of contributions that could share it.
@@ -58,38 +58,38 @@ def _attention(s: Settings) -> dict[str, Rule]:
     }  # fmt: skip
 
 
-def _unit(s: Settings) -> Rule:
+def _unit(s: CompositeParams) -> Rule:
     return r.Epsilon(s.epsilon)
 
 
-def _epsilon(s: Settings) -> Rule:
+def _epsilon(s: CompositeParams) -> Rule:
     return r.Epsilon(s.epsilon, s.zero_bias)
 
 
-def _zplus(s: Settings) -> Rule:
+def _zplus(s: CompositeParams) -> Rule:
     return r.AlphaBeta(1.0, 0.0, s.stabilizer, s.zero_bias)
 
 
-def _alpha_beta(s: Settings) -> Rule:
+def _alpha_beta(s: CompositeParams) -> Rule:
     return r.AlphaBeta(s.alpha, s.beta, s.stabilizer, s.zero_bias)
 
 
-def _gamma(s: Settings) -> Rule:
+def _gamma(s: CompositeParams) -> Rule:
     return (r.Mixing if s.mixing else r.Gamma)(s.gamma, s.stabilizer, s.zero_bias)
 
 
-def _box(s: Settings) -> Rule:
+def _box(s: CompositeParams) -> Rule:
     return parse_rule("z-box", s)
 
 
-def _both(rule: Callable[[Settings], Rule]) -> Callable[[Settings], dict[str, Rule]]:
+def _both(rule: Callable[[CompositeParams], Rule]) -> Callable[[CompositeParams], dict[str, Rule]]:
     return lambda s: {"convolution": rule(s), "linear": rule(s)}
 
 
 #: Composite name -> the rules it adds to :func:`base`. Sources: Montavon et al. 2019 (epsilon-plus, gamma),
 #: Lapuschkin et al. 2019 (flat), Zhang et al. 2016 (excitation backprop), Achtibat et al. 2024 (attn-lrp; where the
 #: authors' package adds epsilon whatever the sign of a denominator, here it takes the sign, as everywhere).
-COMPOSITES: dict[str, Callable[[Settings], dict[str, Rule]]] = {
+COMPOSITES: dict[str, Callable[[CompositeParams], dict[str, Rule]]] = {
     "epsilon": _both(_epsilon),
     "zplus": _both(_zplus),
     "alpha-beta": _both(_alpha_beta),
@@ -115,28 +115,28 @@ COMPOSITES: dict[str, Callable[[Settings], dict[str, Rule]]] = {
 }  # fmt: skip
 
 
-def deep_taylor(settings: Settings) -> RuleTable:
+def deep_taylor(params: CompositeParams) -> SelectorTable:
     """Deep Taylor decomposition: z+ everywhere, on the first layers the root-point rule of the input's domain.
 
     Bounded inputs (``low`` and ``high``) get the z-box rule, unbounded ones the w2 rule (Montavon et al. 2017, table 1).
     """
-    first = r.WSquare(settings.stabilizer, settings.zero_bias) if settings.low is None else _box(settings)
-    plus = _zplus(settings)
-    return RuleTable("deep-taylor", base() | {"first": first, "convolution": plus, "linear": plus})
+    first = r.WSquare(params.stabilizer, params.zero_bias) if params.low is None else _box(params)
+    plus = _zplus(params)
+    return SelectorTable("deep-taylor", base() | {"first": first, "convolution": plus, "linear": plus})
 
 
-def composite(name: str, settings: Settings, overrides: Mapping[str, str] | None = None) -> RuleTable:
+def composite(name: str, params: CompositeParams, overrides: Mapping[str, str] | None = None) -> SelectorTable:
     """The rule table of a named composite with the user's overrides.
 
     Raises
     ------
     KeyError
         Unknown composite.
-    ValueError
+    RuleError
         A rule's parameters don't fit, or z-box lacks its bounds.
     """
-    parsed = {key: parse_rule(text, settings) for key, text in (overrides or {}).items()}
-    return RuleTable(name, base(settings) | COMPOSITES[name](settings), parsed)
+    parsed = {key: parse_rule(text, params) for key, text in (overrides or {}).items()}
+    return SelectorTable(name, base(params) | COMPOSITES[name](params), parsed)
 
 
 def names() -> tuple[str, ...]:

@@ -1,14 +1,14 @@
 """DeepLIFT: multipliers of differences from a reference, with the rescale and the reveal-cancel rule.
 
 Belongs here: which operator gets which difference rule, and the reveal-cancel rule with its two-signed multipliers. Not
-here: the difference rules themselves (``reference``, ``reference_axes``).
+here: the difference rules themselves (``multipliers``, ``multipliers_axes``).
 
 Shrikumar, Greenside, Kundaje 2017, Learning important features through propagating activation differences.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from operator import getitem
 from typing import Any, ClassVar, Literal, get_args
@@ -16,14 +16,15 @@ from typing import Any, ClassVar, Literal, get_args
 import torch
 from torch import Tensor, fx
 
+from graph_rules import multipliers as r
+from graph_rules import multipliers_axes as axes
 from graph_rules import operators as o
-from graph_rules import reference as r
-from graph_rules import reference_axes as axes
 from graph_rules.affine import Affine
-from graph_rules.kinds import active_arguments, kind, weight_position
+from graph_rules.errors import MissingRuleError
+from graph_rules.kinds import active_arguments, active_nodes, kind, weight_position
 from graph_rules.operators import aten
-from graph_rules.sweep import Call, Pass, Rule, active_nodes
-from graph_rules.tables import MissingRuleError, RuleTable
+from graph_rules.rule import Call, Needs, Rule
+from graph_rules.sweep import ForwardPass, ruled_nodes
 
 _NAMES = ("relu", "relu6", "hardtanh", "clamp", "clamp_min", "clamp_max", "elu", "leaky_relu", "hardswish", "selu",
           "hardsigmoid", "_prelu_kernel", "celu", "hardshrink", "softshrink", "threshold", "abs", "round", "floor",
@@ -48,8 +49,11 @@ BY_OPERATOR: dict[Any, Rule] = {
     aten.var.correction: _QUADRATIC, aten.var_mean.correction: _QUADRATIC,
     aten.prod.default: _PATH, aten.prod.dim_int: _PATH, aten.cumprod.default: _PATH, aten.std.correction: _PATH,
     aten.logcumsumexp.default: _PATH, aten._linalg_det.default: _PATH, aten.linalg_inv_ex.default: _PATH,
-    **dict.fromkeys((*o.LAYER_NORMS, *o.BATCH_NORMS), axes.Normalise()), **dict.fromkeys(o.RMS_NORMS, _PATH),
-    **dict.fromkeys((*o.AVERAGES, *o.MOVEMENTS), _LINEAR),
+}  # fmt: skip
+#: Group of operators -> rule, where nothing else matters either.
+BY_GROUP: dict[str | None, Rule] = {
+    "layer-norm": axes.Normalise(), "batch-norm": axes.Normalise(), "rms-norm": _PATH, "average": _LINEAR,
+    "movement": _LINEAR,
 }  # fmt: skip
 
 
@@ -68,8 +72,8 @@ def rule_for(node: fx.Node, active: frozenset[fx.Node], pooling: Pooling = "exac
         return _LINEAR if inputs == [node.args[0]] else _PATH
     if target in o.SCATTERED and kind(node, active) == "average":
         return _LINEAR
-    if target in BY_OPERATOR:
-        return BY_OPERATOR[target]
+    if target in BY_OPERATOR or o.group_of(target) in BY_GROUP:
+        return BY_OPERATOR.get(target) or BY_GROUP[o.group_of(target)]
     if target in o.ADDITIONS or target in (aten.neg.default, aten.mul.Scalar, aten.div.Scalar):
         return _LINEAR
     if target in (aten.maximum.default, aten.minimum.default) and len(inputs) > 1:
@@ -116,11 +120,13 @@ def _per_axis(value: Any, rank: int) -> list[int]:
 
 
 @dataclass(frozen=True, eq=False)
-class DifferenceTable(RuleTable):
+class DifferenceTable:
     """Rules by operator, for a sweep that compares two passes.
 
     Attributes
     ----------
+    name
+        For messages.
     reveal
         Whether elementwise functions after layers with weights take positive and negative differences apart.
     pooling
@@ -128,11 +134,12 @@ class DifferenceTable(RuleTable):
         explained input takes all, as in the authors' package), or ``auto``: ``gradient`` where :func:`disjoint`.
     """
 
+    name: str
     reveal: bool = False
     pooling: Pooling = "exact"
 
-    def assign(self, output: fx.Node, sources: tuple[fx.Node, ...]) -> Callable[[fx.Node, str], Rule]:
-        """A chooser for :func:`graph_rules.sweep.plan` on this trace.
+    def assign(self, output: fx.Node, sources: tuple[fx.Node, ...]) -> dict[fx.Node, Rule]:
+        """A rule for every node between the sources and the output.
 
         Raises
         ------
@@ -142,9 +149,7 @@ class DifferenceTable(RuleTable):
         active = active_nodes(sources, output)
         chosen: dict[fx.Node, Rule] = {}
         lacking: list[tuple[str, str, str]] = []
-        for node in output.graph.nodes:
-            if node not in active or node in sources or node.op != "call_function" or node.target is getitem:
-                continue
+        for node in ruled_nodes(output, sources):
             rule = rule_for(node, active, self.pooling)
             if rule is None:
                 label = node.meta.get("onnx", node.name), node.meta.get("op", str(node.target)), str(node.target)
@@ -156,23 +161,23 @@ class DifferenceTable(RuleTable):
             chosen[node] = rule
         if lacking:
             raise MissingRuleError(self.name, lacking)
-        return lambda node, _: chosen[node]
+        return chosen
 
 
 #: (variant, pooling) -> table.
 TABLES = {
-    (variant, pooling): DifferenceTable(f"deeplift {variant}", {}, reveal=variant == "reveal-cancel", pooling=pooling)
+    (variant, pooling): DifferenceTable(f"deeplift {variant}", reveal=variant == "reveal-cancel", pooling=pooling)
     for variant in ("rescale", "reveal-cancel")
     for pooling in get_args(Pooling)
 }
 
 
-def selecting(run: Pass) -> list[str]:
+def selecting(run: ForwardPass) -> list[str]:
     """ONNX nodes whose masks or indices differ between the compared passes: nothing is attributed to those."""
     return list(dict.fromkeys(str(n.meta.get("onnx", n.name)) for n, call in run.calls.items() if r.changed(call)))
 
 
-def selections(run: Pass) -> dict[str, list[tuple[Tensor, Tensor]]]:
+def selections(run: ForwardPass) -> dict[str, list[tuple[Tensor, Tensor]]]:
     """ONNX node -> its masks and indices in both compared passes; what :func:`selecting` looks at."""
     found: dict[str, list[tuple[Tensor, Tensor]]] = {}
     for node, call in run.calls.items():
@@ -200,14 +205,14 @@ class Signed:
 
 
 @dataclass(frozen=True)
-class Apart:
+class Apart(Rule):
     """A layer with weights below a reveal-cancel node, or what carries its value there: each sign by itself.
 
     m_x = w^T m+ where w dx > 0, w^T m- where w dx < 0; where dx = 0 half of both (Shrikumar et al. 2017, section 3.4).
     """
 
     layer: bool
-    tape: ClassVar[bool] = True
+    needs: ClassVar[Needs] = Needs.VALUES
 
     def backward(self, call: Call, relevance: Any) -> Sequence[Tensor | None]:
         """Shares by the sign of each weight's contribution."""
@@ -227,12 +232,12 @@ class Apart:
 
 
 def _transposed(call: Call, m: Tensor) -> Tensor:
-    """J^T m of a carrier, without using up its tape."""
+    """J^T m of a carrier, without using up autograd's graph."""
     return torch.autograd.grad(call.output, call.inputs, m, retain_graph=True)[0]
 
 
 @dataclass(frozen=True)
-class RevealCancel:
+class RevealCancel(Rule):
     """An elementwise function after a layer: positive and negative differences apart (section 3.5.2).
 
     dy+ is the mean of what dz+ adds before and after dz-, likewise dy-; m+ = m dy+ / dz+, m- = m dy- / dz-.
@@ -240,7 +245,7 @@ class RevealCancel:
 
     rescale: r.Rescale
     chain: tuple[fx.Node, ...]
-    tape: ClassVar[bool] = True
+    needs: ClassVar[Needs] = Needs.VALUES
 
     def backward(self, call: Call, relevance: Tensor) -> Sequence[Any]:
         """Multipliers of both signs."""
@@ -312,9 +317,9 @@ def _readers(node: fx.Node, active: frozenset[fx.Node]) -> list[fx.Node]:
 
 def _carries(node: fx.Node, active: frozenset[fx.Node]) -> bool:
     single = node.op == "call_function" and len(node.all_input_nodes) - len(active_arguments(node, active)) <= 1
-    moved = {aten.view.default, aten._unsafe_view.default, aten.permute.default, aten.clone.default,
+    carriers = {aten.view.default, aten._unsafe_view.default, aten.permute.default, aten.clone.default,
              aten.unsqueeze.default, aten.squeeze.dim, aten.squeeze.dims, aten.add.Tensor}  # fmt: skip
-    return single and node.target in moved and len(active_arguments(node, active)) == 1
+    return single and node.target in carriers and len(active_arguments(node, active)) == 1
 
 
 def _layer_below(node: fx.Node, active: frozenset[fx.Node], sources: tuple[fx.Node, ...]) -> tuple[fx.Node, ...] | None:

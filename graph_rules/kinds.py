@@ -1,7 +1,7 @@
 """What a node of a trace is to a rule table: convolution, activation, addition, movement, …
 
-Belongs here: sorting nodes into kinds, finding a node's weights, telling gates from signals. Not here: the lists of
-operators (``operators``), what a rule does with a node (``rules``), which rule it gets (``tables``).
+Belongs here: which nodes are active, sorting them into kinds, finding a node's weights, telling gates from signals. Not
+here: the table of operators (``operators``), what a rule does with a node (``rules``), which rule it gets (``tables``).
 
 The kind depends on which arguments depend on the explained input ("active"): ``mul`` by a constant is a ``scale``, of
 two active tensors a ``product``; ``mm`` with a constant matrix is ``linear``, of two active ones a ``matmul``.
@@ -9,19 +9,19 @@ two active tensors a ``product``; ``mm`` with a constant matrix is ``linear``, o
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Container, Iterable
 
 from torch import fx
 
 from graph_rules import operators as o
-from graph_rules.operators import aten as aten
+from graph_rules.operators import OPERATORS, aten
 
 #: Kind -> what it covers, for messages and the documentation.
 KINDS = {
     "convolution": "convolution with constant weights",
     "linear": "matrix product with a constant matrix",
     "attention": "values times weights from a softmax, as a matrix product or element by element; values sampled at "
-    "computed places",
+    "computed coordinates",
     "matmul": "any other matrix product or convolution of two computed values",
     "relu": "ReLU, however it was written",
     "activation": "any other elementwise function of one value",
@@ -45,6 +45,28 @@ KINDS = {
     "movement": "values moved, copied, resampled or padded, not changed",
     "other": "anything else",
 }
+
+
+def active_nodes(sources: Iterable[fx.Node], output: fx.Node) -> frozenset[fx.Node]:
+    """Nodes through which the output depends on the sources by floating-point values, both ends included."""
+    below: set[fx.Node] = set()
+    for node in output.graph.nodes:
+        if node in sources or (_carries(node) and any(a in below for a in node.all_input_nodes)):
+            below.add(node)
+    above, stack = set(), [output]
+    while stack:
+        node = stack.pop()
+        if node in below and node not in above:
+            above.add(node)
+            if node not in sources:
+                stack.extend(node.all_input_nodes)
+    return frozenset(above)
+
+
+def _carries(node: fx.Node) -> bool:
+    """Whether relevance can flow through a node."""
+    dtype = node.meta.get("dtype")
+    return (dtype is None or dtype.is_floating_point) and o.schema_name(node.target) not in o.INERT
 
 
 def active_arguments(node: fx.Node, active: Container[fx.Node]) -> list[fx.Node]:
@@ -71,7 +93,8 @@ def weight_position(node: fx.Node, active: Container[fx.Node]) -> tuple[int, int
 
 def factor_positions(node: fx.Node) -> tuple[int, int]:
     """Positions of the two factors among the arguments of a matrix product or convolution."""
-    return (1, 2) if node.target in o.WITH_ADDEND else (0, 1)
+    row = OPERATORS.get(node.target)
+    return (1, 2) if row is not None and row.addend else (0, 1)
 
 
 def kind(node: fx.Node, active: Container[fx.Node]) -> str:
@@ -98,7 +121,8 @@ def kind(node: fx.Node, active: Container[fx.Node]) -> str:
         return "self-gate"  # a computed bound or slope
     if o.schema_name(target) in o.ROUNDING:
         return "activation"
-    return next((name for name, group in _GROUPS if target in group), "other")
+    group = o.group_of(target)
+    return group if group is not None and group in _KINDS_BY_GROUP else "other"
 
 
 def is_relu(node: fx.Node, active: Container[fx.Node]) -> bool:
@@ -137,17 +161,23 @@ def gates(node: fx.Node, active: Container[fx.Node]) -> list[fx.Node]:
     return []
 
 
-def is_gate(node: fx.Node, active: Container[fx.Node], among: Container[object] = o.GATES) -> bool:
-    """Whether a value comes from a gate activation, looking through movements, scales and shifts (1 - z)."""
+def is_gate(node: fx.Node, active: Container[fx.Node], softmax: bool = False) -> bool:
+    """Whether a value comes from a gate activation, looking through movements, scales and shifts (1 - z).
+
+    ``softmax``: whether it comes from a softmax.
+    """
     if node.op != "call_function":
         return False
-    if node.target in among or (among is o.GATES and _hard_sigmoid(node, active)):
+    row = OPERATORS.get(node.target)
+    if row is not None and (row.group == "softmax" if softmax else row.gate):
+        return True
+    if not softmax and _hard_sigmoid(node, active):
         return True
     inputs = active_arguments(node, active)
     through = node.target in o.MOVEMENTS or (
         len(inputs) == 1 and (node.target in o.ADDITIONS or node.target in o.PRODUCTS or node.target in o.QUOTIENTS)
     )
-    return through and bool(inputs) and all(is_gate(value, active, among) for value in inputs)
+    return through and bool(inputs) and all(is_gate(value, active, softmax) for value in inputs)
 
 
 def _product(node: fx.Node, active: Container[fx.Node]) -> str:
@@ -165,7 +195,7 @@ def _product(node: fx.Node, active: Container[fx.Node]) -> str:
     if not weighing or node.target is not aten.mul.Tensor:
         return "product"
     signal = next(a for a in operands if isinstance(a, fx.Node) and a not in weighing)
-    if is_gate(weighing[0], active, o.SOFTMAXES):
+    if is_gate(weighing[0], active, softmax=True):
         return "attention"
     return "self-gate" if _follows(weighing[0], _signal(signal, active), active) else "gate"
 
@@ -178,7 +208,7 @@ def _sum(inputs: list[fx.Node], active: Container[fx.Node]) -> str:
 
 
 def _from_layers(node: fx.Node, active: Container[fx.Node]) -> bool:
-    """Whether a value is a sum of matrix products with constant weights, moved or scaled, and read as such alone."""
+    """Whether a value is a sum of matrix products with constant weights, rearranged or scaled, and only read as such."""
     if node.op != "call_function" or not all(_sums_or_moves(user, active) for user in node.users if user in active):
         return False
     if node.target in o.LINEAR:
@@ -210,14 +240,14 @@ def _signal(node: fx.Node, active: Container[fx.Node]) -> fx.Node:
         scaled = node.target in (aten.mul.Tensor, aten.mul.Scalar, aten.neg.default) or (
             node.target in (aten.div.Tensor, aten.div.Scalar) and node.args[0] in active
         )
-        moved = node.target in (aten.clone.default, aten.alias.default, aten._to_copy.default)
-        if node.op != "call_function" or not (scaled or moved) or len(inputs) != 1 or node.args.count(inputs[0]) > 1:
+        copied = node.target in (aten.clone.default, aten.alias.default, aten._to_copy.default)
+        if node.op != "call_function" or not (scaled or copied) or len(inputs) != 1 or node.args.count(inputs[0]) > 1:
             return node
         node = inputs[0]
 
 
 def _follows(node: fx.Node, base: fx.Node, active: Container[fx.Node]) -> bool:
-    """Whether a value depends on the input through ``base`` alone, by elementwise functions, norms and averages."""
+    """Whether a value depends on the input only through ``base``, by elementwise functions, norms and averages."""
     seen: set[fx.Node] = set()
     stack = [node]
     while stack:
@@ -225,7 +255,8 @@ def _follows(node: fx.Node, base: fx.Node, active: Container[fx.Node]) -> bool:
         if here is base or here in seen or here not in active:
             continue
         seen.add(here)
-        if here.op != "call_function" or not (here.target in _NORMALISING or o.schema_name(here.target) in o.ROUNDING):
+        normalising = o.group_of(here.target) in _NORMALISING_GROUPS or here.target in _NORMALISING
+        if here.op != "call_function" or not (normalising or o.schema_name(here.target) in o.ROUNDING):
             return False
         stack.extend(active_arguments(here, active))
     return node is not base or bool(seen)
@@ -291,21 +322,15 @@ def _same_shape(node: fx.Node, other: fx.Node) -> bool:
 
 #: Operators of recurrent cells.
 _CELLS = ("LSTM", "GRU", "QLinearLSTM", "DynamicQuantizeLSTM")
-#: What norms, averages and elementwise functions are written with. No movement that puts another place's value here.
-_NORMALISING = o.ACTIVATIONS | o.ADDITIONS | o.PRODUCTS | o.QUOTIENTS | o.AVERAGES | o.NORMS | o.REDUCED_PRODUCTS | {
+#: What norms, averages and elementwise functions are written with. No movement that mixes up elements.
+_NORMALISING_GROUPS = ("activation", "addition", "product", "quotient", "average", "norm", "reduced-product")
+_NORMALISING = {
     aten.amax.default, aten.amin.default, aten.max.default, aten.min.default, aten.maximum.default,
     aten.minimum.default, aten.logsumexp.default, aten.view.default, aten._unsafe_view.default, aten.expand.default,
     aten.unsqueeze.default, aten.squeeze.dim, aten.squeeze.dims, aten.squeeze.default, aten.clone.default,
     aten.alias.default, aten._to_copy.default, aten.where.self, aten.masked_fill.Scalar,
 }  # fmt: skip
-_GROUPS = (
-    ("activation", o.ACTIVATIONS),
-    ("average", o.AVERAGES),
-    ("norm", o.NORMS),
-    ("reduced-product", o.REDUCED_PRODUCTS),
-    ("maximum", o.MAXIMA),
-    ("batch-norm", o.BATCH_NORMS),
-    ("layer-norm", o.LAYER_NORMS),
-    ("softmax", o.SOFTMAXES),
-    ("movement", o.MOVEMENTS),
-)
+#: Groups of operators that are a kind whatever their arguments are.
+_KINDS_BY_GROUP = (
+    "activation", "average", "norm", "reduced-product", "maximum", "batch-norm", "layer-norm", "softmax", "movement",
+)  # fmt: skip

@@ -12,14 +12,17 @@ from typing import ClassVar
 from torch import Tensor
 
 from graph_rules.affine import Affine
-from graph_rules.facts import nonnegative
-from graph_rules.naming import Named
+from graph_rules.applicability import LAYERS
+from graph_rules.errors import RuleError
+from graph_rules.rule import Call
+from graph_rules.rule_format import NamedRule, register_rule
+from graph_rules.sign_analysis import nonnegative
 from graph_rules.stabilizer import stabilize
-from graph_rules.sweep import Call
 
 
+@register_rule()
 @dataclass(frozen=True)
-class Mixing(Named):
+class Mixing(NamedRule):
     """LRP-gamma by mixing: negative contributions count ``gamma`` times as much as positive ones, 0 <= gamma <= 1.
 
     On a non-negative input R_in = a (w+ + gamma w-)^T [R / S(a (w+ + gamma w-) + b+ + gamma b-)]; a negative input's
@@ -34,13 +37,13 @@ class Mixing(Named):
     gamma: float = 0.25
     epsilon: float = 1e-6
     zero_bias: bool = False
-    tape: ClassVar[bool] = False
     name: ClassVar[str] = "mixing"
     leading: ClassVar[int] = 1
+    kinds: ClassVar[frozenset[str]] = LAYERS
 
     def __post_init__(self) -> None:
         if not 0 <= self.gamma <= 1:
-            raise ValueError(f"gamma in its mixing form must be from 0 to 1, not {self.gamma:g}")
+            raise RuleError(f"gamma in its mixing form must be from 0 to 1, not {self.gamma:g}")
 
     def backward(self, call: Call, relevance: Tensor) -> Sequence[Tensor | None]:
         """Shares of the mixed contributions."""

@@ -1,114 +1,251 @@
-"""The lists that sort ATen operators into groups.
+"""The table of ATen operators: one row for each, with everything that rules and proofs know about it.
 
-Belongs here: which operator is of which sort, whatever its arguments are. Not here: what a node is on a path from the
-explained input to the output (``kinds``), and what a rule does with it (``rules``).
+Belongs here: facts about an operator, whatever its arguments are, and the sets that follow from them. Not here: what a node
+is on a path from the explained input to the output (``kinds``), and what a rule does with it (``rules``).
+
+An operator beside these is declared with :func:`register_operator`; one without a row is of kind ``other``, and nothing is
+assumed about its values.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Set
+from dataclasses import dataclass
+from enum import Enum
 from operator import getitem
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
+from torch import fx
 
 aten = torch.ops.aten
 
-
-def _all(*names: str) -> set[Any]:
-    """The operators ``name.overload``; those that this torch lacks are left out."""
-    found = (
-        getattr(getattr(aten, name, None), overload, None) for name, _, overload in (n.partition(".") for n in names)
-    )
-    return {operator for operator in found if operator is not None}
+Group = Literal[
+    "activation", "convolution", "linear", "addition", "product", "quotient", "average", "norm", "reduced-product",
+    "scatter", "maximum", "batch-norm", "layer-norm", "rms-norm", "softmax", "sampler", "movement",
+]  # fmt: skip
 
 
-#: Elementwise functions of one value: an activation, as far as relevance is concerned.
-ACTIVATIONS = _all(
-    "relu.default", "relu6.default", "hardtanh.default", "clamp.default", "clamp.Tensor", "clamp_min.default",
-    "clamp_min.Tensor", "clamp_max.default", "clamp_max.Tensor", "sigmoid.default", "tanh.default", "elu.default",
-    "leaky_relu.default", "rrelu_with_noise_functional.default", "gelu.default", "silu.default", "hardswish.default",
-    "hardsigmoid.default", "softplus.default", "mish.default", "_prelu_kernel.default", "celu.default", "selu.default",
-    "hardshrink.default", "softshrink.default", "threshold.default", "log_sigmoid_forward.default", "erf.default",
-    "erfc.default", "erfinv.default", "abs.default", "exp.default", "exp2.default", "expm1.default", "log.default",
-    "log2.default", "log10.default", "log1p.default", "sqrt.default", "rsqrt.default", "reciprocal.default",
-    "square.default", "pow.Tensor_Scalar", "pow.Scalar", "sin.default", "cos.default", "tan.default", "asin.default",
-    "acos.default", "atan.default", "sinh.default", "cosh.default", "asinh.default", "acosh.default", "atanh.default",
-    "sinc.default", "logit.default", "lgamma.default", "digamma.default", "round.default", "round.decimals",
-    "floor.default", "ceil.default", "trunc.default", "frac.default", "sign.default", "sgn.default",
-    "nan_to_num.default", "fmod.Scalar", "remainder.Scalar",
-)  # fmt: skip
-#: Activations that open or close a gate: an operand of a product that comes from one is a gate, not a signal.
-GATES = _all("sigmoid.default", "hardsigmoid.default", "_softmax.default", "_safe_softmax.default")
-CONVOLUTIONS = _all("convolution.default")
-LINEAR = _all(
-    "mm.default", "addmm.default", "bmm.default", "baddbmm.default", "mv.default", "addmv.default", "dot.default"
-)
-#: Linear operators whose first argument is added to the product.
-WITH_ADDEND = _all("addmm.default", "baddbmm.default", "addmv.default")
-ADDITIONS = _all("add.Tensor", "sub.Tensor", "rsub.Scalar", "rsub.Tensor", "add.Scalar", "sub.Scalar")
-PRODUCTS = _all("mul.Tensor", "mul.Scalar", "neg.default", "atan2.default", "pow.Tensor_Tensor", "copysign.Tensor")
+class Sign(Enum):
+    """When an operator's values are never negative."""
+
+    ANY = "nothing is known"
+    NONNEGATIVE = "always"
+    OF_INPUTS = "if no floating-point input and no scalar is negative"
+
+
+@dataclass(frozen=True)
+class Operator:
+    """One row.
+
+    Attributes
+    ----------
+    group
+        What it is of; see the comments of the sets below.
+    sign
+        When its values are never negative; a function of the node where that depends on arguments.
+    scalar
+        The position of an argument that is a summand, a factor or a filling, for ``Sign.OF_INPUTS``.
+    keeps_zero
+        Elementwise, and zero where its input is.
+    copies
+        Every element of its output is an element of an input, or a constant.
+    gate
+        Its values open or close a gate: an operand of a product that comes from one is a gate, not a signal.
+    addend
+        A matrix product whose first argument is added to the product.
+    """
+
+    group: Group
+    sign: Sign | Callable[[fx.Node], bool] = Sign.ANY
+    scalar: int | None = None
+    keeps_zero: bool = False
+    copies: bool = False
+    gate: bool = False
+    addend: bool = False
+
+
+OPERATORS: dict[Any, Operator] = {}
+_GROUPS: dict[str, set[Any]] = {group: set() for group in get_args(Group)}
+#: Elementwise functions of one value.
+ACTIVATIONS: Set[Any] = _GROUPS["activation"]
+CONVOLUTIONS: Set[Any] = _GROUPS["convolution"]
+#: Matrix products.
+LINEAR: Set[Any] = _GROUPS["linear"]
+ADDITIONS: Set[Any] = _GROUPS["addition"]
+PRODUCTS: Set[Any] = _GROUPS["product"]
 #: Numerator, then denominator.
-QUOTIENTS = _all(
-    "div.Tensor", "div.Scalar", "div.Tensor_mode", "div.Scalar_mode", "floor_divide.default", "fmod.Tensor",
-    "remainder.Tensor",
-)  # fmt: skip
+QUOTIENTS: Set[Any] = _GROUPS["quotient"]
 #: Sums with constant weights.
-AVERAGES = _all(
-    "mean.dim", "mean.default", "sum.dim_IntList", "sum.default", "avg_pool1d.default", "avg_pool2d.default",
-    "avg_pool3d.default", "_adaptive_avg_pool2d.default", "_adaptive_avg_pool3d.default", "cumsum.default",
-    "col2im.default", "scatter_add.default", "index_add.default",
-    "trace.default", "_upsample_bilinear2d_aa.default", "_upsample_bicubic2d_aa.default",
-    "affine_grid_generator.default",
-)  # fmt: skip
+AVERAGES: Set[Any] = _GROUPS["average"]
 #: Nonlinear functions over axes that scale with their input.
-NORMS = _all("linalg_vector_norm.default", "std.correction")
-#: Homogeneous functions of a higher degree.
-REDUCED_PRODUCTS = _all("prod.default", "prod.dim_int", "cumprod.default", "var.correction")
-#: Reductions into places; their argument ``reduce`` says which.
-SCATTERED = _all("scatter_reduce.two", "scatter.reduce", "index_reduce.default")
-MAXIMA = _all(
-    "max_pool2d_with_indices.default", "max_pool3d_with_indices.default", "amax.default", "amin.default", "max.dim",
-    "min.dim", "max.default", "min.default", "adaptive_max_pool2d.default", "adaptive_max_pool3d.default",
-    "maximum.default", "minimum.default", "topk.default", "sort.default", "sort.stable", "logsumexp.default",
-    "kthvalue.default", "median.default", "median.dim", "cummax.default", "cummin.default", "aminmax.default",
-)  # fmt: skip
-BATCH_NORMS = _all(
-    "native_batch_norm.default", "_native_batch_norm_legit_no_training.default",
-    "_native_batch_norm_legit.default", "cudnn_batch_norm.default",
-)  # fmt: skip
-LAYER_NORMS = _all("native_layer_norm.default", "native_group_norm.default")
-RMS_NORMS = _all("_fused_rms_norm.default", "rms_norm.default")
-SOFTMAXES = _all("_softmax.default", "_safe_softmax.default", "_log_softmax.default")
-#: Values interpolated at computed places: (values, places).
-SAMPLERS = _all("grid_sampler_2d.default", "grid_sampler_3d.default", "_grid_sampler_2d_cpu_fallback.default")
-MOVEMENTS = _all(
-    "view.default", "_unsafe_view.default", "reshape.default", "permute.default", "transpose.int", "t.default",
-    "expand.default", "slice.Tensor", "select.int", "squeeze.dim", "squeeze.dims", "squeeze.default",
-    "unsqueeze.default", "cat.default", "stack.default", "split.Tensor", "split_with_sizes.default", "chunk.default",
-    "unbind.int", "constant_pad_nd.default", "reflection_pad1d.default", "reflection_pad2d.default",
-    "reflection_pad3d.default", "replication_pad1d.default", "replication_pad2d.default", "replication_pad3d.default",
-    "flip.default", "roll.default", "repeat.default", "repeat_interleave.self_int", "clone.default", "alias.default",
-    "detach.default", "_to_copy.default", "index_select.default", "index.Tensor", "gather.default", "take.default",
-    "embedding.default", "pixel_shuffle.default", "pixel_unshuffle.default", "channel_shuffle.default",
-    "as_strided.default", "upsample_nearest1d.vec", "upsample_nearest2d.vec", "upsample_nearest3d.vec",
-    "upsample_nearest1d.default", "upsample_nearest2d.default", "upsample_nearest3d.default",
-    "_upsample_nearest_exact1d.default", "_upsample_nearest_exact2d.default", "_upsample_nearest_exact3d.default",
-    "upsample_bilinear2d.vec", "upsample_bilinear2d.default", "upsample_linear1d.vec", "upsample_linear1d.default",
-    "upsample_trilinear3d.vec", "upsample_trilinear3d.default", "upsample_bicubic2d.vec",
-    "upsample_bicubic2d.default", "where.self", "masked_fill.Scalar", "masked_fill.Tensor", "masked_select.default",
-    "index_put.default", "_unsafe_index_put.default", "_unsafe_index.Tensor", "index_copy.default",
-    "index_fill.int_Scalar", "scatter.src", "scatter.value", "masked_scatter.default", "slice_scatter.default",
-    "select_scatter.default", "as_strided_scatter.default", "diagonal_scatter.default", "contiguous.default",
-    "tril.default", "triu.default", "unfold.default", "im2col.default", "diagonal.default", "diag_embed.default",
-    "lift_fresh_copy.default", "lift_fresh.default", "movedim.int", "max_unpool2d.default", "max_unpool3d.default",
-    "nonzero_static.default", "real.default", "unflatten.int", "flatten.using_ints", "broadcast_to.default",
-    "squeeze_copy.default", "unsqueeze_copy.default", "swapaxes.default",
-) | {getitem}  # fmt: skip
+NORMS: Set[Any] = _GROUPS["norm"]
+#: Homogeneous functions of a higher degree over axes.
+REDUCED_PRODUCTS: Set[Any] = _GROUPS["reduced-product"]
+#: Reductions into given indices; their argument ``reduce`` says which.
+SCATTERED: Set[Any] = _GROUPS["scatter"]
+MAXIMA: Set[Any] = _GROUPS["maximum"]
+BATCH_NORMS: Set[Any] = _GROUPS["batch-norm"]
+LAYER_NORMS: Set[Any] = _GROUPS["layer-norm"]
+RMS_NORMS: Set[Any] = _GROUPS["rms-norm"]
+SOFTMAXES: Set[Any] = _GROUPS["softmax"]
+#: Values interpolated at computed coordinates: (values, coordinates).
+SAMPLERS: Set[Any] = _GROUPS["sampler"]
+#: Values copied, rearranged, resampled or padded.
+MOVEMENTS: Set[Any] = _GROUPS["movement"]
 #: Operators beside ATen that round values and let relevance pass, and those that nothing is attributed through.
 ROUNDING = frozenset({"onnxplain::fake_quantize"})
 INERT = frozenset({"onnxplain::dynamic_range"})
 
 
+def register_operator(target: Any, row: Operator) -> None:
+    """Declare an operator of a trace: an overload such as ``torch.ops.aten.relu.default``.
+
+    Raises
+    ------
+    ValueError
+        It has a row, or the group is unknown.
+    """
+    if target in OPERATORS:
+        raise ValueError(f"{target} has a row already")
+    if row.group not in _GROUPS:
+        raise ValueError(f"{row.group!r} is no group of operators: {', '.join(_GROUPS)}")
+    OPERATORS[target] = row
+    _GROUPS[row.group].add(target)
+
+
+def unregister_operator(target: Any) -> None:
+    """Take a row back."""
+    _GROUPS[OPERATORS.pop(target).group].remove(target)
+
+
+def group_of(target: Any) -> str | None:
+    """The group of an operator; None without a row."""
+    row = OPERATORS.get(target)
+    return None if row is None else row.group
+
+
 def schema_name(target: Any) -> str:
     """``namespace::name`` of an operator, "" of anything else."""
     return str(getattr(getattr(target, "_schema", None), "name", ""))
+
+
+def _rows(group: Group, names: str, **facts: Any) -> None:
+    """Rows of operators with the same facts, ``name.overload`` or the default overload; those that torch lacks are left out."""
+    for name, _, overload in (each.partition(".") for each in names.split()):
+        target = getattr(getattr(aten, name, None), overload or "default", None)
+        if target is not None:
+            register_operator(target, Operator(group, **facts))
+
+
+def _bounded(position: int, default: float | None) -> Callable[[fx.Node], bool]:
+    """The sign of a clamp, whose lower bound is at a position and the upper one behind it."""
+
+    def check(node: fx.Node) -> bool:
+        value = node.args[position] if len(node.args) > position else default
+        above = node.args[position + 1] if len(node.args) > position + 1 else None
+        crossed = isinstance(above, (int, float)) and above < 0  # then everything is the upper bound
+        return isinstance(value, (int, float)) and value >= 0 and not crossed
+
+    return check
+
+
+# --- the table --------------------------------------------------------------------------------------------------------
+
+_rows("activation", "relu", sign=Sign.NONNEGATIVE, keeps_zero=True)
+_rows(
+    "activation",
+    """
+    relu6 clamp.Tensor clamp_min.Tensor clamp_max clamp_max.Tensor rrelu_with_noise_functional mish _prelu_kernel
+    celu selu hardshrink softshrink threshold log_sigmoid_forward erf erfc erfinv exp2 expm1 log log2 log10 log1p
+    rsqrt reciprocal square pow.Tensor_Scalar pow.Scalar sin cos tan asin acos atan sinh cosh asinh acosh atanh sinc
+    logit lgamma digamma round round.decimals floor ceil trunc frac sign sgn nan_to_num fmod.Scalar remainder.Scalar
+""",
+)
+_rows("activation", "hardtanh", sign=_bounded(1, -1.0))
+_rows("activation", "clamp", sign=_bounded(1, None))
+_rows("activation", "clamp_min", sign=_bounded(1, None))
+_rows("activation", "sigmoid hardsigmoid", sign=Sign.NONNEGATIVE, gate=True)
+_rows("activation", "tanh elu leaky_relu gelu silu hardswish", keeps_zero=True)
+_rows("activation", "softplus abs exp sqrt", sign=Sign.NONNEGATIVE)
+_rows("convolution", "convolution")
+_rows("linear", "mm bmm mv dot")
+_rows("linear", "addmm baddbmm addmv", addend=True)
+_rows("addition", "add.Tensor", sign=Sign.OF_INPUTS, scalar=1)
+_rows("addition", "sub.Tensor rsub.Scalar rsub.Tensor add.Scalar sub.Scalar")
+_rows("product", "mul.Tensor", sign=Sign.OF_INPUTS, scalar=1)
+_rows("product", "mul.Scalar neg atan2 pow.Tensor_Tensor copysign.Tensor")
+_rows(
+    "quotient",
+    """
+    div.Tensor div.Scalar div.Tensor_mode div.Scalar_mode floor_divide fmod.Tensor remainder.Tensor
+""",
+)
+_rows(
+    "average",
+    """
+    mean.dim mean sum.dim_IntList avg_pool1d avg_pool2d avg_pool3d _adaptive_avg_pool2d _adaptive_avg_pool3d
+""",
+    sign=Sign.OF_INPUTS,
+)
+_rows(
+    "average",
+    """
+    sum cumsum col2im scatter_add index_add trace _upsample_bilinear2d_aa _upsample_bicubic2d_aa
+    affine_grid_generator
+""",
+)
+_rows("norm", "linalg_vector_norm std.correction")
+_rows("reduced-product", "prod prod.dim_int cumprod var.correction")
+_rows("scatter", "scatter_reduce.two scatter.reduce index_reduce")
+_rows("maximum", "max_pool2d_with_indices max_pool3d_with_indices", sign=Sign.OF_INPUTS, copies=True)
+_rows("maximum", "amax amin max.dim maximum minimum", sign=Sign.OF_INPUTS)
+_rows(
+    "maximum",
+    """
+    min.dim max min adaptive_max_pool2d adaptive_max_pool3d topk sort sort.stable logsumexp kthvalue median
+    median.dim cummax cummin aminmax
+""",
+)
+_rows(
+    "batch-norm",
+    """
+    native_batch_norm _native_batch_norm_legit_no_training _native_batch_norm_legit cudnn_batch_norm
+""",
+)
+_rows("layer-norm", "native_layer_norm native_group_norm")
+_rows("rms-norm", "_fused_rms_norm rms_norm")
+_rows("softmax", "_softmax", sign=Sign.NONNEGATIVE, gate=True)
+_rows("softmax", "_safe_softmax", gate=True)
+_rows("softmax", "_log_softmax")
+_rows("sampler", "grid_sampler_2d grid_sampler_3d _grid_sampler_2d_cpu_fallback")
+_rows(
+    "movement",
+    """
+    view _unsafe_view reshape permute transpose.int t expand slice.Tensor select.int squeeze.dim squeeze.dims
+    squeeze unsqueeze cat stack split.Tensor split_with_sizes unbind.int flip clone alias detach pixel_shuffle
+    channel_shuffle upsample_nearest2d.vec upsample_nearest2d
+""",
+    sign=Sign.OF_INPUTS,
+    copies=True,
+)
+_rows(
+    "movement",
+    """
+    chunk reflection_pad1d reflection_pad2d reflection_pad3d replication_pad1d replication_pad2d replication_pad3d
+    roll repeat repeat_interleave.self_int _to_copy index_select index.Tensor gather take embedding pixel_unshuffle
+    as_strided upsample_nearest1d.vec upsample_nearest3d.vec upsample_nearest1d upsample_nearest3d
+    _upsample_nearest_exact1d _upsample_nearest_exact2d _upsample_nearest_exact3d upsample_bilinear2d.vec
+    upsample_bilinear2d upsample_linear1d.vec upsample_linear1d upsample_trilinear3d.vec upsample_trilinear3d
+    where.self masked_fill.Tensor masked_select index_put _unsafe_index_put _unsafe_index.Tensor index_copy
+    scatter.src masked_scatter slice_scatter select_scatter as_strided_scatter diagonal_scatter contiguous tril triu
+    unfold im2col diagonal diag_embed lift_fresh_copy lift_fresh movedim.int max_unpool2d max_unpool3d
+    nonzero_static real unflatten.int flatten.using_ints broadcast_to squeeze_copy unsqueeze_copy swapaxes
+""",
+    sign=Sign.OF_INPUTS,
+)
+_rows("movement", "constant_pad_nd", sign=Sign.OF_INPUTS, copies=True, scalar=2)
+_rows("movement", "upsample_bicubic2d.vec upsample_bicubic2d")
+_rows("movement", "masked_fill.Scalar", sign=Sign.OF_INPUTS, scalar=2)
+_rows("movement", "index_fill.int_Scalar scatter.value", sign=Sign.OF_INPUTS, scalar=3)
+register_operator(getitem, Operator("movement", Sign.OF_INPUTS))

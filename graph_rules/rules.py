@@ -5,7 +5,7 @@ bookkeeping (``sweep``).
 
 Notation: ``a`` input, ``w`` weights, ``b`` bias, ``z = w a + b`` output, ``R`` relevance of the output, superscripts
 + and - for the positive and negative part, ``S(z) = z + epsilon sign(z)`` the stabiliser. Where a rule can prove that
-the input is non-negative (``facts``), it leaves out the passes that are zero.
+the input is non-negative (``sign_analysis``), it leaves out the passes that are zero.
 
 Cost is given in passes: one pass is one application of the node's operator, forwards or transposed, beside the model's
 own forward pass. ``AlphaBeta`` and ``Gamma`` live in ``signed``, ``Mixing`` in ``mixing``; they can be had from here too.
@@ -13,7 +13,7 @@ own forward pass. ``AlphaBeta`` and ``Gamma`` live in ``signed``, ``Mixing`` in 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -22,65 +22,78 @@ import torch
 from torch import Tensor
 
 from graph_rules.affine import Affine
-from graph_rules.kinds import gates, kind, weight_position
+from graph_rules.applicability import ALL_KINDS, LAYERS, PRODUCTS, SUMS
+from graph_rules.composite_params import Bound
+from graph_rules.errors import RuleError
+from graph_rules.execution import evaluate
+from graph_rules.in_place import InPlace
+from graph_rules.kinds import active_nodes, gates, kind, weight_position
 from graph_rules.mixing import Mixing as Mixing
-from graph_rules.naming import Named
 from graph_rules.operators import CONVOLUTIONS, LINEAR
-from graph_rules.scratch import Scratch
+from graph_rules.rule import Call, Needs, ZeroInputs
+from graph_rules.rule_format import NamedRule, register_rule
 from graph_rules.signed import AlphaBeta as AlphaBeta
 from graph_rules.signed import Gamma as Gamma
 from graph_rules.stabilizer import stabilize
-from graph_rules.sweep import Call, active_nodes, evaluate
-
-Bound = float | tuple[float, ...]
 
 
+@register_rule()
 @dataclass(frozen=True)
-class Gradient(Named):
+class Gradient(NamedRule):
     """The operator's own derivative: R_in = J^T R. One pass."""
 
-    tape: ClassVar[bool] = True
-    bare: ClassVar[bool] = True
     name: ClassVar[str] = "gradient"
+    needs: ClassVar[Needs] = Needs.VJP_ONLY
+    kinds: ClassVar[frozenset[str]] = ALL_KINDS
+    zero_inputs: ClassVar[ZeroInputs] = ZeroInputs.AS_COPIED
+    masks_relu: ClassVar[bool] = True
 
     def backward(self, call: Call, relevance: Any) -> Sequence[Tensor | None]:
         """J^T R."""
         return call.vjp(relevance)
 
 
+@register_rule()
 @dataclass(frozen=True)
-class GuidedReLU(Named):
+class GuidedReLU(NamedRule):
     """ReLU of guided backpropagation: only positive signals at active units (Springenberg et al. 2015)."""
 
-    tape: ClassVar[bool] = False
     name: ClassVar[str] = "guided-relu"
+    kinds: ClassVar[frozenset[str]] = frozenset({"relu", "activation"})
+    masks_relu: ClassVar[bool] = True
 
     def backward(self, call: Call, relevance: Tensor) -> Sequence[Tensor | None]:
         """R_in = R+ where a > 0."""
         return [relevance.clamp(min=0) * (call.output > 0)]
 
 
+@register_rule()
 @dataclass(frozen=True)
-class DeconvNetReLU(Named):
+class DeconvNetReLU(NamedRule):
     """ReLU of the deconvnet: only positive signals, wherever the unit stands (Zeiler & Fergus 2014)."""
 
-    tape: ClassVar[bool] = False
     name: ClassVar[str] = "deconvnet-relu"
+    kinds: ClassVar[frozenset[str]] = frozenset({"relu", "activation"})
 
     def backward(self, call: Call, relevance: Tensor) -> Sequence[Tensor | None]:
         """R_in = R+."""
         return [relevance.clamp(min=0)]
 
 
+@register_rule()
 @dataclass(frozen=True)
-class Pass(Named):
+class Pass(NamedRule):
     """Relevance passes an elementwise node unchanged (Bach et al. 2015; the activation rule of LRP).
 
     Only the operand of the output's shape gets it; a broadcast operand gets the sum over what it was broadcast to.
     """
 
-    tape: ClassVar[bool] = False
     name: ClassVar[str] = "pass"
+    kinds: ClassVar[frozenset[str]] = ALL_KINDS - PRODUCTS - SUMS - LAYERS - {"movement"}
+    wide_kinds: ClassVar[frozenset[str] | None] = frozenset(
+        {"relu", "activation", "batch-norm", "shift", "scale", "layer-norm", "other"}
+    )
+    zero_inputs: ClassVar[ZeroInputs] = ZeroInputs.AS_OUTPUT
 
     def backward(self, call: Call, relevance: Any) -> Sequence[Tensor | None]:
         """R_in = R."""
@@ -88,31 +101,34 @@ class Pass(Named):
             relevance = relevance[0]
         if relevance is None or not all(_widens_to(x.shape, relevance.shape) for x in call.inputs):
             op = call.node.meta.get("op", call.node.target)
-            raise ValueError(f"the pass rule is for elementwise nodes, not for {op}")
+            raise RuleError(f"the pass rule is for elementwise nodes, not for {op}")
         return [relevance.sum_to_size(x.shape) if x.shape != relevance.shape else relevance for x in call.inputs]
 
 
+@register_rule()
 @dataclass(frozen=True)
-class Block(Named):
+class Block(NamedRule):
     """No relevance flows on: everything below the node gets none."""
 
-    tape: ClassVar[bool] = False
     name: ClassVar[str] = "block"
+    kinds: ClassVar[frozenset[str]] = ALL_KINDS
+    zero_inputs: ClassVar[ZeroInputs] = ZeroInputs.NOTHING
 
     def backward(self, call: Call, relevance: Any) -> Sequence[Tensor | None]:
         """R_in = 0."""
         return [None for _ in call.inputs]
 
 
+@register_rule()
 @dataclass(frozen=True)
-class SignalTakesAll(Named):
+class SignalTakesAll(NamedRule):
     """Product of a signal and a gate: the signal takes the relevance, the gate none (Arras et al. 2017).
 
     Of a quotient the numerator is the signal.
     """
 
-    tape: ClassVar[bool] = False
     name: ClassVar[str] = "signal-takes-all"
+    kinds: ClassVar[frozenset[str]] = frozenset({"gate", "self-gate", "quotient"})
 
     def backward(self, call: Call, relevance: Tensor) -> Sequence[Tensor | None]:
         """R_signal = R, R_gate = 0."""
@@ -123,12 +139,13 @@ class SignalTakesAll(Named):
         ]
 
 
+@register_rule()
 @dataclass(frozen=True)
-class Shared(Named):
+class Shared(NamedRule):
     """Product of n signals: each takes R / n (Achtibat et al. 2024, eq. 15: uniform rule)."""
 
-    tape: ClassVar[bool] = False
     name: ClassVar[str] = "shared"
+    kinds: ClassVar[frozenset[str]] = frozenset({"product", "gate", "self-gate", "quotient", "add", "layer-sum"})
 
     def backward(self, call: Call, relevance: Tensor) -> Sequence[Tensor | None]:
         """R_in = R / n."""
@@ -136,8 +153,10 @@ class Shared(Named):
         return [share.sum_to_size(x.shape) for x in call.inputs]
 
 
+@register_rule()
+@register_rule("norm", fixed={"epsilon": 1e-6, "zero_bias": False})
 @dataclass(frozen=True)
-class Epsilon(Named):
+class Epsilon(NamedRule):
     """LRP-epsilon, for every operator that is linear in its active inputs together: R_in = a J^T [R / S(z)].
 
     Bach et al. 2015, eq. 58; epsilon = 0 is LRP-0. One pass. ``zero_bias`` leaves the bias out of the denominator.
@@ -146,20 +165,24 @@ class Epsilon(Named):
 
     epsilon: float = 1e-6
     zero_bias: bool = False
-    tape: ClassVar[bool] = True
     name: ClassVar[str] = "epsilon"
     leading: ClassVar[int] = 1
+    needs: ClassVar[Needs] = Needs.VALUES
+    kinds: ClassVar[frozenset[str]] = ALL_KINDS - PRODUCTS
+    wide_kinds: ClassVar[frozenset[str] | None] = LAYERS | {"add", "layer-sum", "bias", "average", "norm", "other"}
+    zero_inputs: ClassVar[ZeroInputs] = ZeroInputs.NOTHING
+    filled_by: ClassVar[Mapping[str, str]] = {}
 
     def __post_init__(self) -> None:
         if not self.epsilon >= 0:
-            raise ValueError(f"epsilon must be at least 0, not {self.epsilon:g}")
+            raise RuleError(f"epsilon must be at least 0, not {self.epsilon:g}")
 
     def backward(self, call: Call, relevance: Any) -> Sequence[Tensor | None]:
         """a J^T [R / S(z)]."""
-        scratch = Scratch(not call.plan.static)
+        in_place = InPlace(not call.plan.static)
         if not isinstance(call.output, Tensor):
             several = [
-                None if part is None else scratch.shares(part, z.detach(), self.epsilon)
+                None if part is None else in_place.shares(part, z.detach(), self.epsilon)
                 for z, part in zip(call.output, relevance, strict=True)
             ]
             return [x.detach() * share for x, share in zip(call.inputs, call.vjp(several), strict=True)]
@@ -168,12 +191,12 @@ class Epsilon(Named):
             bias = Affine.of(call).bias
             z = z if bias is None else z - bias
         epsilon = 0.0 if stabilised_in_sum(call) else self.epsilon
-        handed = call.vjp(scratch.shares(relevance, z, epsilon))
+        handed = call.vjp(in_place.shares(relevance, z, epsilon))
         return [x.detach() * share for x, share in zip(call.inputs, handed, strict=True)]
 
 
 def stabilised_in_sum(call: Call) -> bool:
-    """Whether a node is a matrix product that is read by sums of its unit alone, which have the epsilon rule."""
+    """Whether a node is a matrix product that is read only by sums of its unit, which have the epsilon rule."""
     if call.node.target not in LINEAR or not _has_weights(call):
         return False
     plan, stack, sums = call.plan, [call.node], False
@@ -191,14 +214,15 @@ def stabilised_in_sum(call: Call) -> bool:
     return sums
 
 
+@register_rule()
 @dataclass(frozen=True)
-class WSquare(Named):
+class WSquare(NamedRule):
     """Shares by squared weights, whatever the input (Montavon et al. 2017): R_in = (w^2)^T R / S(sum w^2 + b^2)."""
 
     epsilon: float = 1e-6
     zero_bias: bool = False
-    tape: ClassVar[bool] = False
     name: ClassVar[str] = "w2"
+    kinds: ClassVar[frozenset[str]] = LAYERS
 
     def backward(self, call: Call, relevance: Tensor) -> Sequence[Tensor | None]:
         """Shares of w^2 on an input of ones."""
@@ -208,13 +232,14 @@ class WSquare(Named):
         return [linear.transpose(relevance / stabilize(z, self.epsilon), w)]
 
 
+@register_rule()
 @dataclass(frozen=True)
-class Flat(Named):
+class Flat(NamedRule):
     """Every input of a unit takes an equal share (Lapuschkin et al. 2019): weights of one, no bias."""
 
     epsilon: float = 1e-6
-    tape: ClassVar[bool] = False
     name: ClassVar[str] = "flat"
+    kinds: ClassVar[frozenset[str]] = LAYERS
 
     def backward(self, call: Call, relevance: Tensor) -> Sequence[Tensor | None]:
         """Shares of 1 on an input of ones."""
@@ -224,8 +249,9 @@ class Flat(Named):
         return [linear.transpose(relevance / stabilize(z, self.epsilon), w)]
 
 
+@register_rule()
 @dataclass(frozen=True)
-class ZBox(Named):
+class ZBox(NamedRule):
     """z-box rule for inputs known to lie in [low, high] (Montavon et al. 2017, eq. 16).
 
     z = w a - w+ low - w- high, R_in = a w^T s - low w+^T s - high w-^T s with s = R / S(z). The bias cancels.
@@ -239,19 +265,27 @@ class ZBox(Named):
     low: Bound
     high: Bound
     epsilon: float = 1e-6
-    tape: ClassVar[bool] = False
     name: ClassVar[str] = "z-box"
     leading: ClassVar[int] = 2
+    kinds: ClassVar[frozenset[str]] = LAYERS
+    per_channel: ClassVar[tuple[str, ...]] = ("low", "high")
 
     def __post_init__(self) -> None:
+        if None in (self.low, self.high):
+            raise RuleError(
+                "the z-box rule needs the lowest and highest value that the input can take: give low and high, "
+                "or a preprocessing that implies them"
+            )
+        if len({len(bound) for bound in (self.low, self.high) if isinstance(bound, tuple)} - {1}) > 1:
+            raise RuleError(f"low and high of the z-box are for different numbers of channels: {self.low}, {self.high}")
         if not np.all(np.asarray(self.low, float) <= np.asarray(self.high, float)):
-            raise ValueError(f"the z-box needs low <= high, not {self.low} and {self.high}")
+            raise RuleError(f"the z-box needs low <= high, not {self.low} and {self.high}")
 
     def backward(self, call: Call, relevance: Tensor) -> Sequence[Tensor | None]:
         """Share of the distance to the box's corners."""
         linear = Affine.of(call)
-        low, high, corners = linear.kept((call.node, "z-box"), lambda: self._corners(linear), (self.low, self.high))
-        s = linear.scratch.shares(relevance, linear.z - corners, self.epsilon)
+        low, high, corners = linear.cached((call.node, "z-box"), lambda: self._corners(linear), (self.low, self.high))
+        s = linear.in_place.shares(relevance, linear.z - corners, self.epsilon)
         through, of_low, of_high = linear.transposes(s, ("w", "w+", "w-"))
         return [linear.x * through - low * of_low - high * of_high]
 
@@ -277,7 +311,7 @@ def _spread(bound: Bound, shape: tuple[int, ...], x: Tensor) -> Tensor:
     full = torch.as_tensor(bound, dtype=x.dtype, device=x.device)
     if full.ndim == 1 and full.numel() > 1:
         if len(shape) < 2 or full.numel() != shape[1]:
-            raise ValueError(f"{full.numel()} bounds don't fit the input's shape {shape}: give one or one per channel")
+            raise RuleError(f"{full.numel()} bounds don't fit the input's shape {shape}: give one or one per channel")
         full = full.reshape(1, -1, *[1] * (len(shape) - 2))
     return full.expand(shape)
 

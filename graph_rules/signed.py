@@ -27,16 +27,21 @@ import torch
 from torch import Tensor
 
 from graph_rules.affine import Affine
-from graph_rules.facts import nonnegative
-from graph_rules.naming import Named, written
+from graph_rules.applicability import LAYERS
+from graph_rules.errors import RuleError
+from graph_rules.mixing import Mixing
 from graph_rules.operators import aten
-from graph_rules.silence import silent_below_zero
+from graph_rules.rule import Call, ZeroInputs
+from graph_rules.rule_format import NamedRule, register_rule, written
+from graph_rules.sign_analysis import nonnegative
 from graph_rules.stabilizer import stabilize
-from graph_rules.sweep import Call
+from graph_rules.zero_relevance import no_relevance_below_zero
 
 
+@register_rule()
+@register_rule("zplus", fixed={"alpha": 1.0, "beta": 0.0})
 @dataclass(frozen=True)
-class AlphaBeta(Named):
+class AlphaBeta(NamedRule):
     """LRP-alpha-beta: positive and negative contributions apart, alpha - beta = 1 (Bach et al. 2015, eq. 60).
 
     z+ = w+ a+ + w- a- + b+, z- = w- a+ + w+ a- + b-;
@@ -49,13 +54,14 @@ class AlphaBeta(Named):
     beta: float = 1.0
     epsilon: float = 1e-6
     zero_bias: bool = False
-    tape: ClassVar[bool] = False
     name: ClassVar[str] = "alpha-beta"
     leading: ClassVar[int] = 2
+    kinds: ClassVar[frozenset[str]] = LAYERS
+    zero_inputs: ClassVar[ZeroInputs] = ZeroInputs.NOTHING
 
     def __post_init__(self) -> None:
         if self.alpha < 0 or self.beta < 0 or abs(self.alpha - self.beta - 1) > 1e-9:
-            raise ValueError(f"alpha - beta must be 1 and both at least 0, not {self.alpha:g} and {self.beta:g}")
+            raise RuleError(f"alpha - beta must be 1 and both at least 0, not {self.alpha:g} and {self.beta:g}")
 
     def __str__(self) -> str:
         plain = (self.alpha, self.beta) == (1, 0)
@@ -72,12 +78,13 @@ class AlphaBeta(Named):
     def _shares(self, linear: Affine, relevance: Tensor, total: Tensor, weights: str, sign: int) -> Tensor:
         """R / S(total + bias) for the contributions of one sign; gives ``total`` up."""
         bias = 0.0 if self.zero_bias else linear.biases(weights)
-        bottom = linear.scratch.plus(total, bias + sign * self.epsilon)
-        return linear.scratch.under(bottom if self.epsilon else stabilize(bottom, 0.0), relevance)
+        bottom = linear.in_place.plus(total, bias + sign * self.epsilon)
+        return linear.in_place.under(bottom if self.epsilon else stabilize(bottom, 0.0), relevance)
 
 
+@register_rule(flags={"mixing": Mixing})
 @dataclass(frozen=True)
-class Gamma(Named):
+class Gamma(NamedRule):
     """LRP-gamma, generalised to outputs and inputs of both signs (Montavon et al. 2019; Andéol et al. 2021).
 
     With w^p = w + gamma w+ and w^n = w + gamma w-, biases likewise: an output z > 0 is shared by a+ w^p + a- w^n + b^p,
@@ -89,13 +96,14 @@ class Gamma(Named):
     gamma: float = 0.25
     epsilon: float = 1e-6
     zero_bias: bool = False
-    tape: ClassVar[bool] = False
     name: ClassVar[str] = "gamma"
     leading: ClassVar[int] = 1
+    kinds: ClassVar[frozenset[str]] = LAYERS
+    zero_inputs: ClassVar[ZeroInputs] = ZeroInputs.NOTHING
 
     def __post_init__(self) -> None:
         if not self.gamma >= 0:
-            raise ValueError(f"gamma must be at least 0, not {self.gamma:g}")
+            raise RuleError(f"gamma must be at least 0, not {self.gamma:g}")
 
     def backward(self, call: Call, relevance: Tensor) -> Sequence[Tensor | None]:
         """Shares of positive and of negative outputs in one."""
@@ -107,30 +115,30 @@ class Gamma(Named):
             result = linear.transpose(at_positive, linear.weights("w + gamma w+", _raised, gamma))
             if at_negative is not None:
                 below = linear.transpose(at_negative, linear.weights("w + gamma w-", _lowered, gamma))
-                result = linear.scratch.plus(result, below)
-            return [linear.scratch.times(result, linear.x)]
+                result = linear.in_place.plus(result, below)
+            return [linear.in_place.times(result, linear.x)]
         if at_negative is None:
             through, spread = linear.transposes(at_positive, ("w", "|w|"))
         else:
             through = linear.transpose(at_positive + at_negative, linear.weights("w"))
             spread = linear.transpose(at_positive - at_negative, linear.weights("|w|"))
-        through, spread = linear.scratch.times(through, linear.x), linear.scratch.times(spread, linear.x.abs())
-        return [linear.scratch.plus(linear.scratch.times(through, 1 + gamma / 2), spread, gamma / 2)]
+        through, spread = linear.in_place.times(through, linear.x), linear.in_place.times(spread, linear.x.abs())
+        return [linear.in_place.plus(linear.in_place.times(through, 1 + gamma / 2), spread, gamma / 2)]
 
     def _shares(self, linear: Affine, relevance: Tensor, total: Tensor, weights: str, sign: int) -> Tensor:
         """R / S(denominator) where the output has the sign, else 0; gives ``total`` up.
 
         With biases the denominator has the output's sign wherever it is used.
         """
-        z, gamma, scratch = linear.z, self.gamma, linear.scratch
+        z, gamma, in_place = linear.z, self.gamma, linear.in_place
         if self.zero_bias:
-            bottom = stabilize(scratch.onto(total, _n(linear), gamma), self.epsilon)
+            bottom = stabilize(in_place.onto(total, _n(linear), gamma), self.epsilon)
         else:
             bias = gamma * linear.biases(weights) + sign * self.epsilon
-            bottom = scratch.plus(scratch.onto(total, z, gamma), bias)
+            bottom = in_place.plus(in_place.onto(total, z, gamma), bias)
             bottom = bottom if self.epsilon else stabilize(bottom, 0.0)
-        at_places = scratch.under(bottom, relevance)
-        return aten.threshold_backward.default(at_places, z if sign > 0 else -z, 0)  # type: ignore[no-any-return]
+        shares = in_place.under(bottom, relevance)
+        return aten.threshold_backward.default(shares, z if sign > 0 else -z, 0)  # type: ignore[no-any-return]
 
 
 def _raised(w: Tensor, gamma: float) -> Tensor:
@@ -143,7 +151,7 @@ def _lowered(w: Tensor, gamma: float) -> Tensor:
 
 def _some_at_negative(call: Call, relevance: Tensor) -> bool:
     """Whether relevance may sit at negative outputs: what can't be proven below a ReLU is looked at."""
-    if silent_below_zero(call.node, call.plan):
+    if no_relevance_below_zero(call.node, call.plan):
         return False
     if call.plan.static or not _feeds_relu(call):
         return True
@@ -161,24 +169,24 @@ def contributions(linear: Affine, positive_only: bool = False) -> tuple[Tensor, 
 
     ``positive_only`` leaves the negative ones out (None) where that spares something. Both are fresh tensors.
     """
-    x, exact, scratch = linear.x, linear.fan_in < FEW, linear.scratch
+    x, exact, in_place = linear.x, linear.fan_in < FEW, linear.in_place
     if _rectified(linear):
         plus = linear.apply(x, linear.weights("w+"))
         if positive_only:
             return plus, None
         if exact:
             return plus, linear.apply(x, linear.weights("w-"))
-        minus = scratch.plus(linear.z - plus, linear.biases("w"), -1.0)
-        return plus, scratch.at_most(minus, 0.0)
+        minus = in_place.plus(linear.z - plus, linear.biases("w"), -1.0)
+        return plus, in_place.at_most(minus, 0.0)
     if exact:
         up, down = x.clamp(min=0), x.clamp(max=0)
-        plus = scratch.plus(linear.apply(up, linear.weights("w+")), linear.apply(down, linear.weights("w-")))
+        plus = in_place.plus(linear.apply(up, linear.weights("w+")), linear.apply(down, linear.weights("w-")))
         if positive_only:
             return plus, None
-        return plus, scratch.plus(linear.apply(up, linear.weights("w-")), linear.apply(down, linear.weights("w+")))
+        return plus, in_place.plus(linear.apply(up, linear.weights("w-")), linear.apply(down, linear.weights("w+")))
     n, q = _n(linear), linear.apply(x.abs(), linear.weights("|w|"))
-    below = None if positive_only else scratch.at_most(scratch.times(n - q, 0.5), 0.0)
-    return scratch.at_least(scratch.times(scratch.plus(q, n), 0.5), 0.0), below
+    below = None if positive_only else in_place.at_most(in_place.times(n - q, 0.5), 0.0)
+    return in_place.at_least(in_place.times(in_place.plus(q, n), 0.5), 0.0), below
 
 
 def _feeds_relu(call: Call) -> bool:
@@ -196,17 +204,17 @@ def handed_back(linear: Affine, to_plus: Tensor, to_minus: Tensor | None, alpha:
     One pass for each on a non-negative input, two on others: their differences are never formed, because what arrives at an
     output with next to no contributions of a sign is large, and must meet nothing but those.
     """
-    x, scratch = linear.x, linear.scratch
+    x, in_place = linear.x, linear.in_place
     if _rectified(linear):
-        result = scratch.times(linear.transpose(to_plus, linear.weights("w+")), alpha)
+        result = in_place.times(linear.transpose(to_plus, linear.weights("w+")), alpha)
         if to_minus is not None:
-            result = scratch.plus(result, linear.transpose(to_minus, linear.weights("w-")), -beta)
-        return scratch.times(result, x)
-    above, below = (scratch.times(each, alpha) for each in linear.transposes(to_plus, ("w+", "w-")))
+            result = in_place.plus(result, linear.transpose(to_minus, linear.weights("w-")), -beta)
+        return in_place.times(result, x)
+    above, below = (in_place.times(each, alpha) for each in linear.transposes(to_plus, ("w+", "w-")))
     if to_minus is not None:
         of_below, of_above = linear.transposes(to_minus, ("w+", "w-"))
-        above, below = scratch.plus(above, of_above, -beta), scratch.plus(below, of_below, -beta)
-    return scratch.plus(scratch.times(above, x.clamp(min=0)), scratch.times(below, x.clamp(max=0)))
+        above, below = in_place.plus(above, of_above, -beta), in_place.plus(below, of_below, -beta)
+    return in_place.plus(in_place.times(above, x.clamp(min=0)), in_place.times(below, x.clamp(max=0)))
 
 
 def _rectified(linear: Affine) -> bool:

@@ -1,6 +1,6 @@
 """The stabiliser of a relevance rule's denominator.
 
-Belongs here: the one place where denominators are kept from zero. Not here: rules.
+Belongs here: the one place where denominators are shifted away from zero. Not here: rules.
 """
 
 from __future__ import annotations

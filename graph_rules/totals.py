@@ -1,6 +1,6 @@
 """Relevance totals by node of the model: what arrives at each, of both signs, and what it doesn't hand on.
 
-Belongs here: adding up what a sweep tells (``sweep.backward``'s ``watch``). Not here: the sweep.
+Belongs here: adding up what a sweep reports (``sweep.backward``'s ``watch``). Not here: the sweep.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from typing import Any
 
 from torch import Tensor, fx
 
-from graph_rules.sweep import Call
+from graph_rules.rule import Call
 
 
-class UntoldError(Exception):
+class NoTotalsError(Exception):
     """A sweep whose relevance can't be added up."""
 
 
 @dataclass
-class Tally:
+class RelevanceTotals:
     """Totals over one or more sweeps.
 
     Attributes
@@ -54,8 +54,8 @@ class Tally:
         handed = 0.0
         for index, share in enumerate(shares):
             if share is not None:
-                moved = None if call.reference is None else call.inputs[index] - call.reference.inputs[index]
-                handed += _sums(share, moved)[0]
+                difference = None if call.reference is None else call.inputs[index] - call.reference.inputs[index]
+                handed += _sums(share, difference)[0]
         node, before = call.node, self.arrived.get(call.node, (0.0, 0.0, 0.0))
         self.arrived[node] = (before[0] + total, before[1] + positive, before[2] + total - positive)
         self.leaked[node] = self.leaked.get(node, 0.0) + total - handed
@@ -87,7 +87,7 @@ def _parts(amount: Any) -> list[Any]:
 def _sums(relevance: Any, difference: Tensor | None) -> tuple[float, float]:
     """All and the positive relevance; multipliers of differences are weighed with those."""
     if not isinstance(relevance, Tensor):
-        raise UntoldError("differences are handed on in two parts, which have no totals")
+        raise NoTotalsError("differences are handed on in two parts, which have no totals")
     amount = relevance.detach() if difference is None else relevance.detach() * difference.detach()
     return float(amount.double().sum()), float(amount.clamp(min=0).double().sum())
 

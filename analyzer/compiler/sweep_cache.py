@@ -1,7 +1,7 @@
 """Compiled sweeps of one model: found in memory or on disk, or made.
 
 Belongs here: which compiled sweep answers a question on inputs of a signature. Not here: files (``cache``), compiling
-(``sweeps``, which imports torch), running one as a method's engine (``analyzer.compiler.engine``).
+(``sweep_model``, which imports torch), running one as a method's engine (``engine``).
 """
 
 from __future__ import annotations
@@ -9,122 +9,53 @@ from __future__ import annotations
 import functools
 import json
 from collections import OrderedDict
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
-from numpy.typing import NDArray
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from analyzer.compiler import cache
-from analyzer.engines.protocol import Asked, Question
+from analyzer.compiler.subject import ABOUT, Compiled, Subject
+from analyzer.engines.protocol import SweepLog, SweepSpec
 from analyzer.errors import AnalyzerError, UnsupportedError
 from analyzer.executor.session import Session
-from analyzer.tensor_spec import batch_axis
 
 if TYPE_CHECKING:
-    from analyzer.model import Model
+    from analyzer.engines.torch_engine import TorchEngine
+    from analyzer.onnx_model import OnnxModel
 
-Array = NDArray[Any]
 #: Sessions of one model that stay open.
 _OPEN = 8
-#: Name of the metadata entry that says what a compiled sweep is.
-ABOUT = "onnxplain.sweep"
 
 
-@dataclass(frozen=True)
-class Subject:
-    """What is explained on which inputs.
-
-    Attributes
-    ----------
-    value
-        The ONNX value that holds the scores.
-    weights
-        The target's weights on it.
-    """
-
-    inputs: dict[str, Array]
-    value: str
-    weights: Array
-
-    @property
-    def batch(self) -> int:
-        """How many samples there are."""
-        return len(self.weights) if self.weights.ndim else 1
-
-    def axes(self, model: Model) -> dict[str, int | None]:
-        """Input name -> the axis that counts the samples; None where an input is the same for all."""
-        first = next((spec.shape[0] for spec in model.inputs.values() if spec.shape), None)
-        return {
-            name: batch_axis(model.inputs[name].shape if name in model.inputs else (), first, value, self.batch)
-            for name, value in self.inputs.items()
-        }
-
-    def of(self, model: Model, count: int) -> Subject:
-        """The same for another number of samples, repeated as often as needed."""
-        rows = np.arange(count) % self.batch
-        axes = self.axes(model)
-        inputs = {k: v if axes[k] is None else v.take(rows, axes[k]) for k, v in self.inputs.items()}
-        return Subject(inputs, self.value, self.weights[rows] if self.weights.ndim else self.weights)
-
-
-@dataclass(frozen=True)
-class Compiled:
-    """A compiled sweep, loaded.
-
-    Attributes
-    ----------
-    about
-        ``sources`` as (input, whether embeddings), ``layer`` and ``obstacles``, ``outputs`` of the model, ``tolerance``
-        of their parity, ``free`` batch, ``rank`` of the scores,
-        the nodes that may be ``selecting`` in a difference.
-    """
-
-    session: Session
-    about: Mapping[str, Any]
-
-    def feed(
-        self, subject: Subject, moved: Mapping[str, Array], starts: Mapping[str, Array] | None = None
-    ) -> dict[str, Array]:
-        """What it reads: inputs, weights, embeddings where they are given, starts of differences."""
-        feed = {name: value for name, value in subject.inputs.items() if name in self.session.inputs}
-        weights = subject.weights.astype(np.float32)
-        feed["onnxplain.weights"] = weights if self.about["rank"] else weights.reshape(())
-        given = {f"onnxplain.at.{name}": value for name, value in moved.items()}
-        given |= {f"onnxplain.start.{name}": value for name, value in (starts or {}).items()}
-        return feed | {name: value for name, value in given.items() if name in self.session.inputs}
-
-    @property
-    def free(self) -> bool:
-        """Whether any batch fits."""
-        return bool(self.about["free"])
-
-
-class Shelf:
+class SweepCache:
     """All compiled sweeps of a model.
 
+    Parameters
+    ----------
+    make_engine
+        Makes the torch engine for a subject, the trace verified on it.
+
     Attributes
     ----------
-    remarks
-        What happened that only the curious want to know: why something isn't kept or compiled.
+    diagnostics
+        Why something isn't kept or compiled, for those who want to know.
     """
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: OnnxModel, make_engine: Callable[[Subject], TorchEngine]) -> None:
         self._model = model
+        self._make_engine = make_engine
         self._open: OrderedDict[str, Compiled] = OrderedDict()
-        self._asked: OrderedDict[str, tuple[Subject, Question]] = OrderedDict()
-        self.remarks: list[str] = []
+        self._pending: OrderedDict[str, tuple[Subject, SweepSpec]] = OrderedDict()
+        self.diagnostics: list[str] = []
 
-    def find(self, subject: Subject, question: Question) -> Compiled | None:
+    def find(self, subject: Subject, spec: SweepSpec) -> Compiled | None:
         """The compiled sweep for a question, None where there is none."""
         for free in (True, False):
-            name = self._name(subject, question, free)
+            name = self._name(subject, spec, free)
             if name in self._open:
                 self._open.move_to_end(name)
                 return self._open[name]
             content = cache.read(name)
-            found = self._opened(name, content) if content is not None else None
+            found = self._load(name, content) if content is not None else None
             if found is not None:
                 return found
         return None
@@ -137,84 +68,93 @@ class Shelf:
                 return found
             for name in cache.names(base):
                 content = cache.read(name)
-                opened = self._opened(name, content) if content is not None else None
-                if opened is not None:
-                    return opened
+                loaded = self._load(name, content) if content is not None else None
+                if loaded is not None:
+                    return loaded
         return None
 
-    def make(self, subject: Subject, question: Question, *, asked_for: bool) -> Compiled:
+    def engine(self, subject: Subject) -> TorchEngine:
+        """The torch engine for a subject; imports torch."""
+        return self._make_engine(subject)
+
+    def make(self, subject: Subject, spec: SweepSpec, *, requested: bool) -> Compiled:
         """Compile the sweep, and keep it.
 
         Parameters
         ----------
-        asked_for
-            Whether the user asked for the onnxruntime backend: then it is kept whatever its size.
+        requested
+            Whether the user chose the onnxruntime backend: then it is kept whatever its size.
 
         Raises
         ------
         UnsupportedError
             ``compile.*``, ``op.unsupported``, ``rule.missing``: why it can't be compiled.
         ParityError
-            ``compile.mismatch``.
+            ``parity.mismatch``, ``compile.mismatch``.
         """
         from analyzer.compiler.sweep_model import compile_sweep
 
         try:
-            content, found = compile_sweep(self._model, subject, question)
+            content, found = compile_sweep(self._model, self._make_engine, subject, spec)
         except UnsupportedError as problem:
             for either in (True, False):
-                cache.refuse(self._name(subject, question, either), problem.message)
+                cache.refuse(self._name(subject, spec, either), problem.message)
             raise
-        name = self._name(subject, question, found.free)
-        reason = cache.write(name, content, None if asked_for else cache.LARGEST)
+        name = self._name(subject, spec, found.free)
+        reason = cache.write(name, content, None if requested else cache.LARGEST)
         if reason:
-            self.remarks.append(f"the compiled {question.table.name} isn't kept: {reason}")
-        return self._kept_open(name, found)
+            self.diagnostics.append(f"the compiled {spec.table.name} isn't kept: {reason}")
+        return self._keep_open(name, found)
 
-    def note(self, subject: Subject, asked: Asked) -> None:
+    def remember(self, subject: Subject, log: SweepLog) -> None:
         """Remember which sweeps a method asked the torch engine for, so that they may be compiled later."""
-        if asked.inside:
+        if log.not_compilable:
             return
-        for question in asked.questions:
-            self._asked[self._name(subject, question, True)] = subject, question
-        while len(self._asked) > 4 * _OPEN:
-            self._asked.popitem(last=False)
+        for spec in log.specs:
+            self._pending[self._name(subject, spec, True)] = subject, spec
+        while len(self._pending) > 4 * _OPEN:
+            self._pending.popitem(last=False)
 
-    def fill(self) -> None:
-        """Compile and keep what was noted and isn't kept yet; failures are remarks."""
+    def compile_pending(self) -> None:
+        """Compile and keep what was remembered and isn't kept yet; failures go to :attr:`diagnostics`."""
         from analyzer.importer.parity import TOLERANCE, tolerance_of
 
-        todo, self._asked = list(self._asked.values()), OrderedDict()
+        todo, self._pending = list(self._pending.values()), OrderedDict()
         if cache.folder() is None or not todo:
             return
         if self._model.size > cache.LARGEST or tolerance_of(self._model.graph) != TOLERANCE["float32"]:
-            self.remarks.append("not compiled for later runs: the model is too large, or not a float32 model")
+            self.diagnostics.append("not compiled for later runs: the model is too large, or not a float32 model")
             return
-        for subject, question in todo:
-            if cache.refused(self._name(subject, question, True)) or self.find(subject, question) is not None:
+        for subject, spec in todo:
+            if cache.refused(self._name(subject, spec, True)) or self.find(subject, spec) is not None:
                 continue
             try:
-                self.make(subject, question, asked_for=False)
+                self.make(subject, spec, requested=False)
             except Exception as problem:  # nothing depends on it: the results are there already
                 reason = problem.message if isinstance(problem, AnalyzerError) else type(problem).__name__
-                self.remarks.append(f"{question.table.name} isn't compiled for later runs: {reason}")
+                self.diagnostics.append(f"{spec.table.name} isn't compiled for later runs: {reason}")
 
-    def _opened(self, name: str, content: bytes) -> Compiled | None:
+    def clear(self) -> None:
+        """Close the sessions, and forget what was to be compiled."""
+        self._open.clear()
+        self._pending.clear()
+
+    def _load(self, name: str, content: bytes) -> Compiled | None:
         try:
             session = Session(content, self._model.device, threads=self._model.threads)
             found = Compiled(session, json.loads(session.metadata[ABOUT]))
         except (AnalyzerError, KeyError, ValueError):
             return None
-        return self._kept_open(name, found)
+        return self._keep_open(name, found)
 
-    def _kept_open(self, name: str, found: Compiled) -> Compiled:
+    def _keep_open(self, name: str, found: Compiled) -> Compiled:
         self._open[name] = found
         while len(self._open) > _OPEN:
             self._open.popitem(last=False)
         return found
 
-    def _name(self, subject: Subject, question: Question, free: bool) -> str:
-        return f"{self._base(subject, free)}-{cache.name_of(question=question.text())}"
+    def _name(self, subject: Subject, spec: SweepSpec, free: bool) -> str:
+        return f"{self._base(subject, free)}-{cache.name_of(question=spec.text())}"
 
     def _base(self, subject: Subject, free: bool) -> str:
         axes = subject.axes(self._model)

@@ -1,43 +1,53 @@
 """One sweep as an ONNX model that any target can use: its weights on the scores are an input.
 
-Belongs here: recording, writing and checking such a model. Not here: whole methods as models for deployment (``export``),
-where models are kept (``shelf``). The numpy code of a method runs around it, the same as around the torch engine.
+Belongs here: recording, writing and checking such a model. Not here: whole methods as models for deployment
+(``analyzer.export``), where models are kept (``sweep_cache``). The numpy code of a method runs around it, the same as
+around the torch engine.
 
-It takes the original's inputs, ``onnxplain.weights`` shaped like the scores and, for a moved question,
-``onnxplain.at.NAME`` for every embedding, and
-for a difference ``onnxplain.start.NAME``. It gives the model's own outputs, ``onnxplain.scores``,
-``onnxplain.relevance.NAME`` and, where it isn't an input, ``onnxplain.values.NAME``.
+It takes the original's inputs, ``onnxplain.weights`` shaped like the scores, for a sweep from given embeddings
+``onnxplain.at.NAME`` for every one, and for a difference ``onnxplain.start.NAME``. It gives the model's own outputs,
+``onnxplain.scores``, ``onnxplain.relevance.NAME`` and, where it isn't an input, ``onnxplain.values.NAME``.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, fx
+from torch import Tensor
 
 from analyzer.compiler import agreement
 from analyzer.compiler.free_batch import HINT, Recorded, write
 from analyzer.compiler.ir import FixedBatchError
-from analyzer.compiler.recorded_sweep import SweepBench
 from analyzer.compiler.recorder import SweepRecorder
-from analyzer.compiler.sweep_cache import ABOUT, Compiled, Subject
-from analyzer.engines.protocol import Array, Question
-from analyzer.engines.torch_engine import Engine
+from analyzer.compiler.recording_engine import RecordedTarget, RecordingEngine
+from analyzer.compiler.subject import ABOUT, Compiled, Subject
+from analyzer.engines.protocol import Array, SweepResult, SweepSpec
+from analyzer.engines.torch_engine import TorchEngine
+from analyzer.engines.traced_score import selections
 from analyzer.errors import UnsupportedError
 from analyzer.executor.session import Session
-from analyzer.importer.interpreter import as_tensor
+from analyzer.importer.conversion import as_tensor
 from analyzer.importer.parity import tolerance_of
 from analyzer.importer.recorder import recorded
-from analyzer.model import Model
+from analyzer.onnx_model import OnnxModel
+
+MakeEngine = Callable[[Subject], TorchEngine]
 
 
-def compile_sweep(model: Model, subject: Subject, question: Question) -> tuple[bytes, Compiled]:
+def compile_sweep(
+    model: OnnxModel, make_engine: MakeEngine, subject: Subject, spec: SweepSpec
+) -> tuple[bytes, Compiled]:
     """The serialised model, and it loaded.
+
+    Parameters
+    ----------
+    make_engine
+        Makes the torch engine on other inputs; it has verified the trace on the subject's own.
 
     Raises
     ------
@@ -46,10 +56,10 @@ def compile_sweep(model: Model, subject: Subject, question: Question) -> tuple[b
     ParityError
         ``parity.mismatch``, ``compile.mismatch``: the trace or the compiled model gives other numbers.
     """
-    model.require_parity(subject.inputs)
+    engine = make_engine(subject)
 
     def record(count: int | None) -> Recorded:
-        return _record(model, subject if count is None else subject.of(model, count), question)
+        return _record(engine if count is None else make_engine(subject.of(model, count)), spec)
 
     def describe(facts: Mapping[str, Any], batch: int | None) -> dict[str, str]:
         return {ABOUT: json.dumps(_about(model, facts, batch))}
@@ -58,69 +68,79 @@ def compile_sweep(model: Model, subject: Subject, question: Question) -> tuple[b
     written = write(record, subject.batch, reason, describe)
     about = _about(model, written.facts, written.batch)
     found = Compiled(Session(written.content, model.device, threads=model.threads), about)
-    _hold_against_torch(model, subject, question, found)
+    _hold_against_torch(engine, make_engine, subject, spec, found)
     return written.content, found
 
 
-def _about(model: Model, facts: Mapping[str, Any], batch: int | None) -> dict[str, Any]:
+def _about(model: OnnxModel, facts: Mapping[str, Any], batch: int | None) -> dict[str, Any]:
     return {**facts, "free": batch is None, "tolerance": tolerance_of(model.graph)}
 
 
-def _record(model: Model, subject: Subject, question: Question) -> Recorded:
-    engine = Engine.on(model, subject.inputs, subject.value, subject.weights, "float32")
-    _fixed(engine.trace.data_dependent, "node")
-    at: list[tuple[str, fx.Node]] | None = None
-    about: dict[str, Any] = {
-        "sources": [[source.name, source.tokens] for source in engine.sources],
-        "rank": len(engine.output.meta["shape"]),
-    }
-    if question.layer is not None:
-        name, node = engine.feature_layer(question.layer)
-        at = [(name, node)]
-        about |= {"layer": name, "obstacles": list(engine.at_layer(question.layer).obstacles)}
-    shape = engine.output.meta["shape"]
+def _record(engine: TorchEngine, spec: SweepSpec) -> Recorded:
+    traced = engine.traced
+    _fixed(traced.trace.data_dependent, "node")
+    shape = traced.output.meta["shape"]
+    about: dict[str, Any] = {"sources": [[entry.name, entry.tokens] for entry in traced.explained], "rank": len(shape)}
+    if spec.layer is not None:
+        name, node = traced.feature_layer(spec.layer)
+        about |= {"layer": name, "obstacles": list(traced.obstacles(node))}
     if engine.weights.size != math.prod(shape):
         raise FixedBatchError("the scores don't follow the batch")
-    moved = engine.values() if question.moved else {}
+    embeddings = engine.values() if spec.embedded else {}
     recorder = SweepRecorder()
     with recorder:
-        inputs = {name: recorder.placeholder(name, as_tensor(engine.inputs[name])) for name in engine.trace.inputs}
-        embedded = {
-            source.node: recorder.placeholder(f"onnxplain.at.{source.name}", as_tensor(moved[source.name]))
-            for source in engine.sources
-            if question.moved and source.tokens
+        inputs = {name: recorder.placeholder(name, as_tensor(engine.inputs[name])) for name in traced.trace.inputs}
+        given = {
+            entry.name: recorder.placeholder(f"onnxplain.at.{entry.name}", as_tensor(embeddings[entry.name]))
+            for entry in traced.explained
+            if spec.embedded and entry.tokens
         }
         weights = recorder.placeholder("onnxplain.weights", as_tensor(engine.weights.astype(np.float32)).reshape(shape))
-        bench = SweepBench(engine, inputs, lambda scores: weights.to(scores.dtype), overrides=embedded)
-        outputs: dict[str, Tensor] = {}
-        if question.difference:
-            relevance, values = _compared(bench, question, recorder, outputs, about)
-        else:
-            relevance, values, _ = bench.sweep(question.table.build(), question.initial, at)
-        assert bench.scores is not None
-        own = {} if question.moved else _tensors(bench.outputs or {})
-        about["outputs"] = list(own)
-        outputs |= {**own, "onnxplain.scores": bench.scores}
-        outputs |= {f"onnxplain.relevance.{name}": value for name, value in relevance.items()}
-        given = {source.name for source in engine.sources if not source.tokens} if at is None else set()
-        outputs |= {f"onnxplain.values.{name}": value for name, value in values.items() if name not in given}
+        target = RecordedTarget(lambda scores: weights.to(scores.dtype))
+        outputs = _swept(RecordingEngine(engine, inputs, target), spec, given, recorder, about)
     _fixed(recorder.data_dependent, "sweep")
     return Recorded(recorder.finish(outputs), list(outputs), about)
 
 
+def _swept(
+    engine: RecordingEngine, spec: SweepSpec, given: Mapping[str, Any], recorder: SweepRecorder, about: dict[str, Any]
+) -> dict[str, Tensor]:
+    """The outputs of a recorded sweep by name."""
+    extra: dict[str, Tensor] = {}
+    result: Any
+    if spec.difference:
+        result = _compared(engine, spec, recorder, extra, about)
+    elif spec.layer is not None:
+        found = engine.at_layer(spec.layer)
+        result = SweepResult({found.name: found.gradients}, {found.name: found.values}, found.score)
+    elif given:
+        result = engine.sweep_from(spec.table, spec.initial, given)
+    else:
+        result = engine.sweep(spec.table, spec.initial)
+    scores = engine.target.scores
+    assert scores is not None
+    own = {} if given else engine.target.outputs
+    about["outputs"] = list(own)
+    direct = {entry.name for entry in engine.explained if not entry.tokens} if spec.layer is None else set()
+    return {
+        **own,
+        "onnxplain.scores": scores,
+        **extra,
+        **{f"onnxplain.relevance.{name}": value for name, value in result.relevance.items()},
+        **{f"onnxplain.values.{name}": value for name, value in result.values.items() if name not in direct},
+    }
+
+
 def _compared(
-    bench: SweepBench, question: Question, recorder: SweepRecorder, outputs: dict[str, Tensor], about: dict[str, Any]
-) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Multipliers and values; adds the scores at the start, and whether each selecting node chooses otherwise there."""
+    engine: RecordingEngine, spec: SweepSpec, recorder: SweepRecorder, outputs: dict[str, Tensor], about: dict[str, Any]
+) -> SweepResult:
+    """Multipliers and values; adds the scores at the baseline, and whether each selecting node chooses otherwise there."""
     starts = {}
-    for name, value in bench.engine.values().items():
+    for name, value in engine.example.values().items():
         starts[name] = recorder.placeholder(f"onnxplain.start.{name}", torch.zeros_like(as_tensor(value)))
-    try:
-        relevance, values, scores, selections = bench.difference(question.table.build(), starts)
-    except ValueError as problem:
-        raise UnsupportedError("rule.failed", f"{question.table.name}: {problem}", HINT) from None
+    result, _, scores, run = engine.compared(spec.table, starts)
     outputs["onnxplain.scores_at_start"] = scores
-    varying = {k: [(a, b) for a, b in pairs if recorded(a) or recorded(b)] for k, pairs in selections.items()}
+    varying = {k: [(a, b) for a, b in pairs if recorded(a) or recorded(b)] for k, pairs in selections(run).items()}
     about["selecting"] = [name for name, pairs in varying.items() if pairs]
     counts = [
         torch.stack([(a != b).to(torch.float32).reshape(-1).sum(0) for a, b in varying[name]]).sum(0)
@@ -128,7 +148,7 @@ def _compared(
     ]
     if counts:
         outputs["onnxplain.selecting"] = torch.stack(counts)
-    return relevance, values
+    return result
 
 
 def _fixed(reason: str | None, what: str) -> None:
@@ -140,11 +160,9 @@ def _fixed(reason: str | None, what: str) -> None:
         )
 
 
-def _tensors(values: Mapping[str, Any]) -> dict[str, Tensor]:
-    return {name: value for name, value in values.items() if isinstance(value, torch.Tensor)}
-
-
-def _hold_against_torch(model: Model, subject: Subject, question: Question, compiled: Compiled) -> None:
+def _hold_against_torch(
+    engine: TorchEngine, make_engine: MakeEngine, subject: Subject, spec: SweepSpec, compiled: Compiled
+) -> None:
     """Refuse a compiled sweep that differs from the torch engine's on this input.
 
     Raises
@@ -152,30 +170,28 @@ def _hold_against_torch(model: Model, subject: Subject, question: Question, comp
     ParityError
         ``compile.mismatch``.
     """
-    engine = Engine.on(model, subject.inputs, subject.value, subject.weights, "float32")
-    moved = engine.values() if question.moved else {}
-    starts = {name: np.zeros_like(value) for name, value in engine.values().items()} if question.difference else {}
-    expected = _relevance(engine, question, moved, starts)
+    embeddings = engine.values() if spec.embedded else {}
+    starts = {name: np.zeros_like(value) for name, value in engine.values().items()} if spec.difference else {}
+    expected = _relevance(engine, spec, embeddings, starts)
     got = compiled.session.run(
-        compiled.feed(subject, moved, starts), [f"onnxplain.relevance.{name}" for name in expected]
+        compiled.feed(subject, embeddings, starts), [f"onnxplain.relevance.{name}" for name in expected]
     )
 
     def again() -> Mapping[str, Array]:
-        shaken = agreement.shaken(subject.inputs)
-        near = Engine.on(model, shaken, subject.value, subject.weights, "float32")
-        return _relevance(near, question, agreement.shaken(moved), starts)
+        near = make_engine(Subject(agreement.shaken(subject.inputs), subject.value, subject.weights))
+        return _relevance(near, spec, agreement.shaken(embeddings), starts)
 
     agreement.require(
-        question.table.name, {name: got[f"onnxplain.relevance.{name}"] for name in expected}, expected, again, HINT
+        spec.table.name, {name: got[f"onnxplain.relevance.{name}"] for name in expected}, expected, again, HINT
     )
 
 
 def _relevance(
-    engine: Engine, question: Question, moved: Mapping[str, Array], starts: Mapping[str, Array]
+    engine: TorchEngine, spec: SweepSpec, embeddings: Mapping[str, Array], starts: Mapping[str, Array]
 ) -> Mapping[str, Array]:
-    if question.difference:
-        return engine.difference(question.table, starts)[0].relevance
-    if question.layer is not None:
-        found = engine.at_layer(question.layer)
+    if spec.difference:
+        return engine.difference(spec.table, starts)[0].relevance
+    if spec.layer is not None:
+        found = engine.at_layer(spec.layer)
         return {found.name: found.gradients}
-    return engine.sweep(question.table, question.initial, moved or None).relevance
+    return engine.sweep(spec.table, spec.initial, embeddings or None).relevance

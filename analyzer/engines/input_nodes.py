@@ -1,6 +1,6 @@
 """Where explained inputs enter a trace: at the inputs themselves, or at the embeddings that integer tokens select.
 
-Belongs here: finding those nodes. Not here: running the trace (``whitebox``).
+Belongs here: finding those nodes. Not here: running the trace (``torch_engine``).
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import fx
 
+from analyzer.engines.protocol import ExplainedInput
 from analyzer.importer.trace import Trace
 
 aten = torch.ops.aten
@@ -23,23 +24,19 @@ _SCALING = (aten.mul.Tensor, aten.div.Tensor)
 
 
 @dataclass(frozen=True)
-class Source:
+class InputNode(ExplainedInput):
     """Where an explained input enters the trace.
 
     Attributes
     ----------
     node
         The input itself, or, for integer tokens, the embedding that they select.
-    tokens
-        Whether it is an embedding.
     """
 
-    name: str
     node: fx.Node
-    tokens: bool
 
 
-def sources_of(trace: Trace, output: fx.Node) -> tuple[Source, ...]:
+def input_nodes(trace: Trace, output: fx.Node) -> tuple[InputNode, ...]:
     """Floating-point inputs as they are; for integer inputs the embeddings that they select."""
     needed: set[fx.Node] = set()
     stack = [output]
@@ -54,11 +51,11 @@ def sources_of(trace: Trace, output: fx.Node) -> tuple[Source, ...]:
         if node not in needed:
             continue
         if node.meta["dtype"].is_floating_point:
-            found.append(Source(name, node, False))
+            found.append(InputNode(name, False, node))
         else:
             entry = _embedding(node, needed)
             if entry is not None:
-                found.append(Source(name, entry, True))
+                found.append(InputNode(name, True, entry))
     return tuple(found)
 
 

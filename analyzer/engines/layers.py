@@ -1,18 +1,15 @@
 """Layers of a trace by the names that users give them.
 
-Belongs here: finding them and saying why one can't be had. Not here: what is computed there (``whitebox``).
+Belongs here: finding them and saying why one can't be had. Not here: what is computed there (``torch_engine``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from torch import fx
 
-from analyzer.engines.input_nodes import Source
 from analyzer.errors import UnsupportedError, UsageError
 from analyzer.importer.trace import Trace
-from analyzer.methods.registry import near
+from analyzer.nearest import did_you_mean
 from graph_rules import sweep
 from graph_rules.cam import NoFeatureMapError, last_feature_map
 
@@ -37,7 +34,7 @@ def layer_named(trace: Trace, output: fx.Node, name: str) -> fx.Node:
         known = [*trace.nodes, *trace.values]
         raise UsageError(
             "layer.unknown",
-            f"the model has no node or value {name!r} that depends on the input{near(name, known)}",
+            f"the model has no node or value {name!r} that depends on the input{did_you_mean(name, known)}",
             "`onnxplain inspect -v` lists the nodes",
         )
     if node not in sweep.active_nodes((node,), output):
@@ -47,7 +44,7 @@ def layer_named(trace: Trace, output: fx.Node, name: str) -> fx.Node:
     return node
 
 
-def feature_layer(trace: Trace, output: fx.Node, sources: Sequence[Source], layer: str) -> tuple[str, fx.Node]:
+def feature_layer(trace: Trace, output: fx.Node, inputs: tuple[fx.Node, ...], layer: str) -> tuple[str, fx.Node]:
     """The name and node of a layer that class activation maps are read at; ``auto``: the last feature map.
 
     Raises
@@ -59,7 +56,7 @@ def feature_layer(trace: Trace, output: fx.Node, sources: Sequence[Source], laye
     """
     if layer == "auto":
         try:
-            node = last_feature_map(output, tuple(source.node for source in sources))
+            node = last_feature_map(output, inputs)
         except NoFeatureMapError as problem:
             raise UnsupportedError(
                 "layer.none", str(problem), "name a layer, or use another family of methods"

@@ -1,13 +1,13 @@
 """Holding a model's trace against onnxruntime on an input.
 
 Belongs here: running both and, where they disagree, the values between. Not here: comparing arrays
-(``importer.parity``), what happens to a model that fails (``model``).
+(``importer.parity``), what becomes of a model that fails (``tracer``).
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,19 +17,21 @@ from analyzer.executor.session import Session
 
 if TYPE_CHECKING:
     from analyzer.importer.parity import Parity
-    from analyzer.model import Model
+    from analyzer.onnx_model import OnnxModel
 
 Array = NDArray[Any]
 Feed = Mapping[str, Array]
 
 
-def hold_against_runtime(model: Model, feed: dict[str, Array]) -> Parity:
+def hold_against_runtime(
+    model: OnnxModel, run_trace: Callable[[dict[str, Array]], dict[str, Array]], feed: dict[str, Array]
+) -> Parity:
     """Every numeric output of the trace beside onnxruntime's, and the first ONNX node that differs where they disagree."""
     from analyzer.importer.parity import compare, first_difference, tolerance_of
 
     tolerance = tolerance_of(model.graph)
     expected = {k: v for k, v in model.values(feed, list(model.outputs)).items() if _numeric(v)}
-    parity = compare(model.run_trace(feed), expected, tolerance)
+    parity = compare(run_trace(feed), expected, tolerance)
     if parity.ok:
         return parity
     where = first_difference(
@@ -38,11 +40,12 @@ def hold_against_runtime(model: Model, feed: dict[str, Array]) -> Parity:
     return type(parity)(parity.error, tolerance, parity.outputs, where)
 
 
-def every_value(model: Model, feed: Feed) -> dict[str, Array]:
+def every_value(model: OnnxModel, feed: Feed) -> dict[str, Array]:
     """Every value that the interpreter computes, by name."""
     import torch
 
-    from analyzer.importer.interpreter import Interpreter, as_tensor, run_graph, to_numpy
+    from analyzer.importer.conversion import as_tensor, to_numpy
+    from analyzer.importer.interpreter import Interpreter, run_graph
 
     seen: dict[str, Array] = {}
 
@@ -55,7 +58,7 @@ def every_value(model: Model, feed: Feed) -> dict[str, Array]:
     return seen
 
 
-def inner_values(model: Model, feed: Feed, names: Sequence[str]) -> dict[str, Any]:
+def inner_values(model: OnnxModel, feed: Feed, names: Sequence[str]) -> dict[str, Any]:
     """onnxruntime's values of inner names, graph optimisations off so that they exist."""
     source, folder = model.source()
     outputs = {o.name for o in model.proto.graph.output}

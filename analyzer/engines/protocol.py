@@ -1,32 +1,35 @@
-"""What methods ask of an engine, in words that need no torch: which rule table, and what a sweep gives back.
+"""What methods ask of an engine, and what it gives back; needs no torch.
 
-Belongs here: the question and the answer. Not here: engines (``whitebox`` runs torch, ``compiled`` onnxruntime), tables
-(``graph_rules``, imported where one is built).
+Belongs here: the interface between methods and engines. Not here: engines (``torch_engine``, ``analyzer.compiler.engine``),
+rule tables (``graph_rules``, imported where one is built).
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from analyzer.inputs.resampling import Resampling
+
 if TYPE_CHECKING:
     from graph_rules.tables import RuleTable
 
+#: A numpy array or, while a method is recorded to be compiled, a torch tensor.
 Array = NDArray[Any]
 
 
-class InsideError(Exception):
-    """A method looks at the trace itself, which a compiled explanation doesn't have; says what it wanted."""
+class NotCompilableError(Exception):
+    """A method wants something that no graph of sweeps holds; says what."""
 
 
 @dataclass(frozen=True)
-class Table:
+class TableSpec:
     """A rule table by name and settings; two of the same name and settings are the same table.
 
     Attributes
@@ -42,7 +45,7 @@ class Table:
     build: Callable[[], RuleTable] = field(default=lambda: _named("GRADIENT"), compare=False, repr=False)
 
     @classmethod
-    def of(cls, name: str, settings: Mapping[str, Any], build: Callable[[], RuleTable]) -> Table:
+    def of(cls, name: str, settings: Mapping[str, Any], build: Callable[[], RuleTable]) -> TableSpec:
         """A table from any settings; arrays enter by their digest."""
         return cls(name, json.dumps(_plain(settings), sort_keys=True), build)
 
@@ -54,9 +57,9 @@ def _named(name: str) -> RuleTable:
     return table
 
 
-GRADIENT = Table("gradient")
-GUIDED_BACKPROP = Table("guided-backprop", build=lambda: _named("GUIDED_BACKPROP"))
-DECONVNET = Table("deconvnet", build=lambda: _named("DECONVNET"))
+GRADIENT = TableSpec("gradient")
+GUIDED_BACKPROP = TableSpec("guided-backprop", build=lambda: _named("GUIDED_BACKPROP"))
+DECONVNET = TableSpec("deconvnet", build=lambda: _named("DECONVNET"))
 
 
 def _plain(value: Any) -> Any:
@@ -71,7 +74,21 @@ def _plain(value: Any) -> Any:
 
 
 @dataclass(frozen=True)
-class Question:
+class ExplainedInput:
+    """Where an explained input enters the model.
+
+    Attributes
+    ----------
+    tokens
+        Whether it is the embedding that integer tokens select, in place of the input itself.
+    """
+
+    name: str
+    tokens: bool
+
+
+@dataclass(frozen=True)
+class SweepSpec:
     """One kind of sweep.
 
     Attributes
@@ -80,25 +97,27 @@ class Question:
         Relevance put on the target: ``one`` or ``logit``.
     layer
         The layer to stop at in place of the inputs, as a method's ``layer`` parameter names it.
-    moved
+    embedded
         Whether embeddings of tokens are given in place of what the tokens select.
     difference
-        Whether the table's rules compare the inputs with a start.
+        Whether the table's rules compare the inputs with a baseline.
     """
 
-    table: Table
+    table: TableSpec
     initial: str = "one"
     layer: str | None = None
-    moved: bool = False
+    embedded: bool = False
     difference: bool = False
 
     def text(self) -> str:
         """Everything that makes it what it is, as one line."""
-        return json.dumps([self.table.name, self.table.settings, self.initial, self.layer, self.moved, self.difference])
+        return json.dumps(
+            [self.table.name, self.table.settings, self.initial, self.layer, self.embedded, self.difference]
+        )
 
 
 @dataclass(frozen=True)
-class Swept:
+class SweepResult:
     """One sweep's result.
 
     Attributes
@@ -139,26 +158,126 @@ class FeatureMap:
     obstacles: tuple[str, ...] = ()
 
     @property
-    def places(self) -> tuple[int, ...]:
+    def spatial(self) -> tuple[int, ...]:
         """The spatial axes."""
         return tuple(range(2, self.values.ndim))
 
-    def wide(self) -> tuple[Array, Array]:
-        """Values and gradients in float64, for formulas with powers and quotients."""
-        return self.values.astype(np.float64), self.gradients.astype(np.float64)
-
 
 @dataclass
-class Asked:
-    """What a method asked of an engine.
+class SweepLog:
+    """Which sweeps a method asked for.
 
     Attributes
     ----------
-    questions
-        Its sweeps, each once, in order.
-    inside
-        Whether it also looked at the trace itself.
+    specs
+        Each once, in order.
+    not_compilable
+        Whether it also asked for something that no graph of sweeps holds.
     """
 
-    questions: dict[Question, None] = field(default_factory=dict)
-    inside: bool = False
+    specs: dict[SweepSpec, None] = field(default_factory=dict)
+    not_compilable: bool = False
+
+
+class Engine(Protocol):
+    """Sweeps over one model on one batch of inputs, for one target."""
+
+    @property
+    def xp(self) -> Any:
+        """The namespace of the arrays that it gives and takes: numpy, or torch's in the array API."""
+        ...
+
+    @property
+    def explained(self) -> Sequence[ExplainedInput]:
+        """The inputs that are explained."""
+        ...
+
+    def values(self) -> dict[str, Array]:
+        """The explained values (inputs, or embeddings of tokens) by input name."""
+        ...
+
+    def at(self, values: Mapping[str, Array]) -> Engine:
+        """The engine at other explained values: one or more variations of the batch, one after the other."""
+        ...
+
+    def sweep(self, table: TableSpec, initial: str = "one", values: Mapping[str, Array] | None = None) -> SweepResult:
+        """Forward and reverse once.
+
+        Parameters
+        ----------
+        initial
+            Relevance put on the target: ``one`` (its weights) or ``logit`` (weights times output).
+        values
+            Explained values to put in place of the inputs; m times the batch is run as one larger batch.
+        """
+        ...
+
+    def gradient(self, values: Mapping[str, Array] | None = None) -> SweepResult:
+        """Gradients of the explained score."""
+        ...
+
+    def at_layer(self, layer: str) -> FeatureMap:
+        """Gradients of the score at a layer's feature map.
+
+        Raises
+        ------
+        UnsupportedError
+            ``layer.none`` where the model has no feature map.
+        UsageError
+            ``layer.unknown``, ``layer.not_spatial``.
+        """
+        ...
+
+    def difference(self, table: TableSpec, baseline: Mapping[str, Array]) -> tuple[SweepResult, Array, list[str]]:
+        """Multipliers of the differences between the inputs and a baseline, by a table of difference rules.
+
+        Returns
+        -------
+        tuple
+            The sweep, the score at the baseline, and the ONNX nodes whose masks or indices differ between the two.
+
+        Raises
+        ------
+        UnsupportedError
+            ``rule.missing`` for operators without a rule, ``rule.failed`` for a node that isn't smooth.
+        """
+        ...
+
+    def scores_with_layer(self, layer: str, values: Array) -> Array:
+        """The explained score, shape (m * batch,), float64, where a layer's feature map has other values.
+
+        Parameters
+        ----------
+        values
+            One or more variations of the batch, one after the other; only what lies behind the layer is run.
+        """
+        ...
+
+    def scores_with_inputs(self, values: Mapping[str, Array]) -> Array:
+        """The explained score, shape (m * batch,), float64, at other explained values."""
+        ...
+
+    def chunk(self) -> int:
+        """How many variations of the batch are best run at once."""
+        ...
+
+    def resample(self, map_: Array, size: Sequence[int], how: Resampling = "linear") -> Array:
+        """Maps (batch, channels, *spatial) resampled to another spatial size."""
+        ...
+
+    def numbers(self, value: Array) -> NDArray[Any]:
+        """An array's numbers as numpy, for checks, notes and figures beside the maps.
+
+        While a method is recorded they are those of the example: a map must never be made of them.
+        """
+        ...
+
+    def record(self) -> dict[str, Any]:
+        """What the explanation's record says of the engine: ``backend`` and ``parity``.
+
+        Raises
+        ------
+        ParityError
+            What ran disagrees with the model's own session.
+        """
+        ...

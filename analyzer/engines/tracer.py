@@ -1,11 +1,11 @@
 """A model's traces, one per input signature, and whether they agree with onnxruntime.
 
-Belongs here: keeping them. Not here: making a trace (``importer.trace``), comparing (``verification``).
+Belongs here: making, keeping and verifying them. Not here: how a trace is made (``importer.trace``), how two runs are
+compared (``parity``), sweeps (``traced_score``).
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections import OrderedDict
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -18,49 +18,86 @@ from analyzer.errors import ParityError
 if TYPE_CHECKING:
     import torch
 
+    from analyzer.engines.traced_score import TracedScore
     from analyzer.importer.parity import Parity
     from analyzer.importer.trace import Trace
-    from analyzer.model import Model
+    from analyzer.onnx_model import OnnxModel
 
 Array = NDArray[Any]
 Feed = Mapping[str, Array]
 #: How many traces, and how many verdicts on inputs, are kept; the oldest go.
 KEPT = 8
+#: Bytes of inputs that are kept with their verdicts.
+_KEPT_BYTES = 64 * 2**20
 
 
-class Traces:
-    """The traces of one model."""
+class Tracer:
+    """The traces of one model, with the plans of sweeps over them.
 
-    def __init__(self, model: Model) -> None:
+    Inputs are never hashed: what depends on their values is found by comparing them with copies of those seen before.
+    """
+
+    def __init__(self, model: OnnxModel) -> None:
         self._model = model
-        self.made: OrderedDict[Any, Trace] = OrderedDict()
-        self.verdicts: OrderedDict[str, Parity] = OrderedDict()
+        self._traces: OrderedDict[Any, Trace] = OrderedDict()
+        #: Signatures of traces that hold for one input's values only, and those inputs.
+        self._pinned: OrderedDict[Any, list[tuple[dict[str, Array], Trace]]] = OrderedDict()
+        self._verdicts: list[tuple[dict[str, Array], Parity]] = []
+        self._scores: OrderedDict[tuple[int, str], TracedScore] = OrderedDict()
 
     def get(self, feed: Feed, precision: torch.dtype | None = None) -> Trace:
         """The trace for an input's signature; for its very values where what the model does depends on them."""
         from analyzer.importer.trace import trace
 
         signature = (str(precision), tuple((k, v.shape, v.dtype.str) for k, v in feed.items()))
-        own = (signature, digest(feed))
-        for key in (signature, own):
-            if key in self.made:
-                self.made.move_to_end(key)
-                return self.made[key]
+        if signature in self._traces:
+            self._traces.move_to_end(signature)
+            return self._traces[signature]
+        for known, found in self._pinned.get(signature, ()):
+            if _equal(known, feed):
+                return found
         made = trace(self._model.graph, feed, precision)
-        self.made[own if made.data_dependent is not None else signature] = made
-        while len(self.made) > KEPT:
-            self.made.popitem(last=False)
+        if made.data_dependent is None:
+            self._traces[signature] = made
+        else:
+            self._pinned.setdefault(signature, []).append((_copied(feed), made))
+            del self._pinned[signature][:-KEPT]
+        while len(self._traces) > KEPT:
+            self._forget(self._traces.popitem(last=False)[1])
+        while len(self._pinned) > KEPT:
+            for _, old in self._pinned.popitem(last=False)[1]:
+                self._forget(old)
         return made
+
+    def score(self, feed: Feed, value: str, precision: str = "float32") -> TracedScore:
+        """The trace for an input's signature with the value whose scores are explained.
+
+        Raises
+        ------
+        UnsupportedError
+            ``op.unsupported`` naming the nodes that can't be traced, ``model.no_gradient`` where nothing that can be
+            explained reaches the value.
+        """
+        from analyzer.engines.traced_score import PRECISION, TracedScore
+
+        trace = self.get(feed, PRECISION[precision])
+        key = (id(trace), value)
+        if key not in self._scores:
+            self._scores[key] = TracedScore.on(trace, value, precision, self._model.device)
+            while len(self._scores) > 2 * KEPT:
+                self._scores.popitem(last=False)
+        self._scores.move_to_end(key)
+        return self._scores[key]
 
     def run(self, feed: Mapping[str, Array]) -> dict[str, Array]:
         """The trace's outputs, not held against anything."""
-        from analyzer.importer.interpreter import as_tensor, to_numpy
+        from analyzer.importer.conversion import as_tensor, to_numpy
 
         made = self.get(feed)
         return {k: to_numpy(v) for k, v in made.run({k: as_tensor(feed[k]) for k in made.inputs}).items()}
 
     def run_verified(self, feed: Mapping[str, Array]) -> dict[str, Array]:
-        """The trace's outputs; where the second source had a part in it, not without holding it against onnxruntime."""
+        """The trace's outputs; where onnx2torch had a part in it, not without holding it against onnxruntime."""
         values = self.run(feed)
         if self.get(feed).converted:
             self.require(feed)
@@ -70,14 +107,16 @@ class Traces:
         """The verdict on an input, from its first samples where the batch is fixed."""
         from analyzer.engines.parity import hold_against_runtime
 
-        key = digest(feed)
-        if key not in self.verdicts:
-            size = self._model.pieces(feed)
-            part = dict(feed) if size is None else {k: v[:size] for k, v in feed.items()}
-            self.verdicts[key] = hold_against_runtime(self._model, part)
-            while len(self.verdicts) > KEPT:
-                self.verdicts.popitem(last=False)
-        return self.verdicts[key]
+        for known, verdict in self._verdicts:
+            if _equal(known, feed):
+                return verdict
+        size = self._model.part_size(feed)
+        part = dict(feed) if size is None else {k: v[:size] for k, v in feed.items()}
+        verdict = hold_against_runtime(self._model, self.run, part)
+        self._verdicts.append((_copied(feed), verdict))
+        while len(self._verdicts) > KEPT or (len(self._verdicts) > 1 and self._bytes() > _KEPT_BYTES):
+            del self._verdicts[0]
+        return verdict
 
     def require(self, feed: Mapping[str, Array]) -> Parity:
         """Verify, and refuse to go on where the trace disagrees.
@@ -97,11 +136,37 @@ class Traces:
             )
         return parity
 
+    def clear(self) -> None:
+        """Let go of all traces and verdicts."""
+        self._traces.clear()
+        self._pinned.clear()
+        self._verdicts.clear()
+        self._scores.clear()
 
-def digest(feed: Feed) -> str:
-    """SHA-256 of an input: names, shapes, types and values."""
-    state = hashlib.sha256()
-    for name, value in feed.items():
-        state.update(f"{name}{value.shape}{value.dtype}".encode())
-        state.update(np.ascontiguousarray(value).tobytes())
-    return state.hexdigest()
+    def _forget(self, trace: Trace) -> None:
+        for key in [key for key in self._scores if key[0] == id(trace)]:
+            del self._scores[key]
+
+    def _bytes(self) -> int:
+        return sum(value.nbytes for known, _ in self._verdicts for value in known.values())
+
+
+def _equal(known: Feed, feed: Feed) -> bool:
+    """Whether two inputs are the same, types, shapes and bits included."""
+    return known.keys() == feed.keys() and all(
+        value.dtype == feed[name].dtype
+        and value.shape == feed[name].shape
+        and np.array_equal(_bits(value), _bits(feed[name]))
+        for name, value in known.items()
+    )
+
+
+def _bits(value: Array) -> Array:
+    """Values as whole numbers, so that NaN equals itself and 0 isn't -0; others as they are."""
+    if value.dtype.kind != "f" or value.dtype.itemsize > 8:
+        return value
+    return np.ascontiguousarray(value).view(f"u{value.dtype.itemsize}")
+
+
+def _copied(feed: Feed) -> dict[str, Array]:
+    return {name: np.array(value) for name, value in feed.items()}

@@ -1,6 +1,6 @@
 """The batch size that costs least per evaluation, found on the first batches that are run anyway.
 
-Belongs here: which size to try next and when to stop. Not here: running batches (``stream``).
+Belongs here: which size to try next and when to stop. Not here: running batches (``batched_runs``).
 """
 
 from __future__ import annotations
@@ -16,34 +16,34 @@ _TRIALS = 2
 #: Sizes in a row that aren't cheaper before the search ends.
 _PATIENCE = 2
 #: Bytes that the process may grow by while larger batches are tried.
-_MOST_GROWTH = 256 * 2**20
+_LARGEST_GROWTH = 256 * 2**20
 
 
-class Tuner:
+class BatchSizeTuner:
     """Sizes for the batches of one session; may be used from several threads.
 
     Parameters
     ----------
     fixed
         The only batch size that the model takes, or None.
-    most
+    largest
         The largest size to try.
     """
 
-    def __init__(self, fixed: int | None = None, most: int = 64) -> None:
+    def __init__(self, fixed: int | None = None, largest: int = 64) -> None:
         self._lock = threading.Lock()
-        self._most = fixed or max(1, most)
+        self._largest = fixed or max(1, largest)
         self._trying: int | None = None if fixed else 1
         self._best = fixed or 1
         self._costs: dict[int, list[float]] = {}
         self._worse = 0
-        self._resident = resident()
+        self._resident_bytes = resident_bytes()
 
     @property
     def size(self) -> int:
         """How many evaluations to run next."""
         with self._lock:
-            return min(self._trying or self._best, self._most)
+            return min(self._trying or self._best, self._largest)
 
     @property
     def settled(self) -> bool:
@@ -51,7 +51,7 @@ class Tuner:
         return self._trying is None
 
     def learn(self, size: int, seconds: float) -> None:
-        """Take note of what a batch took."""
+        """Record how long a batch took."""
         with self._lock:
             if size != self._trying:
                 return
@@ -63,8 +63,8 @@ class Tuner:
     def halve(self, size: int) -> None:
         """A batch of this size didn't fit into memory: from now on none is larger than half of it."""
         with self._lock:
-            self._most = min(self._most, max(1, size // 2))
-            self._best = min(self._best, self._most)
+            self._largest = min(self._largest, max(1, size // 2))
+            self._best = min(self._best, self._largest)
             self._trying = None
 
     def _step(self, size: int) -> None:
@@ -73,13 +73,13 @@ class Tuner:
             self._best, self._worse = size, 0
         else:
             self._worse += 1
-        grown = resident() - self._resident
-        fits = 2 * size <= self._most and 2 * grown <= _MOST_GROWTH
+        grown = resident_bytes() - self._resident_bytes
+        fits = 2 * size <= self._largest and 2 * grown <= _LARGEST_GROWTH
         self._trying = 2 * size if fits and self._worse < _PATIENCE else None
 
 
-def resident() -> int:
-    """Bytes of memory that the process occupies; 0 where the system doesn't tell."""
+def resident_bytes() -> int:
+    """Bytes of memory that the process occupies; 0 where the system doesn't say."""
     try:
         return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except (OSError, ValueError, IndexError, AttributeError):

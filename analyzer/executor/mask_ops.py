@@ -1,10 +1,10 @@
-"""Perturbations said twice: as operators put before a model, and as masks made on the host.
+"""Masks of an input in two forms: as ONNX operators put before a model, and as arrays made on the host.
 
-A prelude turns a few numbers per evaluation (its rows) into a mask of what is kept of an input. In the graph only the
-rows cross to the device; where a graph can't be composed, the same masks are made in numpy.
+Each kind of mask turns a few numbers per evaluation (its rows) into a mask of what is kept of an input. Inside the graph only
+the rows cross to the device; where a masked model can't be built, the same masks are made in numpy.
 
-Belongs here: what rows become which mask. Not here: joining a prelude to a model (``composing``), drawing the rows
-(``methods``), running anything.
+Belongs here: which rows become which mask. Not here: joining the operators to a model (``masked_model``), drawing the rows
+(``analyzer.perturbation``), running anything.
 
 All rows have the batch first. A mask is broadcastable to the input: channels and other axes that share it have size 1.
 """
@@ -21,17 +21,19 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
+from analyzer.inputs.resampling import interpolation_matrix
+
 Array = NDArray[Any]
 Rows = Mapping[str, Array]
 
 
 class Builder:
-    """Nodes written one after the other; every operator gives the name of its result.
+    """Nodes written one after the other; a call adds one and gives the name of its result.
 
     Parameters
     ----------
     prefix
-        Begins every name, so that none of the model's is met.
+        Begins every name, so that none is a name of the model's.
     """
 
     def __init__(self, prefix: str) -> None:
@@ -54,17 +56,17 @@ class Builder:
         return self("Reshape", value, self.constant(np.array([-1, *shape], np.int64)))
 
 
-class Prelude(Protocol):
-    """A kind of mask; instances are hashable and say everything that its nodes depend on."""
+class MaskOps(Protocol):
+    """A kind of mask; instances are hashable and hold everything that its operators depend on."""
 
     @property
     def rows(self) -> Mapping[str, tuple[Any, tuple[int | None, ...]]]:
-        """Name -> dtype and shape of one evaluation's numbers; None where a size is left open."""
+        """Name -> dtype and shape of one evaluation's numbers; None for a free dimension."""
         ...
 
     @property
     def fixed(self) -> dict[str, tuple[Any, tuple[int, ...]]]:
-        """The same of arrays that all evaluations share."""
+        """The same for arrays that all evaluations share."""
         ...
 
     def nodes(self, build: Builder, names: Mapping[str, str]) -> str:
@@ -82,14 +84,14 @@ class Prelude(Protocol):
         ...
 
     @property
-    def whole(self) -> bool:
-        """Whether masks are bool."""
+    def binary(self) -> bool:
+        """Whether masks are bool, so that every element is either kept or replaced."""
         ...
 
 
 @dataclass(frozen=True)
 class Windows:
-    """All but a box of elements, by its bounds.
+    """Everything outside a box of elements is kept; the box is given by its bounds.
 
     Attributes
     ----------
@@ -105,7 +107,7 @@ class Windows:
 
     shape: tuple[int, ...]
     axes: tuple[int, ...]
-    whole = True
+    binary = True
 
     @property
     def rows(self) -> Mapping[str, tuple[Any, tuple[int | None, ...]]]:
@@ -116,14 +118,14 @@ class Windows:
         return {}
 
     def nodes(self, build: Builder, names: Mapping[str, str]) -> str:
-        bounds = build("Cast", names["bounds"], to=onnx.TensorProto.FLOAT)  # Less takes no whole numbers before opset 9
+        bounds = build("Cast", names["bounds"], to=onnx.TensorProto.FLOAT)  # Less takes no integers before opset 9
         inside = ""
         for at, axis in enumerate(self.axes):
             pair = build("Gather", bounds, build.constant(np.int64(at)), axis=1)
             ends = [build("Gather", pair, build.constant(np.int64(end)), axis=1) for end in (0, 1)]
             low, high = (build.shaped(end, [1] * len(self.shape)) for end in ends)
-            places = build.constant(self._places(axis).astype(np.float32))
-            here = build("And", build("Not", build("Less", places, low)), build("Less", places, high))
+            positions = build.constant(self._positions(axis).astype(np.float32))
+            here = build("And", build("Not", build("Less", positions, low)), build("Less", positions, high))
             inside = build("And", inside, here) if inside else here
         return build("Not", inside)
 
@@ -131,11 +133,11 @@ class Windows:
         bounds = rows["bounds"].reshape(-1, len(self.axes), 2, *[1] * len(self.shape))
         inside: Array = np.ones((), bool)
         for at, axis in enumerate(self.axes):
-            places = self._places(axis)
-            inside = inside & (places >= bounds[:, at, 0]) & (places < bounds[:, at, 1])
+            positions = self._positions(axis)
+            inside = inside & (positions >= bounds[:, at, 0]) & (positions < bounds[:, at, 1])
         return ~inside
 
-    def _places(self, axis: int) -> Array:
+    def _positions(self, axis: int) -> Array:
         shape = [1] * (len(self.shape) + 1)
         shape[axis + 1] = -1
         return np.arange(self.shape[axis]).reshape(shape)
@@ -143,7 +145,7 @@ class Windows:
 
 @dataclass(frozen=True)
 class Segments:
-    """Whole segments, by which of them are kept.
+    """Segments that are each kept or replaced as a whole.
 
     Attributes
     ----------
@@ -152,12 +154,12 @@ class Segments:
 
     Notes
     -----
-    Row ``kept``: (segments,) bool; how many there are is left open, so that one graph serves every picture's superpixels.
+    Row ``kept``: (segments,) bool; their number is a free dimension, so that one graph serves every picture's superpixels.
     Fixed ``ids``: int64, from 0.
     """
 
     shape: tuple[int, ...]
-    whole = True
+    binary = True
 
     @property
     def rows(self) -> Mapping[str, tuple[Any, tuple[int | None, ...]]]:
@@ -171,8 +173,8 @@ class Segments:
         return build.shaped(build("Gather", names["kept"], names["ids"], axis=1), self.shape)
 
     def masks(self, rows: Rows, fixed: Rows) -> Array:
-        taken: Array = rows["kept"][:, fixed["ids"]]
-        return taken.reshape(-1, *self.shape)
+        masks: Array = rows["kept"][:, fixed["ids"]]
+        return masks.reshape(-1, *self.shape)
 
 
 @dataclass(frozen=True)
@@ -193,7 +195,7 @@ class Masks:
 
     sides: tuple[int, ...]
     shape: tuple[int, ...]
-    whole = False
+    binary = False
 
     @property
     def rows(self) -> Mapping[str, tuple[Any, tuple[int | None, ...]]]:
@@ -230,7 +232,7 @@ class Grid:
     counts: tuple[int, ...]
     sides: tuple[int, ...]
     shape: tuple[int, ...]
-    whole = False
+    binary = False
 
     @property
     def steps(self) -> tuple[int, ...]:
@@ -247,7 +249,7 @@ class Grid:
 
     def enlarging(self, axis: int) -> Array:
         """The matrix ((c + 1) * step, c) that enlarges an axis, float64."""
-        return interpolation(self.counts[axis], (self.counts[axis] + 1) * self.steps[axis])
+        return interpolation_matrix(self.counts[axis], (self.counts[axis] + 1) * self.steps[axis])
 
     def nodes(self, build: Builder, names: Mapping[str, str]) -> str:
         mask, last = names["cells"], len(self.sides) - 1
@@ -259,9 +261,8 @@ class Grid:
             mask = build.shaped(mask, [count, rest])
             if axis < last:
                 mask = build("Transpose", build("MatMul", matrix, mask), perm=[0, 2, 1])
-            else:  # the small factors are turned, not the large product
-                turned = [build("Transpose", part, perm=[0, 2, 1]) for part in (mask, matrix)]
-                mask = build("MatMul", *turned)
+            else:  # the small factors are transposed, not the large product
+                mask = build("MatMul", *[build("Transpose", part, perm=[0, 2, 1]) for part in (mask, matrix)])
         return build.shaped(mask, self.shape)
 
     def masks(self, rows: Rows, fixed: Rows) -> Array:
@@ -273,24 +274,12 @@ class Grid:
         return masks.reshape(n, *self.shape)
 
 
-def interpolation(cells: int, side: int) -> Array:
-    """The (side, cells) matrix of linear interpolation between cell centres, constant beyond the outer ones."""
-    at = np.clip((np.arange(side) + 0.5) * cells / side - 0.5, 0, cells - 1)
-    low = np.minimum(at.astype(int), max(cells - 2, 0))
-    matrix = np.zeros((side, cells))
-    rows = np.arange(side)
-    matrix[rows, low] = 1 - (at - low)
-    if cells > 1:
-        matrix[rows, low + 1] = at - low
-    return matrix
-
-
-def mixed(x: Array, gone: Array, mask: Array) -> Array:
-    """``x`` where the mask is 1 or true, its replacement where it is 0; whole numbers are never blended."""
+def mixed(x: Array, replacement: Array, mask: Array) -> Array:
+    """``x`` where the mask is 1 or true, its replacement where it is 0; integers are never blended."""
     if mask.dtype == bool:
-        return np.where(mask, x, gone)
+        return np.where(mask, x, replacement)
     if x.dtype.kind in "iu":
-        return np.where(mask >= 0.5, x, gone)
+        return np.where(mask >= 0.5, x, replacement)
     work = np.result_type(x.dtype, np.float32)
-    x_, gone_ = x.astype(work, copy=False), gone.astype(work, copy=False)
-    return np.asarray(gone_ + mask.astype(work) * (x_ - gone_), x.dtype)
+    x_, replacement_ = x.astype(work, copy=False), replacement.astype(work, copy=False)
+    return np.asarray(replacement_ + mask.astype(work) * (x_ - replacement_), x.dtype)

@@ -1,90 +1,93 @@
-"""A prelude joined to a model: one graph from a clean input and a few numbers per evaluation to the wanted values.
+"""A model with mask operators before it: one graph from an input and a few numbers per evaluation to the wanted outputs.
 
-Belongs here: the ONNX model that results. Not here: what the prelude computes (``preludes``), sessions (``streams``).
+Belongs here: the ONNX model that results. Not here: what the operators compute (``mask_ops``), sessions (``session_pool``).
 
-The model's opset stays: preludes are written in operators as they are since opset 7. Weights that lie in files stay there.
+The model's opset stays: mask operators are written as they are since opset 7. Weights that lie in files stay there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
 import onnx
 from google.protobuf.message import EncodeError
-from numpy.typing import NDArray
 from onnx import helper
 
-from analyzer.executor.mask_ops import Builder, Prelude
+from analyzer.executor.mask_ops import Builder, MaskOps
+from analyzer.importer.subgraphs import subgraphs, with_subgraphs
 
-Array = NDArray[Any]
-_OLDEST, _SELECTS, _EXPANDS = 7, 9, 8
-_FLOATS, _WHOLE = ("float16", "float32", "float64"), ("int32", "int64", "uint8")
-_MOST_BYTES = 2**31 - 2**20
+_OLDEST_OPSET, _WHERE_SINCE, _EXPAND_SINCE = 7, 9, 8
+_FLOATS, _INTEGERS = ("float16", "float32", "float64"), ("int32", "int64", "uint8")
+_LARGEST_BYTES = 2**31 - 2**20
 
 
-class CannotComposeError(Exception):
+class CannotMaskError(Exception):
     """The reason why masks must be made on the host."""
 
 
 @dataclass(frozen=True)
-class Wiring:
-    """How a prelude is joined to a model; hashable.
+class MaskedModelSpec:
+    """What a masked model is made of, besides the model; hashable.
 
     Attributes
     ----------
-    prelude
+    mask_ops
         What makes the masks.
     name, dtype, shape
-        The input that is changed, its element type, and the shape of one sample.
+        The masked input, its element type, and the shape of one sample.
     others
         Inputs that go along with every evaluation: name -> (element type, shape with a batch of 1, batch axis).
     constant
         Names of inputs without a batch axis.
-    wanted
+    outputs
         Names of the values to give out.
-    batch
-        The model's fixed batch, or None.
+    fixed_batch
+        The batch size of a model that takes no other, or None.
     zero
-        Whether what is removed becomes zero everywhere, so that no replacement is needed.
+        Whether masked elements become zero everywhere, so that no replacement is needed.
     """
 
-    prelude: Prelude
+    mask_ops: MaskOps
     name: str
     dtype: str
     shape: tuple[int, ...]
     others: tuple[tuple[str, str, tuple[int, ...], int], ...]
     constant: tuple[str, ...]
-    wanted: tuple[str, ...]
-    batch: int | None
+    outputs: tuple[str, ...]
+    fixed_batch: int | None
     zero: bool
 
 
 @dataclass(frozen=True)
-class Composed:
-    """A model behind a prelude.
+class MaskedModel:
+    """A model with mask operators before it.
 
     Attributes
     ----------
     content
         The serialised model.
     rows, fixed
-        Name in the prelude -> name of the graph's input.
-    clean, gone
-        The graph's inputs for the unchanged sample and its replacement, a batch of 1; ``gone`` is empty for zero.
+        Name among the mask's rows or fixed arrays -> name of the graph's input.
+    original, replacement
+        The graph's inputs for the unchanged sample and what replaces it, a batch of 1; ``replacement`` is empty for zero.
+    others
+        Name of an input that goes along -> name of the graph's input for it, a batch of 1.
     """
 
     content: bytes
     rows: Mapping[str, str]
     fixed: Mapping[str, str]
-    clean: str
-    gone: str
+    original: str
+    replacement: str
+    others: Mapping[str, str]
 
 
-def compose(proto: onnx.ModelProto, wiring: Wiring) -> Composed:
-    """Put a prelude before a model.
+def build_masked_model(proto: onnx.ModelProto, spec: MaskedModelSpec) -> MaskedModel:
+    """Put mask operators before a model.
 
     Parameters
     ----------
@@ -93,135 +96,129 @@ def compose(proto: onnx.ModelProto, wiring: Wiring) -> Composed:
 
     Raises
     ------
-    CannotComposeError
+    CannotMaskError
         With the reason: an opset too old, an element type that can't be selected, a model too large to be written.
     """
     opset = next((entry.version for entry in proto.opset_import if entry.domain in ("", "ai.onnx")), 0)
-    _check(opset, wiring)
-    build = Builder(_prefix(proto.graph))
+    _check(opset, spec)
+    build = Builder(_unused_prefix(proto.graph))
     inputs: list[onnx.ValueInfoProto] = []
 
-    def given(role: str, dtype: Any, shape: Iterable[int | str | None]) -> str:
+    def add_input(role: str, dtype: Any, shape: Iterable[int | str | None]) -> str:
         name = f"{build.prefix}{role}"
-        inputs.append(
-            helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(np.dtype(dtype)), list(shape))
-        )
+        kind = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+        inputs.append(helper.make_tensor_value_info(name, kind, list(shape)))
         return name
 
-    count: int | str = wiring.batch or f"{build.prefix}batch"
-    prelude = wiring.prelude
-    rows = {role: given(role, dtype, (count, *shape)) for role, (dtype, shape) in prelude.rows.items()}
-    fixed = {role: given(role, dtype, shape) for role, (dtype, shape) in prelude.fixed.items()}
-    clean = given("clean", wiring.dtype, (1, *wiring.shape))
-    gone = "" if wiring.zero else given("gone", wiring.dtype, (1, *wiring.shape))
-    _blend(build, prelude.nodes(build, {**rows, **fixed}), clean, gone, wiring, opset)
-    for name, dtype, shape, axis in wiring.others:
-        alone = given(f"other_{name}", dtype, shape)
-        if wiring.batch == 1:
-            build("Identity", alone, result=name)
+    count: int | str = spec.fixed_batch or f"{build.prefix}batch"
+    mask_ops = spec.mask_ops
+    rows = {role: add_input(role, dtype, (count, *shape)) for role, (dtype, shape) in mask_ops.rows.items()}
+    fixed = {role: add_input(role, dtype, shape) for role, (dtype, shape) in mask_ops.fixed.items()}
+    original = add_input("original", spec.dtype, (1, *spec.shape))
+    replacement = "" if spec.zero else add_input("replacement", spec.dtype, (1, *spec.shape))
+    others = {name: add_input(f"other_{name}", dtype, shape) for name, dtype, shape, _ in spec.others}
+    _blend(build, mask_ops.nodes(build, {**rows, **fixed}), original, replacement, spec, opset)
+    for name, _, shape, axis in spec.others:
+        if spec.fixed_batch == 1:
+            build("Identity", others[name], result=name)
         else:
-            _repeated(build, alone, next(iter(rows.values())), axis, len(shape), name)
-    model = _rewired(proto, build.nodes, inputs, wiring)
+            _repeat(build, others[name], next(iter(rows.values())), axis, len(shape), name)
+    content = _serialized(_assembled(proto, build.nodes, inputs, spec))
+    return MaskedModel(content, rows, fixed, original, replacement, others)
+
+
+def _check(opset: int, spec: MaskedModelSpec) -> None:
+    if opset < _OLDEST_OPSET:
+        raise CannotMaskError(f"opset {opset} is older than {_OLDEST_OPSET}")
+    if spec.dtype not in _FLOATS and (spec.dtype not in _INTEGERS or opset < _WHERE_SINCE):
+        raise CannotMaskError(f"{spec.dtype} can't be selected in opset {opset}")
+    if spec.others and opset < _EXPAND_SINCE and spec.fixed_batch != 1:
+        raise CannotMaskError(f"inputs can't be repeated in opset {opset}")
+
+
+def _serialized(model: onnx.ModelProto) -> bytes:
     try:
-        content = bytes(model.SerializeToString()) if model.ByteSize() < _MOST_BYTES else b""
+        content = bytes(model.SerializeToString()) if model.ByteSize() < _LARGEST_BYTES else b""
     except (EncodeError, ValueError):
         content = b""
     if not content:
-        raise CannotComposeError("the model is too large to be written with a prelude")
-    return Composed(content, rows, fixed, clean, gone)
+        raise CannotMaskError("the model is too large to be written with mask operators")
+    return content
 
 
-def other_input(composed: Composed, name: str) -> str:
-    """What the graph calls an input that goes along, a batch of 1."""
-    return f"{composed.clean.removesuffix('clean')}other_{name}"
-
-
-def _check(opset: int, wiring: Wiring) -> None:
-    if opset < _OLDEST:
-        raise CannotComposeError(f"opset {opset} is older than {_OLDEST}")
-    if wiring.dtype not in _FLOATS and (wiring.dtype not in _WHOLE or opset < _SELECTS):
-        raise CannotComposeError(f"{wiring.dtype} can't be selected in opset {opset}")
-    if wiring.others and opset < _EXPANDS and wiring.batch != 1:
-        raise CannotComposeError(f"inputs can't be repeated in opset {opset}")
-
-
-def _prefix(graph: onnx.GraphProto) -> str:
+def _unused_prefix(graph: onnx.GraphProto) -> str:
     """A beginning that no name of the graph has, subgraphs included."""
-    prefix, names = "prelude_", _names(graph)
+    prefix, names = "masking_", set(_names(graph))
     while any(name.startswith(prefix) for name in names):
         prefix = "_" + prefix
     return prefix
 
 
-def _names(graph: onnx.GraphProto) -> set[str]:
-    found = {value.name for value in (*graph.input, *graph.initializer)}
-    for node in graph.node:
-        found.update((node.name, *node.input, *node.output))
-        for inner in _subgraphs(node):
-            found |= _names(inner)
-    return found
+def _names(graph: onnx.GraphProto) -> Iterator[str]:
+    """Names of inputs, initializers, nodes and what they read and make, subgraphs included."""
+    for each in with_subgraphs(graph):
+        assert isinstance(each, onnx.GraphProto)
+        yield from (value.name for value in chain(each.input, each.initializer))
+        for node in each.node:
+            yield from (node.name, *node.input, *node.output)
 
 
-def _subgraphs(node: onnx.NodeProto) -> list[onnx.GraphProto]:
-    every = [(attribute.g,) if attribute.HasField("g") else tuple(attribute.graphs) for attribute in node.attribute]
-    return [graph for graphs in every for graph in graphs]
-
-
-def _blend(build: Builder, mask: str, clean: str, gone: str, wiring: Wiring, opset: int) -> None:
-    """The changed input under the model's own name for it."""
-    kind = helper.np_dtype_to_tensor_dtype(np.dtype(wiring.dtype))
-    real, zero = wiring.dtype in _FLOATS, not gone
-    if not wiring.prelude.whole and not real:
+def _blend(build: Builder, mask: str, original: str, replacement: str, spec: MaskedModelSpec, opset: int) -> None:
+    """Write the masked input under the model's own name for it."""
+    kind = helper.np_dtype_to_tensor_dtype(np.dtype(spec.dtype))
+    is_float, zero, binary = spec.dtype in _FLOATS, not replacement, spec.mask_ops.binary
+    if not binary and not is_float:
         mask = build("Not", build("Less", mask, build.constant(np.float32(0.5))))
-    if not real or (wiring.prelude.whole and not zero and opset >= _SELECTS):
-        gone = gone or build.constant(np.zeros((), wiring.dtype))
-        build("Where", mask, clean, gone, result=wiring.name)
+    if not is_float or (binary and not zero and opset >= _WHERE_SINCE):
+        replacement = replacement or build.constant(np.zeros((), spec.dtype))
+        build("Where", mask, original, replacement, result=spec.name)
         return
-    if not wiring.prelude.whole and wiring.dtype == "float16":  # rounded once, at the end
+    if not binary and spec.dtype == "float16":  # rounded once, at the end
         work, result = onnx.TensorProto.FLOAT, ""
-        clean, gone = build("Cast", clean, to=work), gone and build("Cast", gone, to=work)
+        original, replacement = build("Cast", original, to=work), replacement and build("Cast", replacement, to=work)
     else:
-        work, result = kind, wiring.name
-    weight = build("Cast", mask, to=work) if wiring.prelude.whole or work != onnx.TensorProto.FLOAT else mask
+        work, result = kind, spec.name
+    weight = build("Cast", mask, to=work) if binary or work != onnx.TensorProto.FLOAT else mask
     if zero:
-        mixed = build("Mul", clean, weight, result=result)
-    elif wiring.prelude.whole:
-        rest = build("Cast", build("Not", mask), to=work)
-        mixed = build("Add", build("Mul", clean, weight), build("Mul", gone, rest), result=result)
+        mixed = build("Mul", original, weight, result=result)
+    elif binary:
+        complement = build("Cast", build("Not", mask), to=work)
+        mixed = build("Add", build("Mul", original, weight), build("Mul", replacement, complement), result=result)
     else:
-        mixed = build("Add", gone, build("Mul", weight, build("Sub", clean, gone)), result=result)
+        difference = build("Sub", original, replacement)
+        mixed = build("Add", replacement, build("Mul", weight, difference), result=result)
     if not result:
-        build("Cast", mixed, to=kind, result=wiring.name)
+        build("Cast", mixed, to=kind, result=spec.name)
 
 
-def _repeated(build: Builder, alone: str, rows: str, axis: int, rank: int, name: str) -> None:
-    """An input with a batch of 1, once per evaluation."""
+def _repeat(build: Builder, single: str, rows: str, axis: int, rank: int, name: str) -> None:
+    """Write an input that has a batch of 1 once per evaluation."""
     count = build("Gather", build("Shape", rows), build.constant(np.zeros(1, np.int64)), axis=0)
     ones = [build.constant(np.ones(size, np.int64)) for size in (axis, rank - axis - 1) if size]
     parts = [*ones[: 1 if axis else 0], count, *ones[1 if axis else 0 :]]
     shape = build("Concat", *parts, axis=0) if len(parts) > 1 else count
-    build("Expand", alone, shape, result=name)
+    build("Expand", single, shape, result=name)
 
 
-def _rewired(
-    proto: onnx.ModelProto, nodes: list[onnx.NodeProto], inputs: list[onnx.ValueInfoProto], wiring: Wiring
+def _assembled(
+    proto: onnx.ModelProto, nodes: list[onnx.NodeProto], inputs: list[onnx.ValueInfoProto], spec: MaskedModelSpec
 ) -> onnx.ModelProto:
-    """The model with inputs, nodes and outputs put in; what no wanted value needs is left out."""
+    """The model with these nodes before its own and these inputs; what no wanted output needs is left out."""
     graph = proto.graph
-    needed, chosen = set(wiring.wanted), []
+    needed, chosen = set(spec.outputs), []
     for node in reversed([*nodes, *graph.node]):
         if needed.intersection(node.output):
             chosen.append(node)
             needed.update(node.input)
-            for inner in _subgraphs(node):
-                needed |= _names(inner)
+            for inner in subgraphs(node):
+                needed.update(_names(inner))
     declared = {value.name: value for value in (*graph.value_info, *graph.output)}
-    changed = {wiring.name, *(name for name, *_ in wiring.others)}
+    changed = {spec.name, *(name for name, *_ in spec.others)}
     made = helper.make_graph(
         chosen[::-1],
         graph.name or "graph",
-        [*inputs, *(value for value in graph.input if value.name in wiring.constant)],
-        [declared.get(name, onnx.ValueInfoProto(name=name)) for name in wiring.wanted],
+        [*inputs, *(value for value in graph.input if value.name in spec.constant)],
+        [declared.get(name, onnx.ValueInfoProto(name=name)) for name in spec.outputs],
         [tensor for tensor in graph.initializer if tensor.name in needed],
         value_info=[value for value in graph.value_info if value.name not in changed],
         sparse_initializer=[tensor for tensor in graph.sparse_initializer if tensor.values.name in needed],

@@ -1,7 +1,7 @@
 """One onnxruntime session per model and set of wanted values.
 
 Belongs here: making a session, exposing inner values as outputs, running it, turning onnxruntime's errors into ours.
-Not here: masks and batches of perturbed inputs (``stream``), devices (``devices``).
+Not here: masks and batches of perturbed inputs (``batched_runs``), devices (``devices``).
 """
 
 from __future__ import annotations
@@ -70,22 +70,11 @@ class Session:
     ) -> None:
         import onnxruntime
 
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 4
-        options.intra_op_num_threads = threads
-        if not spin:
-            options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        if not optimize:
-            options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         if expose:
             content = source if isinstance(source, bytes) else Path(source).read_bytes()
-            if isinstance(source, Path):
-                folder = source.parent
+            folder = source.parent if isinstance(source, Path) else folder
             source = content + _outputs(expose)
-        if isinstance(source, bytes) and folder is not None:
-            options.add_session_config_entry(
-                "session.model_external_initializers_file_folder_path", str(folder.resolve())
-            )
+        options = _options(threads, optimize, spin, folder if isinstance(source, bytes) else None)
         if device != "cpu":
             onnxruntime.preload_dlls()
         try:
@@ -138,6 +127,22 @@ class Session:
         with self._lock:
             self.evaluations += next((len(v) for v in feed.values() if np.ndim(v)), 1)
         return dict(zip(names, values, strict=True))
+
+
+def _options(threads: int, optimize: bool, spin: bool, folder: Path | None) -> Any:
+    """onnxruntime's options; ``folder`` is where external data lies where the model itself is bytes."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    options.intra_op_num_threads = threads
+    if not spin:
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    if not optimize:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    if folder is not None:
+        options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(folder.resolve()))
+    return options
 
 
 def _outputs(names: Sequence[str]) -> bytes:

@@ -1,7 +1,7 @@
-"""The streams of one model: how many threads they get, which sessions they run, how many of those are kept.
+"""A model's sessions for many evaluations: how many threads they get, how many of them stay open.
 
-Belongs here: opening sessions for many evaluations, plain ones and ones behind a prelude. Not here: batches
-(``stream``), what is put before the model (``composing``).
+Belongs here: opening sessions for evaluations, on inputs as they are and behind mask operators. Not here: running batches
+(``batched_runs``), building masked models (``masked_model``).
 """
 
 from __future__ import annotations
@@ -17,19 +17,20 @@ from numpy.typing import NDArray
 
 from analyzer.errors import AnalyzerError
 from analyzer.executor.batch_size import usable_cores
-from analyzer.executor.masked_model import CannotComposeError, Composed, Wiring, compose
+from analyzer.executor.batched_runs import BatchedRuns
+from analyzer.executor.masked_model import CannotMaskError, MaskedModel, MaskedModelSpec, build_masked_model
 from analyzer.executor.session import Session
-from analyzer.executor.stream import Stream
 
 Array = NDArray[Any]
-#: Runs at once at most: each needs memory for its own activations.
+_Entry = tuple[BatchedRuns, MaskedModel | None] | None
+#: Most runs at once: each needs memory for its own activations.
 _MOST_WORKERS = 8
-#: Sessions kept at most, and the bytes of weights that they may hold together; a larger model's are held once only.
-_KEPT, _MOST_BYTES = 4, 192 * 2**20
+#: Most open sessions, and the bytes of weights that they may hold together; a larger model's weights are held once only.
+_MOST_SESSIONS, _MOST_BYTES = 4, 192 * 2**20
 
 
-class Runnable(Protocol):
-    """What of a model its streams need; see :class:`analyzer.model.Model`."""
+class PooledModel(Protocol):
+    """What the pool needs of a model."""
 
     proto: onnx.ModelProto
     device: str
@@ -47,29 +48,31 @@ class Runnable(Protocol):
     def close_sessions(self) -> None: ...
 
 
-class Streams:
-    """Streams of a model, each opened when it is first asked for; the ones used last are kept with what they learned.
+class SessionPool:
+    """Batched runs of a model, each made when it is first asked for; those used last stay open with their tuned batch sizes.
 
     Many runs at once with one thread each cost less processor time than one run with many threads, which wait for each
     other; a model with more threads than runs lets each run have several.
     """
 
-    def __init__(self, model: Runnable) -> None:
+    def __init__(self, model: PooledModel) -> None:
         self._model = model
-        self._kept: OrderedDict[Any, tuple[Stream, Composed | None] | None] = OrderedDict()
+        #: Incremental inference that was prepared, by what it was prepared for.
+        self.incremental: dict[Any, Any] = {}
+        self._entries: OrderedDict[Any, _Entry] = OrderedDict()
         total = model.threads or usable_cores()
         on_host = model.device == "cpu"
         self.workers = min(total, _MOST_WORKERS) if on_host else 2  # on a device the second prepares while one runs
         self.threads = max(1, total // self.workers) if on_host else 1
 
-    def plain(self, wanted: Sequence[str], most: int) -> Stream:
-        """A stream of whole inputs.
+    def unmasked(self, outputs: Sequence[str], largest_batch: int) -> BatchedRuns:
+        """Runs on inputs that are given in full.
 
         Parameters
         ----------
-        wanted
+        outputs
             Outputs, inner values or inputs of the graph.
-        most
+        largest_batch
             The largest batch to try.
 
         Raises
@@ -77,81 +80,85 @@ class Streams:
         InputError
             ``runtime.load_failed``.
         """
-        opened = self._opened(("plain", tuple(wanted)), lambda: (self._plain(wanted, most), None))
-        assert opened is not None
-        return opened[0]
+        entry = self._entry(("unmasked", tuple(outputs)), lambda: (self._open_unmasked(outputs, largest_batch), None))
+        assert entry is not None
+        return entry[0]
 
-    def composed(self, wiring: Wiring, most: int) -> tuple[Stream, Composed] | None:
-        """A stream behind a prelude, and what its inputs are called; None where masks must be made on the host.
+    def masked(self, spec: MaskedModelSpec, largest_batch: int) -> tuple[BatchedRuns, MaskedModel] | None:
+        """Runs behind mask operators, and the names of their inputs; None where masks must be made on the host.
 
-        A large model's are made there too: a second session would cost more than masks beside such a model's runs.
+        A large model's are made there too: a second session would cost more than masks do beside such a model's runs.
         """
-        if self.single and self._model.device == "cpu":
+        if self.is_large and self._model.device == "cpu":
             return None
-        opened = self._opened(wiring, lambda: self._composed(wiring, most))
-        return None if opened is None or opened[1] is None else (opened[0], opened[1])
+        entry = self._entry(spec, lambda: self._open_masked(spec, largest_batch))
+        return None if entry is None or entry[1] is None else (entry[0], entry[1])
 
     @property
-    def single(self) -> bool:
+    def is_large(self) -> bool:
         """Whether the model is so large that its weights should be held once only."""
         return self._model.size > _MOST_BYTES
 
     def close(self) -> None:
-        """Let go of all sessions, the model's own included; they are opened anew when asked for."""
-        self._kept.clear()
+        """Close all sessions, the model's own included; they are opened anew when they are needed."""
+        self._entries.clear()
         self._model.close_sessions()
 
     @property
     def evaluations(self) -> int:
-        """How many the streams that are kept have run."""
-        return sum(opened[0].evaluations for opened in self._kept.values() if opened is not None)
+        """How many the open sessions have run."""
+        return sum(entry[0].evaluations for entry in self._entries.values() if entry is not None)
 
-    def _opened(
-        self, key: Any, make: Callable[[], tuple[Stream, Composed | None] | None]
-    ) -> tuple[Stream, Composed | None] | None:
-        if key in self._kept:
-            self._kept.move_to_end(key)
-            return self._kept[key]
+    def _entry(self, key: Any, make: Callable[[], _Entry]) -> _Entry:
+        if key in self._entries:
+            self._entries.move_to_end(key)
+            return self._entries[key]
         fitting = _MOST_BYTES // max(self._model.size, 1)
-        while self._kept and len(self._kept) >= min(fitting, _KEPT):
-            self._kept.popitem(last=False)
-        if self.single and self._model.device != "cpu":
+        while self._entries and len(self._entries) >= min(fitting, _MOST_SESSIONS):
+            self._entries.popitem(last=False)
+        if self.is_large and self._model.device != "cpu":
             self._model.close_sessions()
-        self._kept[key] = make()
-        return self._kept[key]
+        self._entries[key] = make()
+        return self._entries[key]
 
-    def _stream(self, session: Session | Passing, wanted: Sequence[str], most: int) -> Stream:
-        own = (
-            self.single and self._model.device == "cpu"
-        )  # then one run at a time has all threads of the model's session
-        alone = self._model.device == "cpu" and (self._model.threads == 1 if own else self.threads == 1)
-        workers = 1 if own else self.workers
-        return Stream(session, wanted, workers, alone=alone, fixed=self._model.fixed_batch, most=most)
+    def _runs(self, session: Session | PassThroughSession, outputs: Sequence[str], largest_batch: int) -> BatchedRuns:
+        # A large model on the host shares the model's own session: one run at a time, which has all of its threads.
+        shared = self.is_large and self._model.device == "cpu"
+        single = self._model.device == "cpu" and (self._model.threads == 1 if shared else self.threads == 1)
+        return BatchedRuns(
+            session,
+            outputs,
+            1 if shared else self.workers,
+            single_threaded=single,
+            fixed_batch=self._model.fixed_batch,
+            largest_batch=largest_batch,
+        )
 
-    def _plain(self, wanted: Sequence[str], most: int) -> Stream:
+    def _open_unmasked(self, outputs: Sequence[str], largest_batch: int) -> BatchedRuns:
         graph = self._model.proto.graph
-        inputs, outputs = {value.name for value in graph.input}, {value.name for value in graph.output}
-        expose = tuple(name for name in wanted if name not in outputs and name not in inputs)
-        if self._model.threads == 1 or (self.single and self._model.device == "cpu"):
-            return self._stream(Passing(self._model.session(expose), inputs), wanted, most)
-        source, folder = self._model.source()
-        session = Session(source, self._model.device, expose, folder, self.threads)
-        return self._stream(Passing(session, inputs), wanted, most)
+        graph_inputs, graph_outputs = {v.name for v in graph.input}, {v.name for v in graph.output}
+        expose = tuple(name for name in outputs if name not in graph_outputs and name not in graph_inputs)
+        if self._model.threads == 1 or (self.is_large and self._model.device == "cpu"):
+            session = self._model.session(expose)
+        else:
+            source, folder = self._model.source()
+            session = Session(source, self._model.device, expose, folder, self.threads)
+        return self._runs(PassThroughSession(session, graph_inputs), outputs, largest_batch)
 
-    def _composed(self, wiring: Wiring, most: int) -> tuple[Stream, Composed] | None:
+    def _open_masked(self, spec: MaskedModelSpec, largest_batch: int) -> _Entry:
         folder = self._model.path.parent if self._model.path is not None else None
         try:
-            composed = compose(self._model.proto, wiring)
-            session = Session(composed.content, self._model.device, (), folder, self.threads)
-        except (CannotComposeError, AnalyzerError):
+            masked = build_masked_model(self._model.proto, spec)
+            session = Session(masked.content, self._model.device, (), folder, self.threads)
+        except (CannotMaskError, AnalyzerError):
             return None
-        return self._stream(session, wiring.wanted, most), composed
+        return self._runs(session, spec.outputs, largest_batch), masked
 
 
-class Passing:
-    """A session that also gives out inputs, and overlooks those that its graph has no use for."""
+class PassThroughSession:
+    """A session that also gives out inputs, and ignores those that its graph has no use for."""
 
-    device = "cpu"  # what is run through it is a full copy every time, so nothing is worth holding on a device
+    device = "cpu"  # every feed is full copies, so nothing is worth holding on a device
 
     def __init__(self, session: Session, inputs: set[str]) -> None:
         self._session, self._inputs = session, inputs
@@ -159,6 +166,7 @@ class Passing:
     def run(self, feed: Mapping[str, Array], outputs: Sequence[str] | None = None) -> dict[str, Any]:
         """As :meth:`Session.run <analyzer.executor.session.Session.run>`."""
         names = self._session.outputs if outputs is None else outputs
-        made = [name for name in names if name not in self._inputs]
-        got = self._session.run({k: v for k, v in feed.items() if k in self._session.inputs}, made) if made else {}
+        computed = [name for name in names if name not in self._inputs]
+        used = {name: value for name, value in feed.items() if name in self._session.inputs}
+        got = self._session.run(used, computed) if computed else {}
         return {name: got[name] if name in got else np.asarray(feed[name]) for name in names}

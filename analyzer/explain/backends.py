@@ -1,21 +1,145 @@
-"""Where a white-box method runs: on torch, or on compiled sweeps in onnxruntime.
+"""The engines of a model: the only place where one is made.
 
-Belongs here: the choice, and what the record says of it. Not here: the engines (``whitebox``, ``compiled``).
+Belongs here: choosing and making engines, and the traces and compiled sweeps that they stand on. Not here: engines
+themselves (``analyzer.engines``, ``analyzer.compiler``, ``auto_engine``), the steps of an explanation (``pipeline``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from analyzer.errors import AnalyzerError, ParityError, UnsupportedError, UsageError
-from analyzer.methods.context import Context, Result
+from analyzer.compiler.engine import CompiledEngine
+from analyzer.compiler.subject import Subject
+from analyzer.compiler.sweep_cache import SweepCache
+from analyzer.engines.protocol import Engine, NotCompilableError
+from analyzer.engines.tracer import Tracer
+from analyzer.errors import UsageError
+from analyzer.explain.auto_engine import AutoEngine, Fallback
+from analyzer.onnx_model import OnnxModel
 
 if TYPE_CHECKING:
-    from analyzer.compiler.sweep_cache import Subject
+    from analyzer.engines.torch_engine import TorchEngine
 
 BACKENDS = ("auto", "torch", "onnxruntime")
-Run = Callable[[Context], Result]
+
+
+@dataclass
+class Shared:
+    """What explanations of several targets of the same inputs share.
+
+    Attributes
+    ----------
+    values
+        Fetched values of the model, by what they were fetched for.
+    engines
+        Torch engines on these inputs by explained value and precision, with the forward passes that were run.
+    """
+
+    values: dict[Any, Any] = field(default_factory=dict)
+    engines: dict[tuple[str, str], TorchEngine] = field(default_factory=dict)
+
+    def clear(self) -> None:
+        """Let go of the forward passes."""
+        for engine in self.engines.values():
+            if engine.passes is not None:
+                engine.passes.clear()
+        self.engines.clear()
+        self.values.clear()
+
+
+class Backends:
+    """The engines of one model.
+
+    Attributes
+    ----------
+    tracer
+        The model's traces and what came of verifying them.
+    sweeps
+        Its compiled sweeps.
+    """
+
+    def __init__(self, model: OnnxModel) -> None:
+        self.model = model
+        self.tracer = Tracer(model)
+        self.sweeps = SweepCache(model, self._verified)
+
+    def engine(
+        self, subject: Subject, backend: str, precision: str, *, at: str | None = None, shared: Shared | None = None
+    ) -> Engine:
+        """The engine that answers a white-box method.
+
+        Parameters
+        ----------
+        backend
+            ``onnxruntime`` compiles what is missing; ``auto`` takes compiled sweeps where they are there, else torch.
+        at
+            The inner value at which relevance is wanted in place of the inputs.
+        shared
+            What explanations of other targets of the very same inputs left behind.
+
+        Raises
+        ------
+        UsageError
+            ``backend.unknown``, ``backend.precision``.
+        NotCompilableError
+            Relevance at an inner value from the onnxruntime backend.
+        ParityError
+            The trace disagrees with the model's own session.
+        """
+        check(backend, precision)
+        if backend == "onnxruntime":
+            if at is not None:
+                raise NotCompilableError("relevance is wanted at an inner value")
+            return CompiledEngine(self.model, self.sweeps, subject, making=True)
+        if backend == "torch" or precision != "float32":
+            return self.torch(subject, precision, at=at, shared=shared)
+        compiled = CompiledEngine(self.model, self.sweeps, subject, making=False) if at is None else None
+        return AutoEngine(Fallback(lambda: self.torch(subject, precision, at=at, shared=shared), compiled))
+
+    def torch(
+        self,
+        subject: Subject,
+        precision: str = "float32",
+        *,
+        at: str | None = None,
+        shared: Shared | None = None,
+        verify: bool = True,
+    ) -> TorchEngine:
+        """The torch engine; imports torch.
+
+        Parameters
+        ----------
+        verify
+            Whether the trace is held against onnxruntime on these inputs.
+        """
+        from analyzer.engines.torch_engine import TorchEngine
+
+        parity = self.tracer.require(subject.inputs) if verify else None
+        key = subject.value, precision
+        engine = None if shared is None else shared.engines.get(key)
+        if engine is None:
+            engine = TorchEngine.on(self.model, self.tracer, subject.inputs, subject.value, subject.weights, precision)
+            if shared is not None:
+                engine.passes = {}
+                shared.engines[key] = engine
+        engine = engine.aimed(subject.weights)
+        engine.at_value, engine.parity = at, parity
+        return engine
+
+    def remember(self, subject: Subject, engine: Engine) -> None:
+        """Have compiled for later runs what an engine of ``auto`` had to ask torch for."""
+        log = engine.fallback.log if isinstance(engine, AutoEngine) else None
+        if log is not None:
+            self.sweeps.remember(subject, log)
+
+    def clear(self) -> None:
+        """Let go of all traces, plans and compiled sweeps."""
+        self.tracer.clear()
+        self.sweeps.clear()
+
+    def _verified(self, subject: Subject) -> TorchEngine:
+        return self.torch(subject)
 
 
 def check(backend: str, precision: str) -> None:
@@ -24,7 +148,7 @@ def check(backend: str, precision: str) -> None:
     Raises
     ------
     UsageError
-        ``backend.unknown``, ``backend.precision``.
+        ``backend.unknown``, ``backend.precision``, ``precision.unknown``.
     """
     if backend not in BACKENDS:
         raise UsageError("backend.unknown", f"unknown backend {backend!r}", f"use {', '.join(BACKENDS)}")
@@ -32,74 +156,5 @@ def check(backend: str, precision: str) -> None:
         raise UsageError(
             "backend.precision", f"the onnxruntime backend computes in float32, not {precision}", 'use backend="torch"'
         )
-
-
-def run(context: Context, backend: str, method: Run) -> tuple[Result, dict[str, Any]]:
-    """Run a method, and say where it ran.
-
-    Parameters
-    ----------
-    backend
-        ``onnxruntime`` compiles what is missing; ``auto`` takes compiled sweeps where all are there, else torch, and
-        remembers what torch was asked for (:meth:`analyzer.compiler.sweep_cache.Shelf.fill`).
-
-    Returns
-    -------
-    tuple
-        The result, and ``backend`` and ``parity`` for the record.
-
-    Raises
-    ------
-    UnsupportedError
-        ``backend.onnxruntime``, ``compile.*``: the onnxruntime backend can't, and why.
-    ParityError
-        The trace or the compiled model disagrees with the model's own session.
-    """
-    from analyzer.compiler.engine import MissingError
-    from analyzer.engines.protocol import InsideError
-
-    if backend == "onnxruntime":
-        try:
-            return _on_runtime(context, method, making=True)
-        except InsideError as problem:
-            raise UnsupportedError(
-                "backend.onnxruntime", f"the onnxruntime backend can't do this: {problem}", 'use backend="torch"'
-            ) from None
-    if backend == "auto" and context.precision == "float32":
-        try:
-            return _on_runtime(context, method, making=False)
-        except (MissingError, InsideError, AnalyzerError):
-            pass  # torch can, or says what is wrong
-    parity = context.model.require_parity(context.inputs)
-    result = method(context)
-    if backend == "auto" and context.precision == "float32":
-        context.model.shelf.note(_subject(context), context.engine.asked)
-    return result, {"backend": "torch", "parity": parity.to_dict()}
-
-
-def _on_runtime(context: Context, method: Run, making: bool) -> tuple[Result, dict[str, Any]]:
-    from analyzer.compiler.engine import CompiledEngine
-    from analyzer.engines.protocol import InsideError
-
-    if context.at is not None:
-        raise InsideError("relevance is wanted at an inner value")
-    engine = CompiledEngine(context.model, context.model.shelf, _subject(context), making)
-    context.__dict__["engine"] = engine  # in place of the cached property
-    try:
-        result = method(context)
-    finally:
-        del context.__dict__["engine"]
-    parity = engine.verify()
-    if not parity.ok:
-        raise ParityError(
-            "parity.compiled",
-            f"the compiled explanation disagrees with the model (relative error {parity.error:.1e})",
-            'use backend="torch"',
-        )
-    return result, {"backend": "onnxruntime", "parity": parity.to_dict()}
-
-
-def _subject(context: Context) -> Subject:
-    from analyzer.compiler.sweep_cache import Subject
-
-    return Subject(context.inputs, context.scored.value, context.resolved.weights)
+    if precision not in ("float32", "float64"):
+        raise UsageError("precision.unknown", f"unknown precision {precision!r}", "use float32 or float64")

@@ -1,6 +1,6 @@
-"""Models whose batch is fixed: an input with more samples is explained piece by piece.
+"""Models whose batch is fixed: an input with more samples is explained part by part.
 
-Belongs here: cutting a request into pieces and putting explanations together. Not here: explaining (``run``).
+Belongs here: cutting a request into parts and putting explanations together. Not here: explaining (``pipeline``).
 """
 
 from __future__ import annotations
@@ -9,41 +9,40 @@ import dataclasses
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from analyzer.errors import UsageError
+from analyzer.explain.backends import Backends
 from analyzer.explain.request import Progress, Request
 from analyzer.explanation import Completeness, Explanation, NodeTotals
+from analyzer.onnx_model import OnnxModel
 from analyzer.targets.language import Resolved, resolve
 from analyzer.targets.resolve import scored_of
 
-if TYPE_CHECKING:
-    from analyzer.model import Model
-
 Array = NDArray[Any]
-Explain = Callable[["Model", dict[str, Array], Request], Explanation]
+Explain = Callable[[Backends, dict[str, Array], Request], Explanation]
 
 
-def in_pieces(model: Model, feed: dict[str, Array], request: Request, size: int, explain: Explain) -> Explanation:
+def in_parts(backends: Backends, feed: dict[str, Array], request: Request, size: int, explain: Explain) -> Explanation:
     """Explain ``size`` samples at a time and put the explanations together."""
     count = len(next(iter(feed.values())))
     parts = []
-    whole = _indexed_whole(model, feed, request)
+    indexed = _indexed(backends.model, feed, request)
     for start in range(0, count, size):
         target = request.target
         if isinstance(target, (list, tuple, np.ndarray)):
             if len(target) != count:
                 raise UsageError("target.count", f"{len(target)} targets were given for a batch of {count}")
             target = list(target[start : start + size])
-        piece = {name: value[start : start + size] for name, value in feed.items()}
+        rows = {name: value[start : start + size] for name, value in feed.items()}
         advance = _counted(request.progress, start // size, count // size)
         part = replace(request, target=target, progress=advance, shared=None)
-        if whole is not None:
-            part = replace(part, resolved=whole.rows(start, start + size))
-        parts.append(explain(model, piece, part))
+        if indexed is not None:
+            part = replace(part, resolved=indexed.rows(start, start + size))
+        parts.append(explain(backends, rows, part))
     first = parts[0]
     completeness = None
     if first.completeness is not None:
@@ -59,12 +58,12 @@ def in_pieces(model: Model, feed: dict[str, Array], request: Request, size: int,
         score=np.concatenate([part.score for part in parts]),
         record=_joined_record([part.record for part in parts]),
         completeness=completeness,
-        tally=functools.partial(_joined_totals, parts),
+        totals=functools.partial(_joined_totals, parts),
     )
 
 
 def _joined_totals(parts: Sequence[Explanation]) -> dict[str, NodeTotals]:
-    """Totals of all pieces together."""
+    """Totals of all parts together."""
     every = [part.nodes for part in parts]
     return {
         name: NodeTotals(*(sum(values) for values in zip(*(dataclasses.astuple(t[name]) for t in every), strict=True)))
@@ -72,27 +71,31 @@ def _joined_totals(parts: Sequence[Explanation]) -> dict[str, NodeTotals]:
     }
 
 
-def _indexed_whole(model: Model, feed: dict[str, Array], request: Request) -> Resolved | None:
+def _indexed(model: OnnxModel, feed: dict[str, Array], request: Request) -> Resolved | None:
     """An indexed target on the whole batch, which its first index means; None for other targets."""
     if not (isinstance(request.target, str) and request.target.endswith("]")):
         return None
-    scored = scored_of(model, request)
+    scored = scored_of(model, request.target, request.score, request.layer)
     if scored.output not in model.outputs:
         raise UsageError(
             "target.fixed_batch", "an index into an inner value needs a batch of the model's size", "give that many"
         )
-    return resolve(request.target, model.predict(feed)[scored.output], model.labels)
+    return resolve(
+        request.target,
+        model.in_parts(feed, lambda part: model.values(part, [scored.output]))[scored.output],
+        model.labels,
+    )
 
 
-def _counted(progress: Progress | None, piece: int, pieces: int) -> Progress | None:
+def _counted(progress: Progress | None, part: int, parts: int) -> Progress | None:
     """Progress of one piece as progress of all."""
     if progress is None:
         return None
-    return lambda done, total: progress(piece * total + done, pieces * total)
+    return lambda done, total: progress(part * total + done, parts * total)
 
 
 def _joined_record(records: list[Mapping[str, Any]]) -> dict[str, Any]:
-    """One record of all pieces: all notes, sums of counts and times, the worst parity, per-sample lists in a row."""
+    """One record of all parts: all notes, sums of counts and times, the worst parity, per-sample lists in a row."""
     joined = dict(records[0])
     for key, value in joined.items():
         every = [record[key] for record in records]

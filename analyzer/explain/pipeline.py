@@ -1,7 +1,7 @@
-"""Running a method: target, parity, parameters, the record of what was done.
+"""One explanation: target, parity, parameters, the record of what was done.
 
-Belongs here: the steps that every method shares. Not here: the methods, what is explained (``aiming``), fixed batches
-(``pieces``).
+Belongs here: the steps that every method shares. Not here: the methods, what is explained (``analyzer.targets``), engines
+(``backends``), fixed batches (``fixed_batch``).
 """
 
 from __future__ import annotations
@@ -11,118 +11,178 @@ import platform
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from analyzer.compiler.subject import Subject
+from analyzer.engines.protocol import NotCompilableError
 from analyzer.errors import InputError, UnsupportedError, UsageError
-from analyzer.explain import backends
-from analyzer.explain.fixed_batch import in_pieces
+from analyzer.explain.backends import Backends, Shared, check
+from analyzer.explain.fixed_batch import in_parts
 from analyzer.explain.request import Request
-from analyzer.explanation import Explanation, NodeTotals
+from analyzer.explanation import Explanation, NodeTotals, Result
 from analyzer.methods import registry
-from analyzer.methods.context import Context, Result
-from analyzer.targets.resolve import aim
+from analyzer.methods.context import Context, Evaluator
+from analyzer.onnx_model import OnnxModel
+from analyzer.targets.language import Resolved, TargetLike
+from analyzer.targets.resolve import Explained, resolve_on
 from analyzer.versions import version
-
-if TYPE_CHECKING:
-    from analyzer.model import Model
-    from analyzer.targets.language import TargetLike
 
 Array = NDArray[Any]
 
 
-def explain(model: Model, feed: dict[str, Array], request: Request) -> Explanation:
+def explain(backends: Backends, feed: dict[str, Array], request: Request) -> Explanation:
     """Run a method on inputs that fit the model."""
     info = registry.get(request.method)
     if request.layer is not None and "layer" in info.parameters:
         request = replace(request, params={**request.params, "layer": request.layer}, layer=None)
     params = info.check(request.params)
+    _check(info, feed, request)
+    size = backends.model.part_size(feed)
+    if size is not None:
+        return in_parts(backends, feed, request, size, explain)
+    started = time.perf_counter()
+    explained = resolve_on(
+        backends.model, feed, request.target, score=request.score, layer=request.layer, resolved=request.resolved,
+        gradients=info.needs == "trace", fetched=None if request.shared is None else request.shared.values,
+    )  # fmt: skip
+    record = _record(backends.model, request) | explained.record
+    began = time.perf_counter()
+    call = _Call(backends, feed, request, explained, info, params)
+    evaluator, result, ran = call.run()
+    ended = time.perf_counter()
+    record |= ran
+    record["notes"] = [*explained.target.notes, *result.notes]
+    record["seconds"] = {"method": ended - began, "total": ended - started}
+    if evaluator.masks is not None:
+        record["masks"] = evaluator.masks
+    if evaluator.files:
+        record["fills"] = evaluator.files
+    record.update(result.record)
+    raws = {name: result.raws.get(name, value) for name, value in result.attributions.items()}
+    complete = result.completeness if request.at is None else None  # others may carry the rest past an inner value
+    return Explanation(
+        request.method, params, result.attributions, raws, feed, explained.target.names, explained.target.classes,
+        evaluator.score, explained.scored.kind, info.signed, complete, record, info.notable(params), call.totals,
+    )  # fmt: skip
+
+
+def explain_targets(
+    backends: Backends, feed: dict[str, Array], request: Request, targets: Sequence[TargetLike]
+) -> list[Explanation]:
+    """One explanation per target; where the method needs a trace, one forward pass serves all."""
+    shared = Shared()
+    try:
+        return [explain(backends, feed, replace(request, target=target, shared=shared)) for target in targets]
+    finally:
+        shared.clear()
+
+
+class _Call:
+    """One call of a method on one batch."""
+
+    def __init__(
+        self, backends: Backends, feed: dict[str, Array], request: Request, explained: Explained,
+        info: registry.MethodInfo, params: Mapping[str, Any],
+    ) -> None:  # fmt: skip
+        self._backends = backends
+        self._feed = feed
+        self._request = request
+        self._explained = explained
+        self._info = info
+        self._params = params
+
+    def run(self) -> tuple[Evaluator, Result, dict[str, Any]]:
+        """What the method worked with, what it gave, and what the engine says for the record."""
+        if self._info.needs == "runtime":
+            evaluator = self._evaluator()
+            result: Result = self._info.function(evaluator, **self._params)
+            return evaluator, result, {}
+        request, subject = self._request, self._subject()
+        try:
+            engine = self._backends.engine(
+                subject, request.backend, request.precision, at=request.at, shared=request.shared
+            )
+            context = self._context(engine)
+            result = self._info.function(context, **self._params)
+            ran = engine.record()
+        except NotCompilableError as problem:
+            raise UnsupportedError(
+                "backend.onnxruntime", f"the onnxruntime backend can't do this: {problem}", 'use backend="torch"'
+            ) from None
+        self._backends.remember(subject, engine)
+        return context, result, ran
+
+    def totals(self) -> dict[str, NodeTotals]:
+        """Relevance totals of every ONNX node, from one more sweep.
+
+        Raises
+        ------
+        UnsupportedError
+            ``nodes.method`` for methods that aren't one reverse sweep.
+        """
+        info = self._info
+        refusal = UnsupportedError(
+            "nodes.method", f"{info.name} isn't one reverse sweep: it has no totals by node", "use lrp, or gradient"
+        )
+        if info.needs != "trace" or info.family not in ("gradient", "relevance"):
+            raise refusal
+        from graph_rules.totals import NoTotalsError, RelevanceTotals
+
+        engine, totals = self._torch(), RelevanceTotals()
+        engine.totals = totals
+        try:
+            info.function(self._context(engine), **self._params)
+        except NoTotalsError:
+            raise refusal from None
+        if totals.sweeps != 1:
+            raise refusal
+        return {name: NodeTotals(*found) for name, found in totals.by_onnx_node().items()}
+
+    def _torch(self) -> Any:
+        return self._backends.torch(self._subject(), self._request.precision, at=self._request.at)
+
+    def _subject(self) -> Subject:
+        target = self._explained.target
+        assert isinstance(target, Resolved)  # a detection has been resolved to its class score
+        return Subject(self._feed, self._explained.scored.value, target.weights)
+
+    def _context(self, engine: Any) -> Context:
+        target = self._explained.target
+        assert isinstance(target, Resolved)
+        return Context(
+            self._backends.model, self._feed, target, self._explained.output, self._request.seed,
+            self._request.progress, engine_on=self._engine_on, engine=engine,
+        )  # fmt: skip
+
+    def _evaluator(self) -> Evaluator:
+        return Evaluator(
+            self._backends.model, self._feed, self._explained.target, self._explained.output, self._request.seed,
+            self._request.progress, engine_on=self._engine_on,
+        )  # fmt: skip
+
+    def _engine_on(self, inputs: dict[str, Array], weights: Array) -> Any:
+        """The torch engine on other inputs; on the request's own ones the trace is verified."""
+        subject = Subject(inputs, self._explained.scored.value, weights)
+        return self._backends.torch(subject, self._request.precision, verify=inputs is self._feed)
+
+
+def _check(info: registry.MethodInfo, feed: Mapping[str, Array], request: Request) -> None:
+    """Refuse what can be seen to be wrong before anything runs."""
     if request.at is not None and not info.inner:
         able = ", ".join(name for name, known in registry.methods().items() if known.inner)
         raise UsageError("at.method", f"{info.name} can't be given at an inner value", f"methods that can: {able}")
-    backends.check(request.backend, request.precision)
-    if request.precision not in ("float32", "float64"):
-        raise UsageError("precision.unknown", f"unknown precision {request.precision!r}", "use float32 or float64")
+    check(request.backend, request.precision)
     for name, value in feed.items():
         if value.ndim and len(value) == 0:
             raise InputError("data.bad_shape", f"input {name!r} holds no samples", "give at least one")
         if value.dtype.kind == "f" and not np.isfinite(value).all():
             raise InputError("data.nonfinite", f"input {name!r} holds NaN or infinite values", "clean the input first")
-    size = model.pieces(feed)
-    if size is not None:
-        return in_pieces(model, feed, request, size, explain)
-    started = time.perf_counter()
-    scored, resolved, output, aimed = aim(model, feed, request, info.needs)
-    context = Context(
-        model, feed, scored, resolved, output, request.seed, request.precision, request.progress, request.at,
-        request.shared,
-    )  # fmt: skip
-    record = _record(model, request) | aimed
-    began = time.perf_counter()
-    result: Result
-    if info.needs == "trace":
-        result, ran = backends.run(context, request.backend, lambda given: info.function(given, **params))
-        record.update(ran)
-    else:
-        result = info.function(context, **params)
-    ended = time.perf_counter()
-    record["notes"] = [*resolved.notes, *result.notes]
-    record["seconds"] = {"method": ended - began, "total": ended - started}
-    if context.masks is not None:
-        record["masks"] = context.masks
-    if context.files:
-        record["fills"] = context.files
-    record.update(result.record)
-    raws = {name: result.raws.get(name, value) for name, value in result.attributions.items()}
-    complete = result.completeness if request.at is None else None  # others may carry the rest past an inner value
-    return Explanation(
-        request.method, params, result.attributions, raws, feed, resolved.names, resolved.classes, context.score,
-        scored.kind, info.signed, complete, record, functools.partial(totals, replace(context), info, params),
-    )  # fmt: skip
 
 
-def totals(context: Context, info: registry.MethodInfo, params: Mapping[str, Any]) -> dict[str, NodeTotals]:
-    """Relevance totals of every ONNX node, from one more sweep.
-
-    Raises
-    ------
-    UnsupportedError
-        ``nodes.method`` for methods that aren't one reverse sweep.
-    """
-    refusal = UnsupportedError(
-        "nodes.method", f"{info.name} isn't one reverse sweep: it has no totals by node", "use lrp, or gradient"
-    )
-    if info.needs != "trace" or info.family not in ("gradient", "relevance"):
-        raise refusal
-    from graph_rules.totals import Tally, UntoldError
-
-    again, tally = replace(context, shared=None), Tally()
-    again.engine.tally = tally
-    try:
-        info.function(again, **params)
-    except UntoldError:
-        raise refusal from None
-    if tally.sweeps != 1:
-        raise refusal
-    return {name: NodeTotals(*found) for name, found in tally.by_onnx_node().items()}
-
-
-def explain_targets(
-    model: Model, feed: dict[str, Array], request: Request, targets: Sequence[TargetLike]
-) -> list[Explanation]:
-    """One explanation per target; where the method needs a trace, one forward pass serves all."""
-    shared: dict[Any, Any] = {"engines": {}}
-    try:
-        return [explain(model, feed, replace(request, target=target, shared=shared)) for target in targets]
-    finally:
-        for engine in shared["engines"].values():
-            engine.passes.clear()
-        shared["engines"].clear()
-
-
-def _record(model: Model, request: Request) -> dict[str, Any]:
+def _record(model: OnnxModel, request: Request) -> dict[str, Any]:
     return {
         "model": {"path": str(model.path) if model.path else None, "sha256": model.sha256},
         "versions": dict(_versions()),

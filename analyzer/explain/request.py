@@ -1,15 +1,17 @@
 """What was asked for.
 
-Belongs here: the request, nothing else. Not here: answering it (``run``).
+Belongs here: the request, nothing else. Not here: answering it (``pipeline``).
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from analyzer.explain.backends import Shared
     from analyzer.targets.language import Resolved, TargetLike
 
 Progress = Callable[[int, int], None]
@@ -17,7 +19,15 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Request:
-    """What was asked for; see :meth:`analyzer.model.Model.explain`."""
+    """What was asked for; the attributes are the parameters of :meth:`analyzer.model.Model.explain`.
+
+    Attributes
+    ----------
+    resolved
+        The target where it has been resolved already, on a larger batch.
+    shared
+        What explanations of several targets of the same input share.
+    """
 
     method: str
     params: Mapping[str, Any]
@@ -27,9 +37,14 @@ class Request:
     backend: str = "auto"
     precision: str = "float32"
     progress: Progress | None = field(default=None, repr=False)
-    resolved: Resolved | None = field(default=None, repr=False)
-    """The target where it has been resolved already, on a larger batch."""
     layer: str | None = None
     at: str | None = None
-    shared: dict[Any, Any] | None = field(default=None, repr=False)
-    """What explanations of several targets share."""
+    resolved: Resolved | None = field(default=None, repr=False)
+    shared: Shared | None = field(default=None, repr=False)
+
+    @classmethod
+    def of(cls, method: str, **options: Any) -> Request:
+        """A request from one call's options; what isn't one of its own attributes is a parameter of the method."""
+        own = {each.name for each in dataclasses.fields(cls)} - {"method", "params", "resolved", "shared"}
+        params = {name: value for name, value in options.items() if name not in own}
+        return cls(method, params, **{name: value for name, value in options.items() if name in own})

@@ -5,12 +5,13 @@ Belongs here: the steps from a model to a checked file. Not here: each of the st
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import onnx
@@ -20,19 +21,21 @@ from numpy.typing import NDArray
 from analyzer.compiler import agreement
 from analyzer.compiler.free_batch import HINT as TORCH
 from analyzer.compiler.free_batch import Recorded, write
-from analyzer.compiler.recipes import HINT, RECIPES, Bench
 from analyzer.compiler.recorder import SweepRecorder
+from analyzer.compiler.recording_engine import RecordedTarget, RecordingEngine
+from analyzer.compiler.subject import Subject
+from analyzer.engines.protocol import NotCompilableError
 from analyzer.errors import UnsupportedError, UsageError
 from analyzer.explain.pipeline import explain
 from analyzer.explain.request import Request
-from analyzer.export import targets as aims
+from analyzer.export import targets
 from analyzer.files import write_atomically
-from analyzer.importer.interpreter import as_tensor
+from analyzer.importer.conversion import as_tensor
 from analyzer.methods import registry
 from analyzer.methods.context import Context
-from analyzer.model import Model
-from analyzer.opening import load
+from analyzer.model import Model, load
 from analyzer.targets.language import TargetLike, output_of, resolve
+from analyzer.targets.resolve import Explained, scored_value
 
 Array = NDArray[Any]
 
@@ -142,8 +145,8 @@ def compile(  # noqa: A001  (analyzer.compile)
 
 def _check(model: Model, method: str, target: TargetLike, output: Any, batch: int) -> None:
     info = registry.get(method)
-    if info.name not in RECIPES:
-        raise UnsupportedError("compile.method", f"{method} can't be compiled", HINT)
+    if not info.compilable:
+        raise UnsupportedError("compile.method", f"{method} can't be compiled", _hint())
     if isinstance(target, (list, tuple, np.ndarray)):
         raise UsageError("target.not_compilable", "a compiled model has one target", 'use target="input"')
     if batch < 1:
@@ -191,43 +194,51 @@ def _rows(feed: Mapping[str, Array], count: int) -> dict[str, Array]:
 def _record(
     model: Model, method: str, params: dict[str, Any], target: TargetLike, score: str, seed: int, feed: dict[str, Array]
 ) -> Recorded:
-    model.require_parity(feed)
-    scored = model.scored(output_of(target) if target != "input" else None, score)
+    scored = scored_value(model, output_of(target) if target != "input" else None, score)
     scores = np.asarray(model.values(feed, [scored.value])[scored.value])
-    resolved = resolve("top1", scores)
-    context = Context(model, feed, scored, resolved, scores, seed, "float32")
-    engine = context.engine
-    if engine.trace.data_dependent is not None:
-        raise UnsupportedError(
-            "compile.data_dependent",
-            f"what node {engine.trace.data_dependent!r} does depends on the input's values: no fixed graph says it",
-            TORCH,
-        )
-    _suitable(context, method, params)
+    resolved = dataclasses.replace(resolve("top1", scores), value=scored.value)
+    explained = Explained(scored, resolved, scores)
+    example = model.backends.torch(Subject(feed, scored.value, resolved.weights))
+    trace = example.traced.trace
+    _fixed(trace.data_dependent, "what node {!r} does")
     recorder = SweepRecorder()
     with recorder:
-        inputs = {n: recorder.placeholder(n, as_tensor(feed[n])) for n in engine.trace.inputs}
+        inputs = {name: recorder.placeholder(name, as_tensor(feed[name])) for name in trace.inputs}
         chosen = None
         if target == "input":
             chosen = recorder.placeholder("target", torch.zeros(len(scores), dtype=torch.int64))
-        bench = Bench(engine, inputs, lambda s: aims.weights(target, s, context, chosen), context=context)
-        found = RECIPES[method](bench, params)
-        outputs = {k: v for k, v in (bench.outputs or {}).items() if isinstance(v, torch.Tensor)}
-        names = {k: "relevance" if i == 0 else f"relevance_{k}" for i, k in enumerate(found)}
-        outputs |= {names[k]: v.to(torch.float32) for k, v in found.items()}
-    if recorder.data_dependent is not None:
-        raise UnsupportedError(
-            "compile.data_dependent",
-            f"the sweep of {method} depends on the input's values: no fixed graph says it",
-            TORCH,
-        )
+        weighing = RecordedTarget(lambda found: targets.weights(target, found, explained, model.labels, chosen))
+        engine = RecordingEngine(example, inputs, weighing)
+        context = Context(model, feed, resolved, scores, seed, engine_on=_no_engine, engine=engine)
+        try:
+            with weighing.guard:
+                result = registry.get(method).function(context, **params)
+        except NotCompilableError as problem:
+            raise UnsupportedError("compile.method", f"{method} can't be compiled: {problem}", _hint()) from None
+        maps: dict[str, Any] = {name: result.raws.get(name, value) for name, value in result.attributions.items()}
+        if not all(isinstance(value, torch.Tensor) for value in maps.values()):
+            raise UnsupportedError("compile.method", f"{method} gives a map that isn't made of tensors", _hint())
+        names = {name: "relevance" if i == 0 else f"relevance_{name}" for i, name in enumerate(maps)}
+        outputs = {**weighing.outputs, **{names[name]: value.to(torch.float32) for name, value in maps.items()}}
+    _fixed(None if recorder.data_dependent is None else method, "the sweep of {}")
     return Recorded(recorder.finish(outputs), list(outputs), names)
 
 
-def _suitable(context: Context, method: str, params: dict[str, Any]) -> None:
-    """Let the method itself refuse a model that it isn't for."""
-    if registry.get(method).family == "CAM":
-        registry.get(method).function(context, **params)
+def _fixed(reason: str | None, what: str) -> None:
+    if reason is not None:
+        raise UnsupportedError(
+            "compile.data_dependent",
+            f"{what.format(reason)} depends on the input's values: no fixed graph says it",
+            TORCH,
+        )
+
+
+def _hint() -> str:
+    return f"methods that can be compiled: {', '.join(name for name, i in registry.methods().items() if i.compilable)}"
+
+
+def _no_engine(*_: Any) -> NoReturn:
+    raise NotCompilableError("it perturbs its inputs")
 
 
 def _metadata(
@@ -261,8 +272,8 @@ def _difference(
     found = session.run({k: v for k, v in feed.items() if k in session.inputs}, list(relevances.values()))
     got = {name: found[output] for name, output in relevances.items()}
     request = Request(method, params, target, score, seed, "torch")
-    want = {name: np.asarray(raw) for name, raw in explain(model, feed, request).raws.items()}
-    agreement.require(method, got, want, lambda: explain(model, agreement.shaken(feed), request).raws, TORCH)
+    want = {name: np.asarray(raw) for name, raw in explain(model.backends, feed, request).raws.items()}
+    agreement.require(method, got, want, lambda: explain(model.backends, agreement.shaken(feed), request).raws, TORCH)
     worst = 0.0
     for name in relevances:
         gap = np.abs(got[name].astype(np.float64) - want[name].astype(np.float64))

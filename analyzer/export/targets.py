@@ -16,18 +16,23 @@ from analyzer.errors import UsageError
 from analyzer.targets.language import TargetLike, resolve
 
 if TYPE_CHECKING:
-    from analyzer.methods.context import Context
+    from analyzer.inputs import Labels
+    from analyzer.targets.resolve import Explained
 
 _TOP = re.compile(r"top([1-9]\d{0,8})")
 
 
-def weights(target: TargetLike, scores: Tensor, context: Context, chosen: Tensor | None) -> Tensor:
+def weights(
+    target: TargetLike, scores: Tensor, explained: Explained, labels: Labels | None, chosen: Tensor | None
+) -> Tensor:
     """Weights on the scores, of their shape.
 
     Parameters
     ----------
     target
         ``top1`` and ``top3`` are ranked in the graph, ``input`` is read from ``chosen``; everything else is a constant.
+    explained
+        The value with the scores, on the example.
     chosen
         The class of every sample, int64, for ``input``.
 
@@ -39,7 +44,9 @@ def weights(target: TargetLike, scores: Tensor, context: Context, chosen: Tensor
     if isinstance(target, str) and target.startswith("contrast:"):
         first, comma, second = target.removeprefix("contrast:").partition(",")
         if comma and second:
-            return weights(first.strip(), scores, context, None) - weights(second.strip(), scores, context, None)
+            return weights(first.strip(), scores, explained, labels, None) - weights(
+                second.strip(), scores, explained, labels, None
+            )
     if target == "input":
         assert chosen is not None
         return _one_hot(scores, chosen.reshape(-1, 1))
@@ -54,7 +61,7 @@ def weights(target: TargetLike, scores: Tensor, context: Context, chosen: Tensor
             return _one_hot(scores, flat.argmax(1, keepdim=True))
         place = int(rank[1]) - 1
         return _one_hot(scores, flat.topk(place + 1, 1).indices[:, place : place + 1])
-    return torch.from_numpy(_constant(target, context)).to(scores.dtype)
+    return torch.from_numpy(_constant(target, explained, labels)).to(scores.dtype)
 
 
 def _one_hot(scores: Tensor, index: Tensor) -> Tensor:
@@ -62,10 +69,10 @@ def _one_hot(scores: Tensor, index: Tensor) -> Tensor:
     return (torch.arange(flat.shape[1]) == index).to(scores.dtype).reshape(scores.shape)
 
 
-def _constant(target: TargetLike, context: Context) -> Any:
-    scored, scores = context.scored, context.output
+def _constant(target: TargetLike, explained: Explained, labels: Labels | None) -> Any:
+    scored, scores = explained.scored, explained.output
     shown = scores if scored.permutation is None else scores.transpose(scored.permutation)
-    resolved = resolve(target, shown, context.model.labels)
+    resolved = resolve(target, shown, labels)
     found = np.asarray(scored.pulled_back(resolved.weights, scores))
     if len(found) > 1 and not (found == found[:1]).all():
         raise UsageError(

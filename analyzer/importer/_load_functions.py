@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
-from onnx import ModelProto, NodeProto
+from onnx import FunctionProto, GraphProto, ModelProto, NodeProto
 
 from analyzer.errors import InputError
-from analyzer.importer._load_graph import subgraphs
 from analyzer.importer._load_limits import Limits
 from analyzer.importer._load_text import quoted
+from analyzer.importer.subgraphs import with_subgraphs
 
 FunctionKey = tuple[str, str, str]
 
@@ -48,7 +48,7 @@ def check_functions(model: ModelProto, limits: Limits) -> None:
     if len(known) < len(keys):
         twice = next(key for key, count in Counter(keys).items() if count > 1)
         raise InputError("graph.ssa", f"two functions are called {_shown(twice)}", "re-export the model")
-    calls = {key: _count(f.node, known) for key, f in zip(keys, model.functions, strict=True)}
+    calls = {key: _count(f, known) for key, f in zip(keys, model.functions, strict=True)}
     size: dict[FunctionKey, int] = {}
     depth: dict[FunctionKey, int] = {}
     for key in _innermost_first({key: inner for key, (_, inner) in calls.items()}):
@@ -61,7 +61,7 @@ def check_functions(model: ModelProto, limits: Limits) -> None:
                 f"function {_shown(key)} calls through more than {limits.depth} levels of functions",
                 "inline the functions with onnx.inliner",
             )
-    own, inner = _count(model.graph.node, known)
+    own, inner = _count(model.graph, known)
     expanded = own + sum(size[callee] * times for callee, times in inner.items())
     if expanded > limits.expanded_nodes:
         raise InputError(
@@ -71,18 +71,13 @@ def check_functions(model: ModelProto, limits: Limits) -> None:
         )
 
 
-def _count(nodes: Iterable[NodeProto], known: frozenset[FunctionKey]) -> tuple[int, Counter[FunctionKey]]:
+def _count(body: GraphProto | FunctionProto, known: frozenset[FunctionKey]) -> tuple[int, Counter[FunctionKey]]:
     """Nodes in a body, subgraphs included, and how often it calls each function."""
     total = 0
     calls: Counter[FunctionKey] = Counter()
-    waiting = [nodes]
-    while waiting:
-        for node in waiting.pop():
-            total += 1
-            key = called(node)
-            if key in known:
-                calls[key] += 1
-            waiting += [inner.node for inner in subgraphs(node)] if node.attribute else []
+    for graph in with_subgraphs(body):
+        total += len(graph.node)
+        calls.update(key for key in map(called, graph.node) if key in known)
     return total, calls
 
 

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import heapq
 import itertools
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
-from onnx import AttributeProto, FunctionProto, GraphProto, NodeProto
+from onnx import FunctionProto, GraphProto, NodeProto
 
 from analyzer.errors import InputError
 from analyzer.importer._load_limits import Limits
 from analyzer.importer._load_text import did_you_mean, quoted
+from analyzer.importer.subgraphs import subgraphs
 
 RE_EXPORT = "re-export the model"
 LONGEST_CYCLE_SHOWN = 6
@@ -35,17 +36,9 @@ class Order:
 
 
 def node_label(node: NodeProto, index: int) -> str:
-    """How messages call a node: its name, or its place where it has none."""
+    """How messages call a node: its name, or its position where it has none."""
     name = quoted(node.name) if node.name else f"#{index}"
     return f"node {name} ({quoted(node.op_type)[1:-1]})"
-
-
-def subgraphs(node: NodeProto) -> Iterator[GraphProto]:
-    """The graphs in a node's attributes: branches and loop bodies."""
-    for attribute in node.attribute:
-        if attribute.type == AttributeProto.GRAPH or attribute.HasField("g"):
-            yield attribute.g
-        yield from attribute.graphs
 
 
 def check_graph(graph: GraphProto, limits: Limits, order: Order, scopes: tuple[Collection[str], ...] = ()) -> set[str]:

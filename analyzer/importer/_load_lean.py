@@ -50,7 +50,7 @@ def without_weights(path: Path, size: int) -> tuple[bytes, dict[str, ExternalTen
             return _rewritten(view, path)
 
 
-def give_back() -> None:
+def trim_memory() -> None:
     """Hand freed memory back to the system where the C library keeps it (glibc); elsewhere nothing is needed."""
     with contextlib.suppress(OSError, AttributeError, TypeError):
         ctypes.CDLL(None).malloc_trim(0)

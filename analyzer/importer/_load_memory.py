@@ -17,9 +17,10 @@ from onnx import AttributeProto, FunctionProto, GraphProto, NodeProto, TensorPro
 from analyzer.errors import InputError
 from analyzer.importer import external
 from analyzer.importer._load_functions import plain_domain
-from analyzer.importer._load_graph import node_label, subgraphs
+from analyzer.importer._load_graph import node_label
 from analyzer.importer._load_limits import Limits, human
 from analyzer.importer._load_tensors import element_type, to_numpy
+from analyzer.importer.subgraphs import subgraphs
 
 # A shape, a list of repeats or pads: never long.
 LONGEST_VALUE = 256

@@ -146,7 +146,7 @@ def to_numpy(tensor: TensorProto, folder: Path | None) -> np.ndarray:
 
 
 def map_numpy(tensor: TensorProto, entry: external.ExternalTensor) -> np.ndarray:
-    """The values of a tensor that lie in the model's own file, at a place that was found while checking it.
+    """The values of a tensor that lie in the model's own file, at the offset that was found while checking it.
 
     Raises
     ------

@@ -234,27 +234,27 @@ def _starts_like_a_model(data: bytes) -> bool:
     """Whether the first fields are those that exporters write first.
 
     A serialised ModelProto starts with ``ir_version``, a small number in field 1, before another field of ModelProto; a
-    writer that orders its fields otherwise still starts with several whole fields.
+    writer that orders its fields otherwise still starts with several complete fields.
     """
     wire_types = {
         entry.number: 0 if entry.type == FieldDescriptor.TYPE_INT64 else 2
         for entry in onnx.ModelProto.DESCRIPTOR.fields
     }
-    position, whole = 0, 0
-    while whole < 3 and position < len(data):
+    position, complete = 0, 0
+    while complete < 3 and position < len(data):
         start = position
         tag, position = _varint(data, position, len(data))
         if position < 0:
-            return len(data) - start < 10 and whole > 0
+            return len(data) - start < 10 and complete > 0
         if wire_types.get(tag >> 3) != tag & 7:
             return False
         number, position = _varint(data, position, len(data))
         if start == 0 and tag == IR_VERSION_TAG:
             if position >= 0 and number >= HIGHEST_IR:
                 return False
-            whole += 1
+            complete += 1
         if position < 0 or (tag & 7 == 2 and position + number > len(data)):
-            return whole > 0
+            return complete > 0
         position += number if tag & 7 == 2 else 0
-        whole += 1
-    return whole > 0
+        complete += 1
+    return complete > 0

@@ -1,6 +1,6 @@
 """Normalisations and softmax that an exporter wrote out, put back together.
 
-Belongs here: patterns of several nodes that are one layer. Not here: folding constants into layers (``passes``).
+Belongs here: patterns of several nodes that are one layer. Not here: folding constants into layers (``folding``).
 
 Values stay the same up to rounding; rules see the layer that the model was built with, so that both spellings get the
 same explanation. Elementwise functions written out (GELU as a chain around Erf, SiLU as x sigmoid(x)) need no pattern:
@@ -13,79 +13,98 @@ Softmax:              p = exp(x - max(x)) / sum(exp(x - max(x))),  over one axis
 from __future__ import annotations
 
 from operator import getitem
+from typing import TypeGuard
 
 import torch
 from torch import Tensor, fx
 
+from analyzer.importer.rewriting import Refusal, Rewrite, add_constant, constant_of
+
 aten = torch.ops.aten
-Done = tuple[fx.Node, fx.Node, str] | None
+
+NOT_CENTRED = Refusal("what is divided isn't a value less its mean, as in a root mean square normalisation")
+NO_EPSILON = Refusal("nothing constant is added to the variance")
+NOT_A_MEAN = Refusal("what the root is taken of isn't a mean that keeps its axes")
+NOT_SQUARED = Refusal("the mean isn't one of squares")
+OTHER_VALUE = Refusal("the squares are of another value than what is divided")
+OTHER_AXES = Refusal("its two reductions run over different axes")
+INNER_AXES = Refusal("it runs over other axes than the last ones")
+AXIS_DROPPED = Refusal("a reduction doesn't keep its axis")
+NO_MAXIMUM = Refusal("the value's own maximum isn't subtracted first")
+SEVERAL_AXES = Refusal("it runs over several axes")
 
 
-def fuse_layer_norm(module: fx.GraphModule, node: fx.Node) -> Done:
+def fuse_layer_norm(module: fx.GraphModule, node: fx.Node) -> Rewrite | Refusal | None:
     """Mean, difference, square, mean, root, quotient, scale and shift -> one layer normalisation."""
-    found = _normalised(module, node)
-    if found is None:
-        return None
+    quotient = _quotient(module, node)
+    found = None if quotient is None else _normalised(module, *quotient)
+    if found is None or isinstance(found, Refusal):
+        return found
     x, axes, epsilon = found
     shape = [int(size) for size in x.meta["shape"][len(x.meta["shape"]) - axes :]]
     last, weight = _then(module, node, aten.mul.Tensor, shape)
     last, bias = _then(module, last, aten.add.Tensor, shape)
     with module.graph.inserting_before(last):
-        placed = [None if value is None else _constant_node(module, value, node) for value in (weight, bias)]
+        placed = [None if value is None else add_constant(module, value, node) for value in (weight, bias)]
         norm = module.graph.call_function(aten.native_layer_norm.default, (x, shape, *placed, epsilon))
         result = module.graph.call_function(getitem, (norm, 0))
     norm.meta.update({k: v for k, v in last.meta.items() if k not in ("shape", "dtype")})
     result.meta.update(last.meta)
     last.replace_all_uses_with(result)
-    return last, result, f"layer normalisation put together at {last.meta.get('onnx')!r}"
+    return Rewrite(last, result, f"layer normalisation put together at {last.meta.get('onnx')!r}")
 
 
-def fuse_softmax(module: fx.GraphModule, node: fx.Node) -> Done:
+def fuse_softmax(module: fx.GraphModule, node: fx.Node) -> Rewrite | Refusal | None:
     """Exponential of the difference to the maximum over its sum -> softmax."""
-    if node.target is not aten.div.Tensor or not _is(node.args[0], aten.exp.default):
+    exponential, total = node.args
+    if not _is(exponential, aten.exp.default) or not _is(total, aten.sum.dim_IntList):
         return None
-    top, total = node.args
-    if not _is(total, aten.sum.dim_IntList) or total.args[0] is not top or not _keeps(total):  # type: ignore[union-attr]
+    if total.args[0] is not exponential:
         return None
-    shifted = top.args[0]  # type: ignore[union-attr]
-    if not _is(shifted, aten.sub.Tensor) or shifted.kwargs.get("alpha", 1) != 1:  # type: ignore[union-attr]
-        return None
-    x, largest = shifted.args  # type: ignore[union-attr]
-    if not _is(largest, aten.amax.default) or largest.args[0] is not x or not _keeps(largest):  # type: ignore[union-attr]
-        return None
-    dims = {_axes(x, n.args[1]) for n in (total, largest)}  # type: ignore[union-attr]
-    if len(dims) != 1 or len(next(iter(dims))) != 1:
-        return None
+    shifted = exponential.args[0]
+    if not _is(shifted, aten.sub.Tensor) or shifted.kwargs.get("alpha", 1) != 1:
+        return NO_MAXIMUM
+    x, largest = shifted.args
+    if not isinstance(x, fx.Node) or not _is(largest, aten.amax.default) or largest.args[0] is not x:
+        return NO_MAXIMUM
+    if not _keeps_axes(total) or not _keeps_axes(largest):
+        return AXIS_DROPPED
+    axes = _axes(x, total.args[1])
+    if axes != _axes(x, largest.args[1]):
+        return OTHER_AXES
+    if len(axes) != 1:
+        return SEVERAL_AXES
     with module.graph.inserting_before(node):
-        result = module.graph.call_function(aten._softmax.default, (x, next(iter(dims))[0], False))
+        result = module.graph.call_function(aten._softmax.default, (x, axes[0], False))
     result.meta.update(node.meta)
     node.replace_all_uses_with(result)
-    return node, result, f"softmax put together at {node.meta.get('onnx')!r}"
+    return Rewrite(node, result, f"softmax put together at {node.meta.get('onnx')!r}")
 
 
-def _normalised(module: fx.GraphModule, node: fx.Node) -> tuple[fx.Node, int, float] | None:
-    """(x, number of axes, epsilon) where a node is (x - mean) / sqrt(var + epsilon)."""
-    found = _quotient(module, node)
-    if found is None:
-        return None
-    centred, inner = found
+def _normalised(module: fx.GraphModule, centred: fx.Node, inner: fx.Node) -> tuple[fx.Node, int, float] | Refusal:
+    """(x, number of axes, epsilon) where a quotient is (x - mean) / sqrt(var + epsilon)."""
     difference = _difference(centred)
-    if difference is None or not _is(inner, aten.add.Tensor, aten.add.Scalar):
-        return None
+    if difference is None:
+        return NOT_CENTRED
+    if not _is(inner, aten.add.Tensor, aten.add.Scalar):
+        return NO_EPSILON
     x, axes = difference
     mean, epsilon = inner.args[0], _number(module, inner.args[1])
     if epsilon is None:
         mean, epsilon = inner.args[1], _number(module, inner.args[0])
-    if epsilon is None or not _is(mean, aten.mean.dim) or not _keeps(mean):
-        return None
-    squared = mean.args[0]  # type: ignore[union-attr]
-    base = _root_of_square(squared)
-    if base is None or _difference(base) != difference or _axes(base, mean.args[1]) != axes:  # type: ignore[union-attr]
-        return None
+    if epsilon is None:
+        return NO_EPSILON
+    if not _is(mean, aten.mean.dim) or not _keeps_axes(mean):
+        return NOT_A_MEAN
+    base = _root_of_square(mean.args[0])
+    if base is None:
+        return NOT_SQUARED
+    if _difference(base) != difference:
+        return OTHER_VALUE
+    if _axes(base, mean.args[1]) != axes:
+        return OTHER_AXES
     rank = len(x.meta["shape"])
-    if axes != tuple(range(rank - len(axes), rank)):
-        return None
-    return x, len(axes), epsilon
+    return (x, len(axes), epsilon) if axes == tuple(range(rank - len(axes), rank)) else INNER_AXES
 
 
 def _quotient(module: fx.GraphModule, node: fx.Node) -> tuple[fx.Node, fx.Node] | None:
@@ -124,9 +143,9 @@ def _difference(node: object) -> tuple[fx.Node, tuple[int, ...]] | None:
     if not isinstance(node, fx.Node) or node.target is not aten.sub.Tensor or node.kwargs.get("alpha", 1) != 1:
         return None
     x, mean = node.args
-    if not isinstance(x, fx.Node) or not _is(mean, aten.mean.dim) or mean.args[0] is not x or not _keeps(mean):  # type: ignore[union-attr]
+    if not isinstance(x, fx.Node) or not _is(mean, aten.mean.dim) or mean.args[0] is not x or not _keeps_axes(mean):
         return None
-    return x, _axes(x, mean.args[1])  # type: ignore[union-attr]
+    return x, _axes(x, mean.args[1])
 
 
 def _root_of_square(node: object) -> fx.Node | None:
@@ -146,10 +165,9 @@ def _then(module: fx.GraphModule, node: fx.Node, target: object, shape: list[int
     user = next(iter(node.users))
     if user.target is not target or user.kwargs or user.meta.get("dtype") != node.meta.get("dtype"):
         return node, None
-    other = user.args[1] if user.args[0] is node else user.args[0]
-    if not isinstance(other, fx.Node) or other.op != "get_attr":
+    value = constant_of(module, user.args[1] if user.args[0] is node else user.args[0])
+    if value is None:
         return node, None
-    value: Tensor = getattr(module, str(other.target))
     lead = value.ndim - len(shape)
     if any(size != 1 for size in value.shape[: max(lead, 0)]) or tuple(user.meta["shape"]) != tuple(node.meta["shape"]):
         return node, None
@@ -160,26 +178,16 @@ def _then(module: fx.GraphModule, node: fx.Node, target: object, shape: list[int
         return node, None
 
 
-def _constant_node(module: fx.GraphModule, value: Tensor, like: fx.Node) -> fx.Node:
-    label = f"fused_{len(module._buffers)}"
-    module.register_buffer(label, value)
-    node = module.graph.get_attr(label)
-    node.meta.update(constant=like.meta.get("onnx", ""), shape=tuple(value.shape), dtype=value.dtype)
-    return node
-
-
-def _is(node: object, *targets: object) -> bool:
+def _is(node: object, *targets: object) -> TypeGuard[fx.Node]:
     return isinstance(node, fx.Node) and node.op == "call_function" and node.target in targets
 
 
-def _keeps(node: object) -> bool:
-    """Whether a reduction keeps its axes."""
-    assert isinstance(node, fx.Node)
+def _keeps_axes(node: fx.Node) -> bool:
+    """Whether a reduction keeps its axes, with size 1."""
     return len(node.args) > 2 and node.args[2] is True
 
 
-def _axes(node: object, dims: object) -> tuple[int, ...]:
-    assert isinstance(node, fx.Node)
+def _axes(node: fx.Node, dims: object) -> tuple[int, ...]:
     rank = len(node.meta["shape"])
     listed = dims if isinstance(dims, (list, tuple)) else [dims]
     return tuple(sorted(int(str(d)) % rank for d in listed))
@@ -188,7 +196,5 @@ def _axes(node: object, dims: object) -> tuple[int, ...]:
 def _number(module: fx.GraphModule, value: object) -> float | None:
     if isinstance(value, (int, float)):
         return float(value)
-    if isinstance(value, fx.Node) and value.op == "get_attr":
-        tensor = getattr(module, str(value.target))
-        return float(tensor.reshape(())) if tensor.numel() == 1 else None
-    return None
+    tensor = constant_of(module, value)
+    return float(tensor.reshape(())) if tensor is not None and tensor.numel() == 1 else None

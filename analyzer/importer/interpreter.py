@@ -1,12 +1,11 @@
 """The walk over an ONNX graph that calls the operator table, node by node.
 
-Belongs here: scopes, calling operator functions, subgraphs and functions, freeing what nobody reads any more. Not here:
+Belongs here: scopes, calling operator functions, subgraphs and functions, freeing values that are no longer read. Not here:
 operators (``ops``), recording (``recorder``), comparing with onnxruntime (``parity``).
 """
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,40 +16,12 @@ from torch import Tensor
 
 from analyzer.errors import AnalyzerError, InputError, UnsupportedError
 from analyzer.importer import quantized, quantized_nodes, table
+from analyzer.importer.conversion import as_tensor
 from analyzer.importer.graph import Graph, Node
 from analyzer.importer.precision import computed_in
 from analyzer.importer.recorder import Recorder
 
 Observer = Callable[[str, Any], None]
-
-
-def as_tensor(array: np.ndarray) -> Tensor:
-    """A tensor that shares the array's memory where torch can; nobody writes to it."""
-    array = np.asarray(array)
-    if array.dtype.kind in "OSU":
-        raise UnsupportedError("op.unsupported", "text tensors have no trace", "use a perturbation method")
-    if array.dtype.name == "bfloat16":
-        return torch.from_numpy(array.view(np.int16).copy()).view(torch.bfloat16).reshape(array.shape)
-    if array.dtype.name.startswith("float8"):
-        kind = getattr(torch, array.dtype.name)
-        return torch.from_numpy(array.view(np.uint8).copy()).view(kind).reshape(array.shape)
-    if array.dtype.name in ("int4", "int2", "uint4", "uint2"):
-        held = torch.from_numpy(array.astype(np.uint8 if array.dtype.name.startswith("u") else np.int8))
-        setattr(held, quantized.NARROW, array.dtype.name)  # torch knows no such type; as a zero point it names one
-        return held
-    if not array.flags.c_contiguous or any(stride < 0 for stride in array.strides):
-        array = np.ascontiguousarray(array)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # read-only memory: nobody writes to it
-        return torch.from_numpy(array)
-
-
-def to_numpy(value: Any) -> np.ndarray:
-    """A tensor as an array, the way back from :func:`as_tensor`; bfloat16, which numpy lacks, becomes float32."""
-    if not isinstance(value, Tensor):
-        return np.asarray(value)
-    cpu = value.detach().cpu()
-    return np.asarray(cpu.float().numpy() if cpu.dtype == torch.bfloat16 else cpu.numpy())
 
 
 @dataclass
@@ -91,7 +62,7 @@ class Interpreter:
     Attributes
     ----------
     converted
-        Nodes that the second source ran; what they computed must be verified.
+        Nodes that the onnx2torch fallback ran; what they computed must be verified.
     """
 
     def __init__(
@@ -130,7 +101,7 @@ class Interpreter:
             return self.run(node.body, inner)
         function = table.lookup(node.domain, node.op_type, node.version)
         if function is None:
-            function = self._second_source(node)
+            function = self._fallback(node)
         if self.recorder is not None:
             self.recorder.provenance = {"onnx": scope.path + node.name, "op": node.op_type}
         try:
@@ -164,14 +135,14 @@ class Interpreter:
             self.recorder.names[value.data_ptr()] = name
         return value
 
-    def _second_source(self, node: Node) -> Callable[..., Any]:
-        from analyzer.importer import onnx2torch_fallback as second_source
+    def _fallback(self, node: Node) -> Callable[..., Any]:
+        from analyzer.importer import onnx2torch_fallback
 
-        if not second_source.has(node):
+        if not onnx2torch_fallback.has(node):
             raise unsupported([node])
         if node not in self.converted:
             self.converted.append(node)
-        return second_source.run
+        return onnx2torch_fallback.run
 
 
 def unsupported(nodes: list[Node]) -> UnsupportedError:
@@ -186,7 +157,7 @@ def unsupported(nodes: list[Node]) -> UnsupportedError:
 
 
 def missing(graph: Graph) -> list[Node]:
-    """Nodes that neither the table nor the second source has a function for, in execution order."""
+    """Nodes that neither the table nor the onnx2torch fallback has a function for, in execution order."""
     outside = [
         node
         for node in graph.walk()
@@ -194,9 +165,9 @@ def missing(graph: Graph) -> list[Node]:
     ]
     if not outside:
         return []
-    from analyzer.importer import onnx2torch_fallback as second_source
+    from analyzer.importer import onnx2torch_fallback
 
-    return [node for node in outside if not second_source.has(node)]
+    return [node for node in outside if not onnx2torch_fallback.has(node)]
 
 
 def run_graph(graph: Graph, feed: Mapping[str, Tensor], interpreter: Interpreter) -> dict[str, Any]:

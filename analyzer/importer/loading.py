@@ -5,7 +5,7 @@ one before it established; ``tensor_to_numpy`` gives the values of a tensor of s
 here and no external weights are read into the protobuf.
 
 Belongs here: the order of the stages and the result. Not here: the stages themselves (``_load_file``, ``_load_wire``,
-``validation``, ``external``). The importing code (interpreter, normalising) must not be needed to load.
+``validation``, ``external``). Loading must not need what walks a model (``graph``, ``interpreter``), nor torch.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from onnx import ModelProto, TensorProto
 
 from analyzer.errors import InputError, UsageError
 from analyzer.importer import _load_file, _load_tensors, _load_wire
-from analyzer.importer._load_lean import give_back, without_weights
+from analyzer.importer._load_lean import trim_memory, without_weights
 from analyzer.importer._load_limits import DEFAULT_LIMITS, Limits
 from analyzer.importer._load_text import escape_undecodable, quoted
 from analyzer.importer.external import ExternalTensor, is_external
@@ -151,7 +151,7 @@ def _read(source: object, path: Path | None, limits: Limits) -> LoadedModel:
     lean = without_weights(path, size) if path is not None and not repaired else None
     if lean is not None:
         proto = onnx.ModelProto.FromString(lean[0])
-        give_back()
+        trim_memory()
     return LoadedModel(
         proto=proto,
         path=path,

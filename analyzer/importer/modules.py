@@ -20,24 +20,24 @@ _SCOPES = "pkg.torch.onnx.name_scopes"
 
 
 @dataclass(frozen=True)
-class Place:
+class Origin:
     """Where a node came from: its module path (``layer1.0.conv1``) and its operator type."""
 
     module: str
     op_type: str
 
 
-def places_of(nodes: Sequence[Node]) -> dict[str, Place]:
-    """Node name -> its place, for nodes whose exporter says it; in the nodes' order."""
+def origins_of(nodes: Sequence[Node]) -> dict[str, Origin]:
+    """Node name -> its origin, for nodes whose exporter says it; in the nodes' order."""
     found = {}
     for node in nodes:
         module = _from_metadata(node) or _from_path(node.name.split("/")[1:-1])
         if module:
-            found[node.name] = Place(module, node.op_type)
+            found[node.name] = Origin(module, node.op_type)
     return found
 
 
-def locate(name: str, places: Mapping[str, Place]) -> str | None:
+def locate(name: str, origins: Mapping[str, Origin]) -> str | None:
     """The last node of a module, or the node that another exporter calls ``/MODULE/…/OpType_i``.
 
     Parameters
@@ -46,11 +46,13 @@ def locate(name: str, places: Mapping[str, Place]) -> str | None:
         ``layer1.0.conv1``, or a node name of the TorchScript exporter.
     """
     if not name.startswith("/"):
-        inside = [node for node, place in places.items() if place.module == name or place.module.startswith(f"{name}.")]
+        inside = [
+            node for node, origin in origins.items() if origin.module == name or origin.module.startswith(f"{name}.")
+        ]
         return inside[-1] if inside else None
     *path, last = name.split("/")[1:]
     module = _from_path(path)
-    here = [(node, place.op_type) for node, place in places.items() if module and place.module == module]
+    here = [(node, origin.op_type) for node, origin in origins.items() if module and origin.module == module]
     op_type, _, number = last.partition("_")
     same = [node for node, op in here if op == op_type]
     index = int(number) if number.isdigit() else 0

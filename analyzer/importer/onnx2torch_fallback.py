@@ -1,4 +1,4 @@
-"""The second source of operators: onnx2torch's converters, for nodes that the operator table has no function for.
+"""The fallback for operators: onnx2torch's converters, for nodes that the operator table has no function for.
 
 Belongs here: importing onnx2torch where torchvision's native part doesn't load, and running one of its converters on one
 node. Not here: deciding whether the result may stand: that is ``parity``'s, and a trace that used this module is never

@@ -59,7 +59,7 @@ class Parity:
 
 
 def relative_error(got: Array, expected: Array) -> float:
-    """max|got - expected| / max|expected|; infinite where shapes or non-finite places differ."""
+    """max|got - expected| / max|expected|; infinite where shapes or the positions of non-finite values differ."""
     if got.shape != expected.shape:
         return float("inf")
     if expected.size == 0:

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from analyzer.errors import InputError
+from analyzer.importer.conversion import NARROW
 from analyzer.importer.recorder import recorded
 from analyzer.importer.straight_through import FLOAT8_MAX, fake_quantize
 
@@ -53,9 +54,6 @@ ONNX_KINDS = {
     25: "uint2",
     26: "int2",
 }
-
-#: Attribute of a tensor that holds numbers of a type narrower than any of torch's: that type's name.
-NARROW = "onnx_kind"
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,7 +89,7 @@ class Quantized:
         return self.scale.numel() == 1 and self.zero_point.numel() == 1
 
     def levels(self) -> Tensor:
-        """The stored numbers as floating values: whole ones, and gradients pass through."""
+        """The stored numbers as floating values: integers, and gradients pass through."""
         levels: Tensor = self.real / self.scale
         if self.kind in FLOAT8_MAX:
             return levels + self.zero_point
@@ -106,8 +104,8 @@ class Quantized:
         raw = self.real.to(wide) / self.scale.to(wide)
         if self.kind in FLOAT8_MAX:
             return torch.clamp(raw, low, high).to(dtype)
-        whole = (torch.round(raw) + self.zero_point.to(wide)).to(torch.int64)
-        return whole.to(dtype)
+        stored = (torch.round(raw) + self.zero_point.to(wide)).to(torch.int64)
+        return stored.to(dtype)
 
     def on(self, scale: Tensor, zero_point: Tensor | None, axis: int = 1, block: int = 0) -> Tensor:
         """The real values that the stored numbers have on another grid; on its own grid simply :attr:`real`."""
@@ -117,7 +115,7 @@ class Quantized:
         return (self.levels() - zero) * other
 
     def centred(self, zero_point: Tensor | None, axis: int = 1) -> Tensor:
-        """Real values, moved where the operator's zero point isn't the value's own."""
+        """Real values, shifted where the operator's zero point isn't the value's own."""
         if zero_point is self.source[1]:
             return self.real
         _, zero = grid(self.real.shape, self.scale.reshape(-1), zero_point, axis)

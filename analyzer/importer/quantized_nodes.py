@@ -59,9 +59,9 @@ def call(function: Callable[..., Any], node: Node, inputs: tuple[Any, ...]) -> A
     if held is None or function in _AWARE:
         return function(node, *inputs)
     if node.op_type in MOVING and held.per_tensor and _moves(node):
-        moved = _on_grid(inputs, MOVING[node.op_type], held)
-        if moved is not None:
-            return _rewrapped(function(node, *moved), lambda real: replace(held, real=real), held.real.dtype)
+        real_inputs = _on_grid(inputs, MOVING[node.op_type], held)
+        if real_inputs is not None:
+            return _rewrapped(function(node, *real_inputs), lambda real: replace(held, real=real), held.real.dtype)
     first = inputs[0]
     if isinstance(first, Quantized) and _casts_to_floating(node, inputs):
         return function(node, first.levels(), *inputs[1:])
@@ -85,20 +85,20 @@ def _casts_to_floating(node: Node, inputs: tuple[Any, ...]) -> bool:
 
 def _on_grid(inputs: tuple[Any, ...], chosen: tuple[int, ...] | None, held: Quantized) -> list[Any] | None:
     """The inputs with their values as real ones; None where they don't share one grid."""
-    moved: list[Any] = []
+    real: list[Any] = []
     for position, value in enumerate(inputs):
         if isinstance(value, Quantized):
             if not (value is held or (value.kind == held.kind and _shares_grid(value, held))):
                 return None
-            moved.append(value.real)
+            real.append(value.real)
         elif isinstance(value, Tensor) and (chosen is None or position in chosen):
-            moved.append((value.to(held.real.dtype) - held.zero_point) * held.scale)
+            real.append((value.to(held.real.dtype) - held.zero_point) * held.scale)
         else:
-            moved.append(value)
+            real.append(value)
     pads_implicitly = len(chosen or ()) > 1 and len(inputs) <= 2
     if pads_implicitly:  # Pad without a value pads with the stored number 0
-        moved.append((0.0 - held.zero_point) * held.scale)
-    return moved
+        real.append((0.0 - held.zero_point) * held.scale)
+    return real
 
 
 def _shares_grid(a: Quantized, b: Quantized) -> bool:

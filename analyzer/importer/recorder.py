@@ -23,6 +23,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from analyzer.importer.conversion import to_numpy
+
 _current: list[Recorder] = []
 aten = torch.ops.aten
 
@@ -59,7 +61,7 @@ class Recorder(TorchDispatchMode):
         self._alive: list[Tensor] = []
         self.names: dict[int, str] = {}
         self.branches = False
-        self._moving: set[fx.Node] = set()
+        self._from_floats: set[fx.Node] = set()
 
     def __enter__(self) -> Recorder:
         _current.append(self)
@@ -80,7 +82,7 @@ class Recorder(TorchDispatchMode):
         node.meta.update(value=name, shape=tuple(value.shape), dtype=value.dtype)
         self._nodes[value] = node
         if value.dtype.is_floating_point:
-            self._moving.add(node)
+            self._from_floats.add(node)
         return value
 
     def node_of(self, value: Tensor) -> fx.Node | None:
@@ -121,8 +123,8 @@ class Recorder(TorchDispatchMode):
             return out
         node = self.graph.call_function(func, tree_map(self._argument, args), tree_map(self._argument, kwargs))
         node.meta.update(self.provenance)
-        if any(argument in self._moving for argument in node.all_input_nodes):
-            self._moving.add(node)
+        if any(argument in self._from_floats for argument in node.all_input_nodes):
+            self._from_floats.add(node)
         self._track(out, node)
         return out
 
@@ -141,15 +143,15 @@ class Recorder(TorchDispatchMode):
                 if isinstance(item, Tensor):
                     part = self.graph.call_function(getitem, (node, index))
                     part.meta.update(self.provenance)
-                    if node in self._moving:
-                        self._moving.add(part)
+                    if node in self._from_floats:
+                        self._from_floats.add(part)
                     self._track(item, part)
 
     def mark_data_dependent(self, *values: Tensor) -> None:
         """Note that concrete numbers were read from recorded tensors."""
         if self.data_dependent is None:
             self.data_dependent = self.provenance.get("onnx", "")
-        if any(self._nodes[value] in self._moving for value in values):
+        if any(self._nodes[value] in self._from_floats for value in values):
             self.branches = True
 
     def finish(self, outputs: Mapping[str, Tensor]) -> fx.GraphModule:
@@ -187,8 +189,7 @@ def concrete(value: Tensor) -> np.ndarray:
     if recorded(value):
         _current[-1].mark_data_dependent(value)
     with without_recording():
-        cpu = value.detach().cpu()
-        return cpu.float().numpy() if cpu.dtype == torch.bfloat16 else cpu.numpy()
+        return to_numpy(value)
 
 
 def integers(value: Tensor) -> list[int]:

@@ -7,7 +7,7 @@ explaining with them (``graph_rules``).
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,11 +15,13 @@ import numpy as np
 import torch
 from torch import Tensor, fx
 
+from analyzer.importer.conversion import as_tensor
 from analyzer.importer.graph import Graph
-from analyzer.importer.interpreter import Interpreter, as_tensor, missing, run_graph, unsupported
-from analyzer.importer.modules import Place, locate, places_of
+from analyzer.importer.interpreter import Interpreter, missing, run_graph, unsupported
+from analyzer.importer.modules import Origin, locate, origins_of
 from analyzer.importer.passes import run_passes
 from analyzer.importer.recorder import Recorder
+from analyzer.importer.rewriting import PassResult
 
 
 @dataclass(frozen=True)
@@ -38,11 +40,11 @@ class Trace:
         The ONNX node whose behaviour depends on the input's values, or None. Such a trace is valid for its input only.
     branches
         Whether that behaviour depends on floating-point inputs, so that methods which vary them can't use this trace.
-    changes
-        What the passes did, one line each.
+    passes
+        What each pass changed and, where it changed nothing, why.
     converted
-        ONNX nodes that the second source ran: such a trace may not be used unverified.
-    places
+        ONNX nodes that the onnx2torch fallback ran: such a trace may not be used unverified.
+    origins
         ONNX node name -> where in the network it came from, as far as the exporter says.
     cache
         What rules derive from the constants (modified weights); lives as long as the trace.
@@ -54,10 +56,10 @@ class Trace:
     values: Mapping[str, fx.Node]
     nodes: Mapping[str, fx.Node]
     data_dependent: str | None
-    changes: tuple[str, ...]
+    passes: tuple[PassResult, ...]
     converted: tuple[str, ...] = ()
     branches: bool = False
-    places: Mapping[str, Place] = field(default_factory=dict, repr=False)
+    origins: Mapping[str, Origin] = field(default_factory=dict, repr=False)
     cache: dict[tuple[Any, ...], Any] = field(default_factory=dict, repr=False, compare=False)
 
     def run(self, feed: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -66,6 +68,11 @@ class Trace:
             results = self.module(*[feed[name] for name in self.inputs])
         return dict(zip(self.outputs, results, strict=True))
 
+    @property
+    def changes(self) -> tuple[str, ...]:
+        """What all passes changed, one line each."""
+        return tuple(change for each in self.passes for change in each.changes)
+
     def find(self, name: str) -> fx.Node | None:
         """The graph node of an ONNX node or value name, or of a module path (:mod:`analyzer.importer.modules`)."""
         exact = self.nodes.get(name) or self.values.get(name)
@@ -73,8 +80,8 @@ class Trace:
         return self.nodes[placed] if placed is not None else exact
 
     @functools.cached_property
-    def _traced(self) -> dict[str, Place]:
-        return {name: place for name, place in self.places.items() if name in self.nodes}
+    def _traced(self) -> dict[str, Origin]:
+        return {name: origin for name, origin in self.origins.items() if name in self.nodes}
 
 
 def trace(
@@ -82,7 +89,6 @@ def trace(
     feed: Mapping[str, np.ndarray],
     precision: torch.dtype | None = None,
     optimize: bool = True,
-    extra: Sequence[str] = (),
 ) -> Trace:
     """Record the model on a concrete input.
 
@@ -94,8 +100,6 @@ def trace(
         ``torch.float64`` computes float32 models in double precision.
     optimize
         Whether to run the passes (folding batch normalisation, merging biases).
-    extra
-        Values to keep although no output depends on them.
 
     Raises
     ------
@@ -105,42 +109,62 @@ def trace(
     lacking = missing(graph)
     if lacking:
         raise unsupported(lacking)
-    recorder = Recorder()
-    observed: dict[str, fx.Node] = {}
-    producers: dict[str, fx.Node] = {}
-
-    def observe(name: str, value: Any) -> None:
-        node = recorder.node_of(value) if isinstance(value, Tensor) else None
-        if node is not None:
-            observed[name] = node
-            producers.setdefault(node.meta.get("onnx", ""), node)
-
+    recorder, watched = Recorder(), _Watched()
     with torch.no_grad(), recorder:
         tensors: dict[str, Tensor] = {}
         for name in (*graph.inputs, *graph.initializers):  # a given initializer is an input like the others
             if name in feed:
                 tensors[name] = recorder.placeholder(name, _input(feed[name], precision))
-                observe(name, tensors[name])
-        interpreter = Interpreter(recorder, precision, observe)
+                watched.observe(recorder, name, tensors[name])
+        interpreter = Interpreter(recorder, precision, functools.partial(watched.observe, recorder))
         results = run_graph(graph, tensors, interpreter)
         out = {k: v for k, v in results.items() if not isinstance(v, (np.ndarray, list))}  # text, sequences
-    for node_name, value_names in ((n.name, n.outputs) for n in graph.nodes):
-        found = next((observed[v] for v in value_names if v in observed), None)
-        if found is not None:
-            producers[node_name] = found
     data_dependent = recorder.data_dependent
     module = recorder.finish(out)
-    renamed, changes = run_passes(module) if optimize else ({}, ())
+    replaced, passes = run_passes(module) if optimize else ({}, ())
+    in_graph = set(module.graph.nodes)
 
     def current(nodes: Mapping[str, fx.Node]) -> dict[str, fx.Node]:
-        alive = set(module.graph.nodes)
-        replaced = {name: renamed.get(node, node) for name, node in nodes.items()}
-        return {name: node for name, node in replaced.items() if node in alive}
+        """What computes the values after the passes, for those that still exist."""
+        latest = {name: replaced.get(node, node) for name, node in nodes.items()}
+        return {name: node for name, node in latest.items() if node in in_graph}
 
     return Trace(
-        module, tuple(tensors), tuple(out), current(observed), current(producers), data_dependent, tuple(changes),
-        tuple(str(node) for node in interpreter.converted), recorder.branches, places_of(graph.nodes),
-    )  # fmt: skip
+        module=module,
+        inputs=tuple(tensors),
+        outputs=tuple(out),
+        values=current(watched.values),
+        nodes=current(watched.producers(graph)),
+        data_dependent=data_dependent,
+        passes=passes,
+        converted=tuple(str(node) for node in interpreter.converted),
+        branches=recorder.branches,
+        origins=origins_of(graph.nodes),
+    )
+
+
+class _Watched:
+    """Which graph node computes each ONNX value and node, noted while they are recorded."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, fx.Node] = {}
+        self._first: dict[str, fx.Node] = {}
+
+    def observe(self, recorder: Recorder, name: str, value: Any) -> None:
+        """Note the graph node of a value, where it depends on an input."""
+        node = recorder.node_of(value) if isinstance(value, Tensor) else None
+        if node is not None:
+            self.values[name] = node
+            self._first.setdefault(node.meta.get("onnx", ""), node)
+
+    def producers(self, graph: Graph) -> dict[str, fx.Node]:
+        """ONNX node name -> graph node of its first output; of nodes in subgraphs, the first that was recorded."""
+        found = dict(self._first)
+        for node in graph.nodes:
+            first = next((self.values[name] for name in node.outputs if name in self.values), None)
+            if first is not None:
+                found[node.name] = first
+        return found
 
 
 def _input(array: np.ndarray, precision: torch.dtype | None) -> Tensor:

@@ -3,14 +3,15 @@
 The order of the checks is the order of trust: versions and structure first, then names, operators and tensors, all in
 plain Python with budgets. The onnx checker and onnxruntime come later and elsewhere: they can be made to crash.
 
-Belongs here: the list of checks, model-level facts, and walking over everything a model contains. Not here: each
-single idea (``_load_graph``, ``_load_ops``, ``_load_functions``, ``_load_tensors``, ``_load_memory``).
+Belongs here: the list of checks and model-level facts. Not here: walking through subgraphs (``subgraphs``), each single
+idea (``_load_graph``, ``_load_ops``, ``_load_functions``, ``_load_tensors``, ``_load_memory``).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,12 +21,13 @@ from onnx import AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProt
 from analyzer.errors import InputError
 from analyzer.importer import _load_tensors as tensors
 from analyzer.importer._load_functions import check_functions, function_keys, plain_domain
-from analyzer.importer._load_graph import Order, check_function, check_graph, node_label, subgraphs
+from analyzer.importer._load_graph import Order, check_function, check_graph, node_label
 from analyzer.importer._load_limits import Limits, human
 from analyzer.importer._load_memory import check_memory
 from analyzer.importer._load_ops import Operators, imported_versions, newest_version
 from analyzer.importer._load_text import quoted
 from analyzer.importer.external import ExternalTensor
+from analyzer.importer.subgraphs import with_subgraphs
 
 MOST_WARNINGS = 20
 NEWER = "update the onnx and onnxruntime packages, or export for an older version"
@@ -223,21 +225,15 @@ def _check_tensors(model: ModelProto, folder: Path | None, limits: Limits, findi
 
 
 def _nodes(graph: GraphProto | FunctionProto) -> Iterator[tuple[int, NodeProto]]:
-    """All nodes of a graph with their places, subgraphs included."""
-    waiting: list[GraphProto | FunctionProto] = [graph]
-    while waiting:
-        for index, node in enumerate(waiting.pop().node):
-            yield index, node
-            if node.attribute:
-                waiting.extend(subgraphs(node))
+    """All nodes of a graph with their positions, subgraphs included."""
+    for each in with_subgraphs(graph):
+        yield from enumerate(each.node)
 
 
 def _tensors(model: ModelProto) -> Iterator[_Stored]:
     """All tensors of a model: initializers and attributes, at any depth."""
-    waiting: list[GraphProto | FunctionProto] = [*model.functions, model.graph]
     outermost = True
-    while waiting:
-        graph = waiting.pop()
+    for graph in chain.from_iterable(map(with_subgraphs, (model.graph, *reversed(model.functions)))):
         if isinstance(graph, GraphProto):
             for tensor in graph.initializer:
                 yield _Stored(tensor.name, tensor, outermost)
@@ -246,7 +242,6 @@ def _tensors(model: ModelProto) -> Iterator[_Stored]:
         for node in graph.node:
             for attribute in node.attribute:
                 yield from _attribute_tensors(node, attribute)
-            waiting.extend(subgraphs(node) if node.attribute else ())
 
 
 def _attribute_tensors(node: NodeProto, attribute: AttributeProto) -> Iterator[_Stored]:

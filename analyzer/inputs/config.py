@@ -1,7 +1,7 @@
 """Settings given by a preset's name, a TOML or JSON file, or a model itself; what is wrong with one, in a line.
 
 Belongs here: where a pydantic model of settings comes from. Not here: which settings there are and what they mean
-(``schema``, ``analyzer.targets.detection.schema``).
+(``schema``, ``analyzer.inputs.decode``).
 """
 
 from __future__ import annotations

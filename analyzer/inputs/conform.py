@@ -65,7 +65,7 @@ def conform(
 
 def _reshape_rows(values: NDArray[Any], sample: list[int | None]) -> NDArray[Any]:
     """(rows, F) as (rows, *sample) where the sizes leave one way to do so."""
-    free = [place for place, dim in enumerate(sample) if dim is None]
+    free = [axis for axis, dim in enumerate(sample) if dim is None]
     known = math.prod(dim for dim in sample if dim is not None)
     if len(free) > 1 or values.shape[1] % known or (not free and known != values.shape[1]):
         return values
@@ -74,15 +74,15 @@ def _reshape_rows(values: NDArray[Any], sample: list[int | None]) -> NDArray[Any
 
 def _mismatch(given: tuple[int, ...], shape: Dims, name: str, where: str) -> InputError:
     sample = [fixed(dim) for dim in shape[1:]]
-    bare = given[1:] if len(given) == len(shape) else given
+    unbatched = given[1:] if len(given) == len(shape) else given
     hint = "give an array of that shape"
-    if len(bare) == len(sample) == 3 and _fits((bare[2], *bare[:2]), sample):
+    if len(unbatched) == len(sample) == 3 and _fits((unbatched[2], *unbatched[:2]), sample):
         hint = "the channels are last, the model wants them first: transpose it"
-    elif len(bare) == len(sample) == 3 and _fits((*bare[1:], bare[0]), sample):
+    elif len(unbatched) == len(sample) == 3 and _fits((*unbatched[1:], unbatched[0]), sample):
         hint = "the channels are first, the model wants them last: transpose it"
     elif None not in sample and len(given) > 1 and math.prod(given[1:]) == math.prod(d or 1 for d in sample):
         hint = f"reshape it to ({given[0]}, {', '.join(str(d) for d in sample)})"
-    elif len(sample) == len(bare) == 1 and sample[0] is not None and bare[0] == sample[0] + 1:
+    elif len(sample) == len(unbatched) == 1 and sample[0] is not None and unbatched[0] == sample[0] + 1:
         hint = "it has one column more than the model takes: leave out the label column"
     return InputError(
         "data.bad_shape", f"{where}: input {name!r} takes {show(shape)}, the file has {tuple(given)}", hint

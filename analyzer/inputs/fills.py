@@ -1,6 +1,7 @@
-"""What stands in for a removed region: a value, the mean, a blur, noise.
+"""What replaces a removed region: a value, the mean, a blur, noise.
 
-Belongs here: making the replacement. Not here: which region is removed (``segments``), mixing the two (the methods).
+Belongs here: making the replacement. Not here: which region is removed (``segments``), blending the two
+(``analyzer.executor.mask_ops``).
 """
 
 from __future__ import annotations

@@ -26,12 +26,12 @@ def inpaint(x: Array, hole: Array, axes: Sequence[int]) -> Array:
     hole
         bool, broadcastable to ``x``: true for what is removed.
     axes
-        The place axes of ``x``; along the others (channels) everything is filled apart from the rest.
+        The spatial axes of ``x``; along the others (channels) everything is filled apart from the rest.
 
     Returns
     -------
     ndarray
-        Of ``x``'s shape and type. Every element of the hole is the mean of its neighbours along the place axes, those
+        Of ``x``'s shape and type. Every element of the hole is the mean of its neighbours along the spatial axes, those
         beyond the border left out: the harmonic function with the values around the hole, so nothing exceeds them. In
         a series that is the straight line between the hole's ends. A hole with nothing around it, such as a whole
         picture, takes the channel's mean.
@@ -43,8 +43,8 @@ def inpaint(x: Array, hole: Array, axes: Sequence[int]) -> Array:
     """
     order = [axis for axis in range(x.ndim) if axis not in axes] + list(axes)
     sides = [x.shape[axis] for axis in axes]
-    moved = np.array(x.transpose(order), order="C")
-    values = moved.reshape(-1, *sides)
+    channels_first = np.array(x.transpose(order), order="C")
+    values = channels_first.reshape(-1, *sides)
     holes = np.broadcast_to(hole, x.shape).transpose(order).reshape(-1, *sides)
     alike: dict[bytes, list[int]] = {}
     for channel, one in enumerate(holes):
@@ -56,7 +56,7 @@ def inpaint(x: Array, hole: Array, axes: Sequence[int]) -> Array:
             part, inside = values[channels].astype(np.float64), one[near[1:]]
             mean = part.reshape(len(part), -1).mean(axis=1)
             values[np.ix_(np.array(channels), *map(_numbers, near[1:]))] = _filled(part[near], inside, mean)
-    return moved.transpose(np.argsort(order))
+    return channels_first.transpose(np.argsort(order))
 
 
 def _around(hole: Array) -> tuple[slice, ...]:
@@ -80,7 +80,7 @@ def _filled(values: Array, hole: Array, mean: Array) -> Array:
 
 
 def _harmonic(values: Array, hole: Array, sides: tuple[int, ...], mean: Array) -> Array:
-    """The hole's values (channels, elements of the hole) of ``values`` (channels, places); ``mean`` for what is alone."""
+    """The hole's values (channels, elements of the hole) of ``values`` (channels, positions); ``mean`` for isolated elements."""
     from scipy.sparse import csc_array
     from scipy.sparse.csgraph import connected_components
     from scipy.sparse.linalg import splu
@@ -99,9 +99,9 @@ def _harmonic(values: Array, hole: Array, sides: tuple[int, ...], mean: Array) -
     count, piece = connected_components(links, directed=False)
     bounded = np.zeros(count, bool)
     bounded[piece[number[one[~inside]]]] = True
-    alone = ~bounded[piece]  # nothing around it: any constant would do
-    diagonal = csc_array((np.where(alone, degree + 1, degree), (np.arange(size),) * 2), shape=(size, size))
-    right[alone] = mean
+    isolated = ~bounded[piece]  # nothing around it: any constant would do
+    diagonal = csc_array((np.where(isolated, degree + 1, degree), (np.arange(size),) * 2), shape=(size, size))
+    right[isolated] = mean
     matrix = (diagonal - links).tocsc()
     options = {"SymmetricMode": True}
     solved = splu(matrix, permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options=options).solve(right)

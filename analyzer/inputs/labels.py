@@ -1,14 +1,13 @@
 """Class names: reading them, finding one by what people type.
 
 Belongs here: label files and label metadata. Not here: targets other than a label's text. Names are data from
-strangers: they are kept as they are, and every place that shows them escapes them.
+strangers: they are kept as they are, and whatever shows them escapes them.
 """
 
 from __future__ import annotations
 
 import ast
 import csv
-import difflib
 import json
 import logging
 import os
@@ -20,6 +19,7 @@ from typing import Any
 
 from analyzer.errors import InputError, UsageError
 from analyzer.inputs.files import decode_text, read_bytes
+from analyzer.nearest import several
 
 FILE_LIMIT = 16 * 2**20
 NAME_LIMIT = 4096
@@ -76,9 +76,9 @@ class Labels:
         """
         exact = {index for index, name in enumerate(self.names) if name and name == text.strip()}
         wanted = _fold(text)
-        whole = {index for index, name in enumerate(self.names) if wanted and _fold(name) == wanted}
+        folded = {index for index, name in enumerate(self.names) if wanted and _fold(name) == wanted}
         prefixed = {i for s, indexes in self._by_synonym.items() if wanted and s.startswith(wanted) for i in indexes}
-        for found in (exact, whole, self._by_synonym.get(wanted, set()), prefixed):
+        for found in (exact, folded, self._by_synonym.get(wanted, set()), prefixed):
             if len(found) == 1:
                 return next(iter(found))
             if found:
@@ -89,8 +89,7 @@ class Labels:
                     f"{text[:80]!r} names {len(found)} classes",
                     f"give an index: {listing}{more}",
                 )
-        near = difflib.get_close_matches(wanted[:200], self._by_synonym, n=3, cutoff=0.6)
-        names = [self.name(min(self._by_synonym[synonym])) for synonym in near]
+        names = [self.name(min(self._by_synonym[synonym])) for synonym in several(wanted, self._by_synonym)]
         hint = f"did you mean {' or '.join(repr(n[:80]) for n in dict.fromkeys(names))}?" if names else "give an index"
         raise UsageError(
             "target.unknown_label", f"no class is called {text[:80]!r} in {self.source or 'the labels'}", hint
@@ -175,18 +174,18 @@ def _indexed(lines: list[str], path: Any) -> list[str] | None:
         rows = rows[1:]
     if not rows or any(len(row) != 2 for row in rows):
         return None
-    for place in (0, 1):
-        if all(row[place].strip().isascii() and row[place].strip().isdigit() for row in rows):
+    for column in (0, 1):
+        if all(row[column].strip().isascii() and row[column].strip().isdigit() for row in rows):
             break
     else:
         return None
     found: dict[int, str] = {}
     for row in rows:
-        index = int(row[place].strip()[:12])
+        index = int(row[column].strip()[:12])
         if index in found or index >= min(CLASS_LIMIT, 10 * len(rows) + 100):
             why = "appears twice" if index in found else "is too large"
             raise InputError("data.labels", f"{path}: index {index} {why}", "number the classes 0, 1, 2, …")
-        found[index] = row[1 - place].strip()
+        found[index] = row[1 - column].strip()
     return [found.get(index, "") for index in range(max(found) + 1)]
 
 

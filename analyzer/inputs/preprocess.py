@@ -1,6 +1,6 @@
 """Finding and reading preprocessing: presets by name, TOML and JSON files, what a model carries, the default.
 
-Belongs here: where a `Preprocess` comes from. Not here: reading settings as such (``settings``), what it does
+Belongs here: where a `Preprocess` comes from. Not here: reading settings as such (``config``), what it does
 (``schema``).
 """
 

@@ -1,19 +1,20 @@
-"""Resampling of maps in numpy, place for place as torch does it.
+"""Resampling along axes in numpy, equal to torch's ``interpolate``.
 
-Belongs here: interpolation along axes. Not here: which size a map is brought to (``maps``).
+Belongs here: the arithmetic, for maps and as a matrix. Not here: where an input's spatial axes are (``layout``), resizing of
+8-bit pictures with an antialiasing filter (``geometry``).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
-from analyzer.engines.protocol import Array
-
-if TYPE_CHECKING:
-    from analyzer.inputs.layout import Resampling
+Array = NDArray[Any]
+#: Linear between the centres of the elements, linear with the corner elements aligned, or the nearest element.
+Resampling = Literal["linear", "corners", "nearest"]
 
 
 def resample(map_: Array, size: Sequence[int], how: Resampling = "linear") -> Array:
@@ -22,15 +23,15 @@ def resample(map_: Array, size: Sequence[int], how: Resampling = "linear") -> Ar
     Parameters
     ----------
     how
-        ``linear`` between the places' centres, ``corners`` linear between the outermost centres put on the corners,
-        ``nearest``. Nothing is smoothed where maps are made smaller.
+        ``linear`` between the elements' centres, ``corners`` the same with the corner elements aligned
+        (``align_corners`` in torch), ``nearest``. Nothing is smoothed where maps are made smaller.
     """
     found = np.asarray(map_)
     for axis, want in enumerate(size, start=2):
         have = found.shape[axis]
         if how == "nearest":
-            places = np.floor(np.arange(want, dtype=np.float32) * np.float32(have / want)).astype(int)
-            found = found.take(np.minimum(places, have - 1), axis)
+            positions = np.floor(np.arange(want, dtype=np.float32) * np.float32(have / want)).astype(int)
+            found = found.take(np.minimum(positions, have - 1), axis)
         elif have != want:
             low, high, share = _between(have, want, how)
             share = share.reshape(-1, *[1] * (found.ndim - axis - 1))
@@ -38,8 +39,17 @@ def resample(map_: Array, size: Sequence[int], how: Resampling = "linear") -> Ar
     return np.ascontiguousarray(found, map_.dtype)
 
 
+def interpolation_matrix(have: int, want: int) -> Array:
+    """The matrix (want, have) of ``linear`` resampling along one axis."""
+    low, high, share = _between(have, want, "linear")
+    matrix, rows = np.zeros((want, have)), np.arange(want)
+    matrix[rows, low] = 1 - share
+    matrix[rows, high] += share  # at the last element both neighbours are the same
+    return matrix
+
+
 def _between(have: int, want: int, how: Resampling) -> tuple[Array, Array, Array]:
-    """For every new place the two old ones that it lies between, and the share of the second."""
+    """For every new element the two old ones that it lies between, and the share of the second."""
     steps = np.arange(want)
     at = (
         steps * ((have - 1) / (want - 1) if want > 1 else 0.0)

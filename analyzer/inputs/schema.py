@@ -51,8 +51,8 @@ def _divisor(value: Any) -> Any:
 
 def _size(value: Any) -> tuple[int, int]:
     pair = [value, value] if isinstance(value, int) else value
-    whole = isinstance(pair, list | tuple) and all(isinstance(v, int) and not isinstance(v, bool) for v in pair)
-    if not whole or len(pair) != 2 or not all(1 <= v <= 16384 for v in pair):
+    integers = isinstance(pair, list | tuple) and all(isinstance(v, int) and not isinstance(v, bool) for v in pair)
+    if not integers or len(pair) != 2 or not all(1 <= v <= 16384 for v in pair):
         raise ValueError("must be [height, width] in pixels, each 1 to 16384")
     return pair[0], pair[1]
 

@@ -87,7 +87,7 @@ def segment_with_notes(
     kind: Kind | None = None,
     layout: Literal["CHW", "HWC"] | None = None,
 ) -> tuple[Ids, tuple[str, ...]]:
-    """`segment`, and what had to be done differently than asked."""
+    """`segment`, and notes on what had to be done differently."""
     sample = np.asarray(sample)
     if sample.size == 0:
         raise UsageError("segments.bad_count", f"a sample of shape {sample.shape} has nothing to cut", "")
@@ -96,21 +96,21 @@ def segment_with_notes(
     if isinstance(how, str) and how.strip().isdigit():
         how = int(how)
     if how is not None and not isinstance(how, str):
-        how, count, asked = None, _checked(how), True
+        how, count, counted = None, _checked(how), True
     else:
-        asked = count is not None
+        counted = count is not None
         count = COUNT if count is None else _checked(count)
     kind = kind or _guess(sample)
     if kind == "image":
         pixels, keep = _pixels(sample, layout)
         ids, notes = _cut_image(pixels, how, count, seed)
         return (ids[..., None] if keep else ids), notes
-    return _cut_line(sample, how, count, asked, seed, kind, layout), ()
+    return _cut_line(sample, how, count, counted, seed, kind, layout), ()
 
 
 def _checked(count: Any) -> int:
-    whole = isinstance(count, int | np.integer) or (isinstance(count, np.ndarray) and count.dtype.kind in "iu")
-    if not whole or isinstance(count, bool) or int(count) < 1:
+    is_integer = isinstance(count, int | np.integer) or (isinstance(count, np.ndarray) and count.dtype.kind in "iu")
+    if not is_integer or isinstance(count, bool) or int(count) < 1:
         raise UsageError("segments.bad_count", f"{count} segments", "give a count of at least 1")
     return int(count)
 
@@ -156,12 +156,12 @@ def _cut_image(pixels: NDArray[Any], how: Any, count: int, seed: int) -> tuple[I
 
 
 def _cut_line(
-    sample: NDArray[Any], how: Any, count: int, asked: bool, seed: int, kind: Kind, layout: str | None
+    sample: NDArray[Any], how: Any, count: int, counted: bool, seed: int, kind: Kind, layout: str | None
 ) -> Ids:
-    """Segments along the time axis of a series, or over the elements of a row."""
+    """Segments along the time axis of a series, or over the elements of a row; ``counted``: whether a count was given."""
     if kind != "series":
         ids = np.arange(sample.size, dtype=np.int64).reshape(sample.shape)
-        if (how is None and not asked) or (how is not None and _name(how) in ("elements", "slic")):
+        if (how is None and not counted) or (how is not None and _name(how) in ("elements", "slic")):
             return ids
         return _line(sample.size, how, count, seed).reshape(sample.shape)
     if sample.ndim == 2:  # (T, C) unless the layout or a first axis of 1 says channels first
@@ -169,7 +169,7 @@ def _cut_line(
         length, shape = (sample.shape[1], (1, -1)) if first else (sample.shape[0], (-1, 1))
     else:
         length, shape = sample.size, sample.shape
-    if how is None and not asked and length <= count:
+    if how is None and not counted and length <= count:
         how = "elements"
     return _line(length, how, count, seed).reshape(shape)
 
@@ -243,8 +243,8 @@ def _voronoi(height: int, width: int, count: int, seed: int) -> Ids:
 
 
 def _from_mask(mask: NDArray[Any], sample: NDArray[Any], layout: str | None) -> Ids:
-    whole = mask.dtype.kind in "iub" or (mask.dtype.kind == "f" and bool(np.array_equal(mask, np.rint(mask))))
-    if not whole:
+    integers = mask.dtype.kind in "iub" or (mask.dtype.kind == "f" and bool(np.array_equal(mask, np.rint(mask))))
+    if not integers:
         raise UsageError("segments.bad_mask", f"a mask of type {mask.dtype} holds no segment numbers", "give integers")
     shape = mask.shape
     while len(shape) > sample.ndim and shape[0] == 1:

@@ -16,6 +16,7 @@ import numpy as np
 
 from analyzer.errors import UsageError
 from analyzer.methods import registry
+from analyzer.nearest import did_you_mean
 
 if TYPE_CHECKING:
     from analyzer.inputs import LoadedInput
@@ -45,7 +46,7 @@ def parse_params(texts: Sequence[str], methods: Sequence[str]) -> dict[str, dict
             known = sorted({p for m in methods for p in registry.get(m).parameters})
             raise UsageError(
                 "params.unknown",
-                f"no chosen method has a parameter {key!r}{registry.near(key, known)}",
+                f"no chosen method has a parameter {key!r}{did_you_mean(key, known)}",
                 f"their parameters: {', '.join(known) or 'none'}",
             )
         for method in takers:

@@ -20,12 +20,12 @@ from typing import TYPE_CHECKING, Any
 
 from analyzer.errors import UsageError
 from analyzer.explanation import Explanation
-from analyzer.jobs import report as presenting
+from analyzer.jobs import report
 from analyzer.jobs.arguments import parse_params, read_all
 from analyzer.jobs.rule_files import with_rules
 from analyzer.methods import registry
-from analyzer.model import Model
-from analyzer.opening import load
+from analyzer.model import Model, load
+from analyzer.targets.resolve import scored_value
 
 if TYPE_CHECKING:
     from analyzer.inputs import LoadedInput
@@ -89,11 +89,11 @@ class Done:
     model: Model | None = field(default=None, repr=False)
 
     def keep_compiled(self) -> list[str]:
-        """Compile for later runs what this one computed in torch, where that can be; gives remarks for the curious."""
+        """Compile for later runs what this one computed in torch, where that can be; says why something isn't."""
         if self.model is None:
             return []
-        self.model.shelf.fill()
-        return self.model.shelf.remarks
+        self.model.backends.sweeps.compile_pending()
+        return self.model.backends.sweeps.diagnostics
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready: every explanation's record and the files written."""
@@ -170,7 +170,7 @@ def _with_source(explanation: Explanation, job: Job, target: str, files: Sequenc
 
 
 def _label_warning(model: Model, explanation: Explanation) -> list[str]:
-    shape = next((s.shape for n, s in model.outputs.items() if n == model.scored().output), ())
+    shape = next((s.shape for n, s in model.outputs.items() if n == scored_value(model).output), ())
     classes = next((d for d in shape[1:] if isinstance(d, int) and d > 1), None)
     said = model.labels.check(classes) if model.labels is not None and classes is not None else None
     return [said] if said else []
@@ -197,7 +197,7 @@ def _unwritable(folder: Path, reason: str | None, hint: str) -> UsageError:
 
 def _write(job: Job, model: Model, items: list[Item]) -> Path:
     """Write into a folder inside the wanted one, then move each file to its place."""
-    report = job.output / "report.html"
+    page = job.output / "report.html"
     made = not job.output.exists()
     try:
         job.output.mkdir(parents=True, exist_ok=True)
@@ -214,7 +214,7 @@ def _write(job: Job, model: Model, items: list[Item]) -> Path:
                 item.files.append([job.output / name for name in names])
         command = _command(job)
         rows = [(item.name, item.shown, item.explanations) for item in items]
-        presenting.write_comparison(staging / report.name, model, rows, command)
+        report.write_comparison(staging / page.name, model, rows, command)
         for path in sorted(staging.iterdir()):
             path.replace(job.output / path.name)
     except OSError as problem:
@@ -222,7 +222,7 @@ def _write(job: Job, model: Model, items: list[Item]) -> Path:
     finally:
         shutil.rmtree(staging, ignore_errors=True)
         _discard(job.output, made)
-    return report
+    return page
 
 
 def _stems(item: Item, targets: int) -> list[str]:

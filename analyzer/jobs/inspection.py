@@ -16,6 +16,7 @@ import numpy as np
 import onnx
 
 from analyzer.errors import AnalyzerError, InputError
+from analyzer.targets.resolve import scored_value
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
 
 #: What a free dimension becomes in a trial input: the sides of pictures; other axes, tried one after the other.
 _FREE_SIDE, _FREE_LENGTHS = 224, (16, 1, 256)
-#: Methods that only look at the gradient in another way: they work where it works.
-_OF_THE_GRADIENT = ("gradient-x-input", "saliency", "sensitivity")
 _WHOLE_NUMBERS = tuple(getattr(onnx.TensorProto, n) for n in ("INT32", "INT64", "BOOL", "UINT32", "UINT64", "STRING"))
 
 
@@ -50,7 +49,7 @@ def inspect(model: Model, try_methods: bool = True, list_nodes: bool = False) ->
     count, size = weights(model)
     scored: dict[str, Any]
     try:
-        found = model.scored()
+        found = scored_value(model)
         scored = {"output": found.output, "value": found.value, "kind": found.kind, "taken_off": found.squashed_by}
     except AnalyzerError as problem:
         scored = {"error": str(problem)}
@@ -185,7 +184,7 @@ def _methods(model: Model) -> dict[str, Any]:
     parity, refusal = None, None
     if feed is not None:
         try:
-            parity = model.require_parity(feed)
+            parity = model.backends.tracer.require(feed)
         except Exception as problem:
             refusal = _failure(problem)
     perturbed = _try(model, feed, "occlusion") if feed is not None else None
@@ -194,8 +193,8 @@ def _methods(model: Model) -> dict[str, Any]:
             verdicts[name] = {"works": None, "reason": f"not tried: no trial input fits ({reason})"}
         elif info.needs == "runtime" and perturbed is not None:
             verdicts[name] = dict(perturbed)  # they all run the model in the same way
-        elif name in _OF_THE_GRADIENT and "gradient" in verdicts:
-            verdicts[name] = dict(verdicts["gradient"])
+        elif info.derived_from in verdicts:
+            verdicts[name] = dict(verdicts[info.derived_from])
         else:
             verdicts[name] = refusal or _try(model, feed, name)
     layer = next((v["layer"] for v in verdicts.values() if v.get("layer")), None)

@@ -11,13 +11,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from analyzer.errors import UsageError
 
 if TYPE_CHECKING:
-    from analyzer.methods.context import Context
+    from analyzer.engines.traced_score import TracedScore
     from analyzer.model import Model
 
 Array = NDArray[Any]
@@ -100,24 +99,25 @@ def rules(
     """
     from analyzer.methods import registry
     from analyzer.methods.relevance import lrp
-    from analyzer.model import Model
-    from analyzer.opening import load
+    from analyzer.model import Model, load
+    from graph_rules.errors import RuleError
+    from graph_rules.tables import SelectorTable
 
     given = settings | ({} if composite is None else {"composite": composite})
     params = registry.get("lrp").check(given | ({} if rules is None else {"rules": rules}))
     model = model if isinstance(model, Model) else load(model)
-    context = _context(model, x, output, score)
+    traced = _traced(model, x, output, score)
     del params["initial"]
-    engine = context.engine
     try:
-        table = lrp.table_of(context, **params).build()
-        listing = table.listing(engine.output, tuple(source.node for source in engine.sources))
-    except ValueError as problem:
+        table = lrp.table_of(model, **params).build()
+        assert isinstance(table, SelectorTable)
+        listing = table.listing(traced.output, tuple(traced.nodes.values()))
+    except RuleError as problem:
         raise UsageError("params.invalid", f"lrp: {problem}", "without rules the list names all nodes") from None
     joined: dict[tuple[Any, ...], RuleRow] = {}
     for got in listing.values():
-        place, rule = got.place, None if got.rule is None else str(got.rule)
-        row = RuleRow(place.name, place.operator, place.kind, place.depth, place.depth, 1, rule, got.key, got.override)
+        info, rule = got.info, None if got.rule is None else str(got.rule)
+        row = RuleRow(info.name, info.operator, info.kind, info.depth, info.depth, 1, rule, got.key, got.override)
         same = (row.node, row.operator, row.kind, row.rule, row.key)
         before = joined.get(same)
         joined[same] = row if before is None else dataclasses.replace(
@@ -132,14 +132,11 @@ def unused(rows: Sequence[RuleRow], overrides: Iterable[str]) -> list[str]:
     return [key for key in overrides if key not in used]
 
 
-def _context(model: Model, x: Any, output: str | None, score: str) -> Context:
+def _traced(model: Model, x: Any, output: str | None, score: str) -> TracedScore:
     from analyzer.jobs.inspection import running_feed
-    from analyzer.methods.context import Context
-    from analyzer.targets.language import resolve
+    from analyzer.targets.resolve import scored_value
 
     feed = running_feed(model) if x is None else model.feed(x)
-    size = model.pieces(feed)
+    size = model.part_size(feed)
     feed = feed if size is None else {name: value[:size] for name, value in feed.items()}
-    scored = model.scored(output, score)
-    scores = np.asarray(model.values(feed, [scored.value])[scored.value])
-    return Context(model, feed, scored, resolve("top1", scores), scores, 0, "float32")
+    return model.backends.tracer.score(feed, scored_value(model, output, score).value)

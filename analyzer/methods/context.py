@@ -1,355 +1,61 @@
-"""What a method works with: the model, the inputs, what is explained, and a way to evaluate it.
+"""What a white-box method works with.
 
-Belongs here: the context and the result of a method. Not here: choosing the target (``run``), torch (``whitebox``).
+Belongs here: the context. Not here: scores of changed inputs (``analyzer.perturbation.evaluator``), engines, choosing the
+target (``analyzer.targets``).
 """
 
 from __future__ import annotations
 
-import functools
-import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from analyzer.errors import UsageError
-from analyzer.executor.mask_ops import Prelude, Segments, Windows, mixed
-from analyzer.executor.masked_model import Wiring, other_input
-from analyzer.executor.stream import Rows, Scoring, Source, rows_of
-from analyzer.explanation import Completeness
-from analyzer.targets.language import Resolved, weighted
-from analyzer.targets.scores import Scored, probabilities_of
-from analyzer.tensor_spec import batch_axis
+from analyzer.engines.protocol import Array, Engine
+from analyzer.explanation import Completeness, Result
+from analyzer.perturbation.evaluator import Evaluator
+from analyzer.targets.language import Resolved
 
-if TYPE_CHECKING:
-    from analyzer.engines.torch_engine import Engine
-    from analyzer.model import Model
-    from analyzer.perturbation.replacement import Standin
-
-Array = NDArray[Any]
-#: Bytes of perturbed inputs in one batch, and the largest batch.
-_BATCH_BYTES, _BATCH_MOST = 24 * 2**20, 256
+__all__ = ["Array", "Context", "Evaluator", "Result"]
 
 
 @dataclass
-class Result:
-    """What a method returns.
+class Context(Evaluator):
+    """One call of a white-box method.
 
     Attributes
     ----------
-    attributions
-        Input name -> array of the input's rank.
-    raws
-        Where a map's native resolution differs from the input's; else left empty.
-    completeness
-        For methods that promise a sum.
-    notes
-        What the user should know.
-    record
-        Further figures for the explanation's record (R², standard errors, the layer that was chosen).
+    target
+        The target as weights on one value.
+    engine
+        Sweeps over the model on these inputs.
     """
 
-    attributions: dict[str, Array]
-    raws: dict[str, Array] = field(default_factory=dict)
-    completeness: Completeness | None = None
-    notes: list[str] = field(default_factory=list)
-    record: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass
-class Context:
-    """One call of a method.
-
-    Attributes
-    ----------
-    inputs
-        Input name -> array, batch first.
-    scored
-        The ONNX value that holds the scores.
-    resolved
-        The target's weights on that value.
-    output
-        That value for the unchanged input.
-    masks
-        Where perturbed copies were made last: inside the graph or on the host; None where there were none.
-    """
-
-    model: Model
-    inputs: dict[str, Array]
-    scored: Scored
-    resolved: Resolved
-    output: Array
-    seed: int
-    precision: str
-    progress: Callable[[int, int], None] | None = None
-    at: str | None = None
-    """Inner value at which relevance is wanted, in place of the inputs."""
-    shared: dict[Any, Any] | None = None
-    """What explanations of several targets share: their engines, with the forward passes that were run."""
-    masks: Literal["graph", "host"] | None = None
-    files: list[dict[str, Any]] = field(default_factory=list)
-    """Records of the files that parameters named."""
+    target: Resolved
+    engine: Engine = field(kw_only=True)
 
     @property
-    def batch(self) -> int:
-        """How many samples are explained."""
-        return len(self.resolved.names)
+    def xp(self) -> Any:
+        """The namespace of the engine's arrays: a method that computes in it alone can be compiled."""
+        return self.engine.xp
 
-    @functools.cached_property
-    def score(self) -> Array:
-        """The explained score of every sample, shape (batch,), float64."""
-        return self.resolved.score(self.output)
+    def numbers(self, value: Array) -> Array:
+        """An array's numbers as numpy, for checks, notes and figures; a map must never be made of them."""
+        return self.engine.numbers(value)
 
-    @functools.cached_property
-    def engine(self) -> Engine:
-        """The white-box engine on these inputs; imports torch."""
-        from analyzer.engines.torch_engine import Engine
+    def constant(self, value: Array) -> Array:
+        """A numpy array that doesn't depend on the input, among the engine's arrays."""
+        found: Array = value if self.xp is np else self.xp.asarray(np.array(value))
+        return found
 
-        weights, engines = self.resolved.weights, {} if self.shared is None else self.shared["engines"]
-        key = self.scored.value, self.precision
-        if key not in engines:
-            engines[key] = Engine.on(self.model, self.inputs, self.scored.value, weights, self.precision)
-            engines[key].passes = None if self.shared is None else {}
-        engine: Engine = engines[key].aimed(weights)
-        engine.inner = self.at
-        return engine
-
-    @functools.cached_property
-    def perturbed(self) -> str:
-        """The input that perturbation methods change: the first one whose first axis is the batch."""
-        for name, value in self.inputs.items():
-            if value.ndim and len(value) == self.batch and value.dtype.kind in "fiu":
-                return name
-        raise UsageError("input.no_batch", "no input has a batch axis to perturb", "give a batch-first input")
-
-    @property
-    def unchanged(self) -> list[str]:
-        """A note that names the inputs with samples that perturbation methods leave as they are; empty without such."""
-        others = [n for n in self.inputs if n != self.perturbed and self.batch_axis(n) is not None]
-        return [f"only input {self.perturbed!r} is changed, not {', '.join(map(repr, others))}"] if others else []
-
-    @functools.cached_property
-    def columns(self) -> tuple[str, ...]:
-        """The numeric inputs of a table whose columns are inputs of their own; empty for other models."""
-        one = [value.ndim and len(value) == value.size == self.batch for value in self.inputs.values()]
-        names = tuple(name for name, value in self.inputs.items() if value.dtype.kind in "fiu")
-        return names if all(one) and len(names) > 1 else ()
-
-    def batch_axis(self, name: str) -> int | None:
-        """The axis of an input that counts the samples; None where the input is the same for all."""
-        main, specs = self.model.inputs.get(self.perturbed), self.model.inputs
-        first = main.shape[0] if main is not None and main.shape else None
-        value = self.inputs[name]
-        return batch_axis(specs[name].shape if name in specs else (), first, value, self.batch)
-
-    def advance(self, done: int, total: int) -> None:
-        """Report progress in model evaluations."""
-        if self.progress is not None:
-            self.progress(done, total)
-
-    def batch_size(self) -> int:
-        """The most perturbed copies of a sample that are run at once."""
-        fixed = self.model.fixed_batch
-        if fixed is not None:
-            return fixed
-        if getattr(self.resolved, "alone", False):  # its outputs hold one sample at a time
-            return 1
-        bytes_each = max(1, sum(value[:1].nbytes for value in self.inputs.values() if value.ndim))
-        return int(np.clip(_BATCH_BYTES // bytes_each, 1, _BATCH_MOST))
-
-    def evaluate(self, sample: int, copies: Iterable[Array], *, joined: bool = False) -> Iterator[float]:
-        """Scores of perturbed copies of one sample, in order; memory is the batches that are run at once.
-
-        Parameters
-        ----------
-        copies
-            Each of the perturbed input's shape without the batch axis; joined, a row with one number for each of
-            :attr:`columns`.
-        """
-        remaining = iter(copies)
-
-        def source(count: int) -> Rows:
-            block = list(itertools.islice(remaining, count))
-            return {"copies": np.stack(block)} if block else {}
-
-        self.masks = "host"
-        for _, scores in self._plainly(sample, source, lambda rows: self._feed(sample, rows["copies"], joined)):
-            yield from map(float, scores)
-
-    def windows(self, sample: int, places: Sequence[tuple[slice, ...]], replacement: Standin) -> Iterator[float]:
-        """Scores of one sample with each of some windows replaced, in order.
-
-        Parameters
-        ----------
-        places
-            One slice per place axis of the perturbed input (:func:`~analyzer.inputs.layout.spatial_axes`).
-        replacement
-            What replaces a window; an array is of the sample's shape and dtype.
-        """
-        from analyzer.inputs.layout import spatial_axes
-
-        shape = self.inputs[self.perturbed].shape
-        axes = spatial_axes(shape, self.model)
-        bounds = [[part.indices(shape[axis])[:2] for part, axis in zip(place, axes, strict=True)] for place in places]
-        source = rows_of(bounds=np.array(bounds, np.int64).reshape(-1, len(axes), 2))
-        prelude = Windows(shape[1:], tuple(axis - 1 for axis in axes))
-        for _, scores in self.masked(sample, prelude, source, replacement):
-            yield from map(float, scores)
-
-    def segments(self, sample: int, ids: Array, source: Source, replacement: Standin) -> Iterator[float]:
-        """Scores of one sample with some of its segments replaced, in order.
-
-        Parameters
-        ----------
-        ids
-            Of the sample's rank and broadcastable to it, numbered from 0.
-        source
-            Gives rows ``kept``: (n, segments) bool, false for what is replaced.
-        replacement
-            What replaces a segment; an array is of the sample's shape and dtype.
-        """
-        prelude, fixed = Segments(ids.shape), {"ids": ids.reshape(-1).astype(np.int64)}
-        for _, scores in self.masked(sample, prelude, source, replacement, fixed):
-            yield from map(float, scores)
-
-    def masked(
-        self, sample: int, prelude: Prelude, source: Source, replacement: Standin, fixed: Rows | None = None
-    ) -> Iterator[tuple[Rows, Array]]:
-        """Scores of one sample under masks, in order: made inside the graph, or on the host where that can't be.
-
-        Parameters
-        ----------
-        prelude
-            The kind of mask.
-        source
-            Gives the prelude's rows.
-        replacement
-            What hidden elements become; an array is of the sample's shape and dtype.
-        fixed
-            The prelude's arrays that all evaluations share.
-
-        Yields
-        ------
-        tuple
-            The rows of a batch with their scores (n,), float64.
-        """
-        fixed = fixed or {}
-        if not isinstance(replacement, np.ndarray):
-            yield from replacement.scores(self, sample, prelude, source, fixed)
-            return
-        name, others, constant = self.perturbed, self._others(sample), self._constant
-        x, gone = self.inputs[name][sample], np.asarray(replacement)
-        along = tuple((n, v.dtype.name, v.shape, axis) for n, (v, axis) in others.items())
-        wiring = Wiring(
-            prelude, name, x.dtype.name, x.shape, along, tuple(constant), tuple(dict.fromkeys(self._sources.values())),
-            self.model.fixed_batch, not gone.any(),
-        )  # fmt: skip
-        opened = self.model.streams.composed(wiring, self.batch_size())
-        self.masks = "host" if opened is None else "graph"
-        if opened is None:
-            yield from self.hosted(sample, source, lambda rows: mixed(x[None], gone[None], prelude.masks(rows, fixed)))
-            return
-        stream, graph = opened
-        always = {graph.clean: x[None], **{graph.fixed[role]: value for role, value in fixed.items()}, **constant}
-        always |= {other_input(graph, other): value for other, (value, _) in others.items()}
-        if graph.gone:
-            always[graph.gone] = gone[None]
-        yield from stream.scores(
-            source, self._scoring(sample), always, lambda rows: {graph.rows[role]: v for role, v in rows.items()}
-        )
-
-    def hosted(self, sample: int, source: Source, copies: Callable[[Rows], Array]) -> Iterator[tuple[Rows, Array]]:
-        """Scores of copies of one sample that are made on the host, in the threads that run them, with their rows."""
-        self.masks = "host"
-        yield from self._plainly(sample, source, lambda rows: self._feed(sample, copies(rows)))
-
-    def _plainly(self, sample: int, source: Source, prepare: Callable[[Rows], Rows]) -> Iterator[tuple[Rows, Array]]:
-        stream = self.model.streams.plain(tuple(dict.fromkeys(self._sources.values())), self.batch_size())
-        yield from stream.scores(source, self._scoring(sample), prepare=prepare)
-
-    def _others(self, sample: int) -> dict[str, tuple[Array, int]]:
-        """The other inputs that have samples: one sample's part, and the axis that counts them."""
-        axes = {name: self.batch_axis(name) for name in self.inputs if name != self.perturbed}
-        return {n: (self.inputs[n].take([sample], axis), axis) for n, axis in axes.items() if axis is not None}
-
-    @functools.cached_property
-    def _constant(self) -> dict[str, Array]:
-        """The other inputs that are the same for all samples."""
-        return {n: v for n, v in self.inputs.items() if n != self.perturbed and self.batch_axis(n) is None}
-
-    def _feed(self, sample: int, copies: Array, joined: bool = False) -> dict[str, Array]:
-        """All inputs of a batch of copies."""
-        feed = {}
-        for name, value in self.inputs.items():
-            if joined and name in self.columns:
-                column = copies[:, self.columns.index(name)].reshape(-1, *value.shape[1:])
-                feed[name] = (np.rint(column) if value.dtype.kind in "iu" else column).astype(value.dtype)
-            elif name == self.perturbed and not joined:
-                feed[name] = np.ascontiguousarray(copies, value.dtype)
-            else:
-                axis = self.batch_axis(name)
-                feed[name] = value if axis is None else np.repeat(value.take([sample], axis), len(copies), axis)
-        return feed
-
-    @functools.cached_property
-    def _sources(self) -> dict[str, str]:
-        """Each of :attr:`wanted` -> the tensor that holds it."""
-        return {name: probabilities_of(self.model.proto.graph, name) for name in self.wanted}
-
-    def _scoring(self, sample: int) -> Scoring:
-        def score(got: Mapping[str, Array], count: int) -> Array:
-            scores = self.scores_of(sample, {name: got[source] for name, source in self._sources.items()})
-            if len(scores) != count:
-                raise self._no_batch(np.shape(got[self._sources[self.wanted[0]]]))
-            return scores
-
-        return score
-
-    @property
-    def wanted(self) -> tuple[str, ...]:
-        """The ONNX values that a score is made of, by name: what the target asks for, else the explained value."""
-        return tuple(getattr(self.resolved, "wanted", ())) or (self.scored.value,)
-
-    def scores_of(self, sample: int, got: Mapping[str, Array]) -> Array:
-        """Explained scores of changed copies of one sample; the only way from fetched values to scores.
-
-        Parameters
-        ----------
-        got
-            Each of :attr:`wanted` -> its value for n copies, batch first.
-
-        Returns
-        -------
-        ndarray
-            (n,) float64. A target with ``score_rows(sample, got)`` gives them, else its weights do.
-
-        Raises
-        ------
-        UsageError
-            ``target.no_batch`` where the explained value has no batch axis.
-        """
-        rows = getattr(self.resolved, "score_rows", None)
-        if rows is not None:
-            return np.asarray(rows(sample, got), np.float64)
-        output = np.asarray(got[self.scored.value])
-        if not output.ndim:
-            raise self._no_batch(output.shape)
-        weights = self.resolved.weights[sample : sample + 1]
-        if weights.shape[1:] != output.shape[1:]:
-            return weighted(output, np.broadcast_to(weights, output.shape))
-        explained = np.flatnonzero(weights)  # few, mostly one
-        return output.reshape(len(output), -1)[:, explained].astype(np.float64) @ weights.reshape(-1)[explained]
-
-    def _no_batch(self, shape: Sequence[int]) -> UsageError:
-        return UsageError(
-            "target.no_batch",
-            f"output {self.scored.output!r} of shape {list(shape)} has no batch axis",
-            "perturbation methods need one score per sample",
-        )
+    def at(self, values: Mapping[str, Array], times: int) -> Context:
+        """The context at other explained values: ``times`` variations of the batch, one after the other."""
+        output = np.concatenate([self.output] * times)
+        return replace(self, engine=self.engine.at(values), target=self.target.repeated(times), output=output)
 
     def complete(self, attributions: Mapping[str, Array], expected: Array) -> Completeness:
         """The sum of all attributions beside what it should be."""
-        total = sum(np.asarray(a, np.float64).reshape(len(a), -1).sum(axis=1) for a in attributions.values())
-        return Completeness(np.asarray(total), np.asarray(expected, np.float64))
+        arrays = [np.asarray(self.numbers(a), np.float64) for a in attributions.values()]
+        total = sum(a.reshape(len(a), -1).sum(axis=1) for a in arrays)
+        return Completeness(np.asarray(total), np.asarray(self.numbers(expected), np.float64))

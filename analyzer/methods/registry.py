@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from analyzer.errors import UsageError
-from analyzer.nearest import nearest
+from analyzer.nearest import did_you_mean
 
 Family = Literal["gradient", "relevance", "CAM", "perturbation", "model"]
 Needs = Literal["trace", "runtime"]
@@ -66,6 +66,14 @@ class MethodInfo:
         What it does in a line; paper and equation.
     inner
         Whether it can be given at an inner value (``at=``) instead of the inputs: it is one reverse sweep.
+    compilable
+        Whether it computes in the engine's arrays alone, so that it can be written as an ONNX graph.
+    derived_from
+        The method whose sweep it only looks at in another way: it works where that one works.
+    quick
+        Parameters that make it quick on a small model, for trials and tests.
+    headline
+        Parameters that are worth showing beside a map even at their defaults.
     expand
         Turns what was given into parameters before they are checked: reads a file that one of them names.
     """
@@ -81,7 +89,32 @@ class MethodInfo:
     parameters: Mapping[str, Parameter]
     function: Callable[..., Any] = field(repr=False)
     inner: bool = False
+    compilable: bool = False
+    derived_from: str | None = None
+    quick: Mapping[str, Any] = field(default_factory=dict)
+    headline: tuple[str, ...] = ()
     expand: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None = field(default=None, repr=False)
+
+    @property
+    def reads_a_layer(self) -> bool:
+        """Whether it explains from a layer, which a parameter names."""
+        return "layer" in self.parameters
+
+    def notable(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """The parameters worth showing: those that differ from their defaults, and the method's headline."""
+
+        def differs(name: str, value: Any) -> bool:
+            import numpy as np
+
+            default = self.parameters[name].default if name in self.parameters else None
+            alike = type(value) is type(default) and not isinstance(value, np.ndarray)
+            return not (alike and bool(value == default))
+
+        return {
+            name: value
+            for name, value in params.items()
+            if value is not None and (name in self.headline or name not in self.parameters or differs(name, value))
+        }
 
     def check(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """All parameters with their values, defaults filled in.
@@ -96,7 +129,7 @@ class MethodInfo:
             if name not in self.parameters:
                 raise UsageError(
                     "params.unknown",
-                    f"{self.name} has no parameter {name!r}{near(name, self.parameters)}",
+                    f"{self.name} has no parameter {name!r}{did_you_mean(name, self.parameters)}",
                     f"its parameters: {', '.join(self.parameters) or 'none'}",
                 )
         return {
@@ -127,12 +160,6 @@ def _valid(method: str, parameter: Parameter, value: Any) -> Any:
         ) from None
 
 
-def near(name: str, known: typing.Iterable[str]) -> str:
-    """`` (did you mean X?)`` where a known name is close, else nothing."""
-    found = nearest(name, known, 0.5)
-    return f" (did you mean {found}?)" if found else ""
-
-
 _METHODS: dict[str, MethodInfo] = {}
 
 
@@ -145,10 +172,14 @@ def method(
     signed: bool = True,
     complete: bool = False,
     inner: bool = False,
+    compilable: bool = False,
+    derived_from: str | None = None,
+    quick: Mapping[str, Any] | None = None,
+    headline: tuple[str, ...] = (),
     source: str,
     expand: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None = None,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Register a function ``(context, *, parameters…) -> Result`` as a method.
+    """Register a function ``(context, *, parameters…) -> Result`` as a method; the arguments are :class:`MethodInfo`'s.
 
     The function's keyword-only arguments are the method's parameters; annotate each as ``Annotated[type, "doc"]``.
     The first line of its docstring is the summary.
@@ -167,7 +198,22 @@ def method(
         if name in _METHODS:
             raise ValueError(f"method {name!r} is registered twice")
         _METHODS[name] = MethodInfo(
-            name, family, needs, modalities, signed, complete, summary, source, parameters, function, inner, expand
+            name,
+            family,
+            needs,
+            modalities,
+            signed,
+            complete,
+            summary,
+            source,
+            parameters,
+            function,
+            inner,
+            compilable,
+            derived_from,
+            dict(quick or {}),
+            headline,
+            expand,
         )
         return function
 
@@ -212,6 +258,6 @@ def get(name: str) -> MethodInfo:
     known = methods()
     if name not in known:
         raise UsageError(
-            "method.unknown", f"unknown method {name!r}{near(name, known)}", "`onnxplain methods` lists them"
+            "method.unknown", f"unknown method {name!r}{did_you_mean(name, known)}", "`onnxplain methods` lists them"
         )
     return known[name]

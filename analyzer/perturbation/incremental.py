@@ -1,12 +1,11 @@
 """Scores of windows by incremental inference: whether it pays, preparing it once per model, holding it against whole runs.
 
-Belongs here: what the executor's incremental inference needs of a context, and the verification. Not here: the inference
+Belongs here: what the executor's incremental inference needs of a evaluator, and the verification. Not here: the inference
 itself (``analyzer.executor.incremental``), the map (``occlusion``).
 """
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
@@ -15,11 +14,10 @@ import numpy as np
 from onnx import TensorProto
 
 from analyzer.errors import AnalyzerError
-from analyzer.methods.context import Array, Context
+from analyzer.perturbation.evaluator import Array, Evaluator
 
 if TYPE_CHECKING:
     from analyzer.executor.incremental import Runner, Span
-    from analyzer.model import Model
 
 #: ``auto`` where it pays, ``on`` wherever it can be done, ``off`` never.
 Mode = Literal["auto", "on", "off"]
@@ -29,7 +27,6 @@ LEAST = 1.3
 #: How far a verified window may lie from its whole run, as a part of the scores' scale, by the precision inside the model.
 TOLERANCE, TOLERANCE_HALF = 1e-5, 4e-3
 _KEPT = 2
-_prepared: weakref.WeakKeyDictionary[Model, dict[Any, Runner]] = weakref.WeakKeyDictionary()
 
 
 @dataclass
@@ -50,7 +47,7 @@ class Windows:
         The largest difference of a verified window, as a part of the scores' scale.
     """
 
-    context: Context
+    evaluator: Evaluator
     axes: tuple[int, ...]
     places: Sequence[Place]
     runner: Runner | None = None
@@ -80,14 +77,14 @@ class Windows:
         """
         if self.runner is None:
             return None
-        streams = self.context.model.streams
+        pool = self.evaluator.model.session_pool
         try:
             known = self._whole(sample, self._spread(), replacement) if self.new else None
             first = 0 if known is None else len(known)
             if first:
                 advance(first)
-            if first and streams.single:
-                streams.close()  # its weights make room for those of the rest of the model
+            if first and pool.is_large:
+                pool.close()  # its weights make room for those of the rest of the model
             scores = self._run(self.runner, sample, replacement, lambda done: advance(max(done, first)))
             off = self._difference(sample, scores, replacement, known)
         except AnalyzerError as problem:
@@ -102,16 +99,16 @@ class Windows:
     def _run(self, runner: Runner, sample: int, replacement: Array, advance: Callable[[int], None]) -> Array:
         from analyzer.executor.incremental import Sample
 
-        context, name = self.context, self.context.perturbed
+        evaluator, name = self.evaluator, self.evaluator.perturbed
         others = {}
-        for other, value in context.inputs.items():
+        for other, value in evaluator.inputs.items():
             if other != name:
-                axis = context.batch_axis(other)
+                axis = evaluator.batch_axis(other)
                 others[other] = (value if axis is None else value.take([sample], axis), axis)
         counts = [len(span.low) for span in runner.plan.windows]
         scores, done = np.full(counts, np.nan), 0
-        for corners, got in runner.run(Sample(context.inputs[name][sample], replacement, others)):
-            found = context.scores_of(sample, got)
+        for corners, got in runner.run(Sample(evaluator.inputs[name][sample], replacement, others)):
+            found = evaluator.target.score_copies(sample, got)
             for corner, score in zip(corners, found, strict=True):
                 scores[corner] = score
                 done += 1
@@ -127,7 +124,7 @@ class Windows:
     def _whole(self, sample: int, chosen: Array, replacement: Array) -> Array:
         """The scores of chosen windows by whole runs."""
         copies = (self._copy(sample, self.places[i], replacement) for i in chosen)
-        return np.fromiter(self.context.evaluate(sample, copies), np.float64)
+        return np.fromiter(self.evaluator.evaluate(sample, copies), np.float64)
 
     def _difference(self, sample: int, scores: Array, replacement: Array, known: Array | None) -> float:
         """The largest difference between some windows and their whole runs, as a part of the scores' scale.
@@ -140,19 +137,19 @@ class Windows:
         known
             Whole runs of the first, the last and those between, where they were made before.
         """
-        largest = np.array([np.argmax(np.abs(scores - self.context.score[sample]))])
+        largest = np.array([np.argmax(np.abs(scores - self.evaluator.score[sample]))])
         chosen = self._spread() if self.new else largest
         whole = self._whole(sample, chosen, replacement) if known is None else known
-        output = np.asarray(self.context.output)
-        rows = output[sample] if output.ndim and len(output) == self.context.batch else output
+        output = np.asarray(self.evaluator.output)
+        rows = output[sample] if output.ndim and len(output) == self.evaluator.batch else output
         scale = max(
-            float(np.abs(rows).max(initial=0)), abs(float(self.context.score[sample])), np.finfo(np.float32).tiny
+            float(np.abs(rows).max(initial=0)), abs(float(self.evaluator.score[sample])), np.finfo(np.float32).tiny
         )
         return float(np.abs(scores[chosen] - whole).max() / scale)
 
     def _copy(self, sample: int, place: Place, replacement: Array) -> Array:
         """The sample with a window replaced."""
-        copy = np.array(self.context.inputs[self.context.perturbed][sample])
+        copy = np.array(self.evaluator.inputs[self.evaluator.perturbed][sample])
         index = [slice(None)] * copy.ndim
         for axis, part in zip(self.axes, place, strict=True):
             index[axis - 1] = part
@@ -166,7 +163,7 @@ class Windows:
         return TOLERANCE_HALF if half else TOLERANCE
 
     def _give_up(self, why: str) -> None:
-        held = _prepared.get(self.context.model, {})
+        held = self.evaluator.model.session_pool.incremental
         for key in [key for key, runner in held.items() if runner is self.runner]:
             del held[key]
         self.runner, self.why_not = None, why
@@ -174,7 +171,7 @@ class Windows:
 
 
 def prepared(
-    context: Context, axes: Sequence[int], spans: Sequence[tuple[Sequence[int], Sequence[int]]], places: Sequence[Place],
+    evaluator: Evaluator, axes: Sequence[int], spans: Sequence[tuple[Sequence[int], Sequence[int]]], places: Sequence[Place],
     mode: Mode, replacement: object,
 ) -> Windows:  # fmt: skip
     """Incremental inference for windows that are a grid, or why they are run whole.
@@ -188,13 +185,13 @@ def prepared(
     replacement
         What windows become; must be an array.
     """
-    windows = Windows(context, tuple(axes), places)
+    windows = Windows(evaluator, tuple(axes), places)
     if mode == "off":
         windows.why_not = "switched off"
     elif not isinstance(replacement, np.ndarray):
         windows.why_not = "windows are filled in more than one way"
-    elif context.model.device != "cpu":
-        windows.why_not = f"on {context.model.device} whole runs are quicker than cutting crops on the host"
+    elif evaluator.model.device != "cpu":
+        windows.why_not = f"on {evaluator.model.device} whole runs are quicker than cutting crops on the host"
     else:
         from analyzer.executor.incremental import Span
 
@@ -208,12 +205,12 @@ def prepared(
 def _prepare(windows: Windows, spans: list[Span], mode: Mode) -> None:
     from analyzer.executor.incremental import Graph, Runner, Source, chain, planned
 
-    context, model = windows.context, windows.context.model
-    fixed = model.fixed_batch or (1 if getattr(context.resolved, "alone", False) else None)
-    shapes = tuple((name, np.shape(value)) for name, value in context.inputs.items())
+    evaluator, model = windows.evaluator, windows.evaluator.model
+    fixed = model.fixed_batch or (1 if evaluator.target.single else None)
+    shapes = tuple((name, np.shape(value)) for name, value in evaluator.inputs.items())
     grid = tuple((tuple(s.low.tolist()), tuple(s.high.tolist())) for s in spans)
-    key = shapes, context.perturbed, context.wanted, windows.axes, grid, fixed
-    held = _prepared.setdefault(model, {})
+    key = shapes, evaluator.perturbed, evaluator.target.reads, windows.axes, grid, fixed
+    held = model.session_pool.incremental
     if key in held:
         plan = held[key].plan
         if mode == "auto" and plan.predicted < LEAST:
@@ -224,17 +221,17 @@ def _prepare(windows: Windows, spans: list[Span], mode: Mode) -> None:
     batch = model.fixed_batch or 1
     source = Source(model.proto, model.path.parent if model.path else None, model.device, model.threads)
     sizes = {}
-    for name, value in context.inputs.items():
-        axis, shape = context.batch_axis(name), list(np.shape(value))
+    for name, value in evaluator.inputs.items():
+        axis, shape = evaluator.batch_axis(name), list(np.shape(value))
         if axis is not None:
             shape[axis] = batch
         sizes[name] = shape
-    links = chain(Graph(source, sizes), context.perturbed, windows.axes, context.wanted)
+    links = chain(Graph(source, sizes), evaluator.perturbed, windows.axes, evaluator.target.reads)
     if not links.stages:
         first = next(iter(links.ends.items()), ("the model", "no layer is local"))
         windows.why_not = f"{first[0]}: {first[1]}"
         return
-    plan = planned(links, spans, context.batch)
+    plan = planned(links, spans, evaluator.batch)
     if not plan.cut or (mode == "auto" and plan.first < LEAST):
         windows.why_not = _poor(plan.first)
         return

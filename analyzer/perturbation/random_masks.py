@@ -14,11 +14,11 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from analyzer.executor.batched_runs import Rows, Source
 from analyzer.executor.mask_ops import Grid, Masks
-from analyzer.executor.stream import Rows, Source
 from analyzer.inputs.layout import channel_axis, spatial_axes
-from analyzer.methods.context import Array, Context
 from analyzer.perturbation.budget import Budget, Tally, relative
+from analyzer.perturbation.evaluator import Array, Evaluator
 from analyzer.perturbation.moments import GridMoments, Moments
 from analyzer.perturbation.replacement import Fill, cost_of, notes_of, replaced
 
@@ -41,11 +41,11 @@ class DrawGrids(Protocol):
     """Random masks drawn as grids; their numbers too must not depend on how a total is cut."""
 
     def grid(self, shape: tuple[int, ...]) -> Grid:
-        """The prelude that enlarges them to masks of the given shape, 1 for each axis that shares them."""
+        """The mask_ops that enlarges them to masks of the given shape, 1 for each axis that shares them."""
         ...
 
     def rows(self, rng: np.random.Generator, n: int) -> Rows:
-        """n of the prelude's rows."""
+        """n of the mask_ops's rows."""
         ...
 
 
@@ -70,7 +70,7 @@ class Probed:
 
 
 @dataclass(frozen=True)
-class Probe:
+class MonteCarlo:
     """Random masks for every sample, and what is estimated from them.
 
     Attributes
@@ -81,7 +81,7 @@ class Probe:
         Makes values and standard errors of sums.
     """
 
-    context: Context
+    evaluator: Evaluator
     replacement: Any
     budget: Budget
     draw: Draw | DrawGrids
@@ -89,9 +89,9 @@ class Probe:
 
     @classmethod
     def of(
-        cls, context: Context, fill: Fill, draws: int, limits: tuple[int | None, float | None], draw: Draw | DrawGrids,
+        cls, evaluator: Evaluator, fill: Fill, draws: int, limits: tuple[int | None, float | None], draw: Draw | DrawGrids,
         estimate: Callable[[Moments], tuple[Array, Array]], *, background: int = 100, least: int = 2,
-    ) -> Probe:  # fmt: skip
+    ) -> MonteCarlo:  # fmt: skip
         """Masks of a method that was given a ``fill`` and ``limits``: its budget and the standard error to stop at.
 
         Raises
@@ -99,31 +99,35 @@ class Probe:
         UsageError
             ``params.invalid``, ``fill.*``.
         """
-        gone = replaced(context, context.perturbed, fill, background=background, without=("inpaint",))
+        gone = replaced(evaluator, evaluator.perturbed, fill, background=background, without=("inpaint",))
         budget = Budget.of(draws, *limits, cost=cost_of(gone), least=least)
-        return cls(context, gone, budget, draw, estimate)
+        return cls(evaluator, gone, budget, draw, estimate)
 
     def run(self) -> list[Probed]:
         """Every sample under the same masks."""
-        value = self.context.inputs[self.context.perturbed]
-        tally = Tally(self.budget.draws * self.budget.cost * len(value), self.context.advance)
+        value = self.evaluator.inputs[self.evaluator.perturbed]
+        tally = Tally(self.budget.draws * self.budget.cost * len(value), self.evaluator.advance)
         return [self._sample(sample, tally) for sample in range(len(value))]
 
     def _sample(self, sample: int, tally: Tally) -> Probed:
-        context, budget, value = self.context, self.budget, self.context.inputs[self.context.perturbed]
-        axes = spatial_axes(value.shape, context.model)
+        evaluator, budget, value = self.evaluator, self.budget, self.evaluator.inputs[self.evaluator.perturbed]
+        axes = spatial_axes(value.shape, evaluator.model.preprocess)
         sides = tuple(value.shape[axis] for axis in axes)
-        shape = sides if len(axes) == value.ndim - 1 else _inserted(sides, channel_axis(value.shape, context.model) - 1)
-        rng, done = np.random.default_rng(context.seed), 0
-        prelude: Masks | Grid
+        shape = (
+            sides
+            if len(axes) == value.ndim - 1
+            else _inserted(sides, channel_axis(value.shape, evaluator.model.preprocess) - 1)
+        )
+        rng, done = np.random.default_rng(evaluator.seed), 0
+        mask_ops: Masks | Grid
         if callable(self.draw):
-            drawn, prelude = _full(self.draw, rng), Masks(sides, shape)
+            drawn, mask_ops = _full(self.draw, rng), Masks(sides, shape)
         else:
-            drawn, prelude = functools.partial(self.draw.rows, rng), self.draw.grid(shape)
-        sums = _Summed(float(context.score[sample]), prelude)
+            drawn, mask_ops = functools.partial(self.draw.rows, rng), self.draw.grid(shape)
+        sums = _Summed(float(evaluator.score[sample]), mask_ops)
         for look in budget.looks():
             source = _until(look - done, drawn, _block(sides))
-            for rows, scores in context.masked(sample, prelude, source, self.replacement[sample]):
+            for rows, scores in evaluator.masked(sample, mask_ops, source, self.replacement[sample]):
                 sums.add(rows, scores)
                 tally.add(len(scores) * budget.cost)
             done = look
@@ -144,7 +148,7 @@ class Probe:
 
     def notes(self) -> list[str]:
         """What the user should know."""
-        return [*notes_of(self.replacement), *self.context.unchanged]
+        return [*notes_of(self.replacement), *self.evaluator.unchanged]
 
 
 def _full(draw: Draw, rng: np.random.Generator) -> Source:
@@ -182,15 +186,15 @@ def _block(sides: Sequence[int]) -> int:
 class _Summed:
     """Masks and scores summed up in blocks: batches alone would be too small to be summed up quickly."""
 
-    def __init__(self, reference: float, prelude: Masks | Grid) -> None:
-        self._prelude = prelude
+    def __init__(self, reference: float, mask_ops: Masks | Grid) -> None:
+        self._mask_ops = mask_ops
         self._full = Moments(reference)
         self._coarse: GridMoments | None = None
-        if isinstance(prelude, Grid) and GridMoments.suits(prelude):
-            self._coarse = GridMoments(prelude, reference)
+        if isinstance(mask_ops, Grid) and GridMoments.suits(mask_ops):
+            self._coarse = GridMoments(mask_ops, reference)
         self._waiting: list[tuple[Rows, Array]] = []
         self._count = 0
-        self._block = _block(prelude.sides)
+        self._block = _block(mask_ops.sides)
 
     def add(self, rows: Rows, scores: Array) -> None:
         """Take up a batch."""
@@ -212,7 +216,7 @@ class _Summed:
         if self._coarse is not None:
             self._coarse.add(rows["cells"], rows["shift"], scores)
         else:
-            masks = self._prelude.masks(rows, {}).reshape(len(scores), *self._prelude.sides)
+            masks = self._mask_ops.masks(rows, {}).reshape(len(scores), *self._mask_ops.sides)
             self._full.add(masks, scores)
         self._waiting, self._count = [], 0
 

@@ -17,15 +17,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analyzer.errors import InputError, UsageError
-from analyzer.executor.mask_ops import Prelude, mixed
-from analyzer.executor.stream import Rows, Source, count_of
+from analyzer.executor.batched_runs import Rows, Source, count_of
+from analyzer.executor.mask_ops import MaskOps, mixed
 from analyzer.inputs import fill, read_csv, read_input
 from analyzer.inputs.fills import FILLS
 from analyzer.inputs.layout import channel_axis, spatial_axes
 from analyzer.nearest import nearest
 
 if TYPE_CHECKING:
-    from analyzer.methods.context import Context
+    from analyzer.perturbation.evaluator import Evaluator
 
 Array = NDArray[Any]
 #: A number, a name, ``image:FILE``, ``samples:FILE`` or an array.
@@ -39,7 +39,7 @@ BACKGROUND = "most rows of samples:FILE that are used, at least 1"
 
 
 @dataclass(frozen=True)
-class Samples:
+class BackgroundRows:
     """Removed elements take the values of background samples in turn; a score is the mean over them.
 
     The interventional (marginal) value function of Lundberg, Lee 2017, eq. 11 (features taken as independent).
@@ -60,19 +60,19 @@ class Samples:
         """Model evaluations for one mask."""
         return len(self.rows)
 
-    def __getitem__(self, sample: int) -> Samples:
+    def __getitem__(self, sample: int) -> BackgroundRows:
         return self
 
     def scores(
-        self, context: Context, sample: int, prelude: Prelude, source: Source, fixed: Rows
+        self, evaluator: Evaluator, sample: int, mask_ops: MaskOps, source: Source, fixed: Rows
     ) -> Iterator[tuple[Rows, Array]]:
-        """As :meth:`~analyzer.methods.context.Context.masked`."""
-        x, repeated = context.inputs[context.perturbed][sample], _Repeated(source, len(self.rows))
+        """As :meth:`~analyzer.perturbation.evaluator.Evaluator.masked`."""
+        x, repeated = evaluator.inputs[evaluator.perturbed][sample], _Repeated(source, len(self.rows))
 
         def copies(rows: Rows) -> Array:
-            return mixed(x[None], self.rows[rows[_ROW]], prelude.masks(rows, fixed))
+            return mixed(x[None], self.rows[rows[_ROW]], mask_ops.masks(rows, fixed))
 
-        yield from repeated.averaged(scores for _, scores in context.hosted(sample, repeated.rows, copies))
+        yield from repeated.averaged(scores for _, scores in evaluator.hosted(sample, repeated.rows, copies))
 
     def averages(
         self, run: Callable[[Iterable[Array]], Iterator[float]], x: Array, masks: Iterable[Array]
@@ -84,7 +84,7 @@ class Samples:
 
 
 @dataclass(frozen=True)
-class Surroundings:
+class Inpainting:
     """Removed elements are inpainted from those that are left, for every mask anew.
 
     Attributes
@@ -97,25 +97,25 @@ class Surroundings:
     cost = 1
     note = ""
 
-    def __getitem__(self, sample: int) -> Surroundings:
+    def __getitem__(self, sample: int) -> Inpainting:
         return self
 
     def scores(
-        self, context: Context, sample: int, prelude: Prelude, source: Source, fixed: Rows
+        self, evaluator: Evaluator, sample: int, mask_ops: MaskOps, source: Source, fixed: Rows
     ) -> Iterator[tuple[Rows, Array]]:
-        """As :meth:`~analyzer.methods.context.Context.masked`."""
+        """As :meth:`~analyzer.perturbation.evaluator.Evaluator.masked`."""
         from analyzer.inputs.inpainting import inpaint
 
-        x = context.inputs[context.perturbed][sample]
+        x = evaluator.inputs[evaluator.perturbed][sample]
 
         def copies(rows: Rows) -> Array:
-            return np.stack([inpaint(x, ~mask, self.axes) for mask in prelude.masks(rows, fixed)])
+            return np.stack([inpaint(x, ~mask, self.axes) for mask in mask_ops.masks(rows, fixed)])
 
-        yield from context.hosted(sample, source, copies)
+        yield from evaluator.hosted(sample, source, copies)
 
 
 #: One sample's replacement: of the sample's shape, or one of the kinds above.
-Standin = NDArray[Any] | Samples | Surroundings
+Replacement = NDArray[Any] | BackgroundRows | Inpainting
 _ROW = "background"
 _KNOWN = (*FILLS, "inpaint", "image", "samples")
 
@@ -170,7 +170,7 @@ def notes_of(replacement: Any) -> list[str]:
 
 
 def replaced(
-    context: Context,
+    evaluator: Evaluator,
     name: str,
     how: Fill | list[Any],
     *,
@@ -188,14 +188,14 @@ def replaced(
     values
         What is changed where that isn't the input: (batch, ...), an embedding or a table put together from ``columns``.
     background
-        The most background samples; from more, so many are drawn with the context's seed.
+        The most background samples; from more, so many are drawn with the evaluator's seed.
     without
         Kinds of fill that the method can't use: ``inpaint`` where its masks blend, ``samples`` where it needs one array.
 
     Returns
     -------
-    ndarray, Samples or Surroundings
-        The first of the values' shape and type; each gives a sample's :data:`Standin` by its number.
+    ndarray, BackgroundRows or Inpainting
+        The first of the values' shape and type; each gives a sample's :data:`Replacement` by its number.
 
     Raises
     ------
@@ -204,7 +204,7 @@ def replaced(
     InputError
         ``data.*`` where a file can't be read or doesn't fit.
     """
-    value = context.inputs[name] if values is None else values
+    value = evaluator.inputs[name] if values is None else values
     if isinstance(how, str):
         with contextlib.suppress(ValueError):
             how = float(how)
@@ -223,21 +223,23 @@ def replaced(
             raise UsageError("fill.unknown", f"fill {kind!r} needs a file", f'as in "{kind}:FILE"')
         if values is not None and not columns:
             raise UsageError("params.invalid", f"fill {how!r} doesn't suit an embedding", "give a number, such as 0")
-        rows = _read(context, name, path, value, columns)
+        rows = _read(evaluator, name, path, value, columns)
         if kind == "image" and len(rows) != 1:
             raise UsageError("fill.bad_shape", f"{path} holds {len(rows)} samples, not one", f'write "samples:{path}"')
-        return _one(rows, value) if kind == "image" else _samples(context, rows, value, background, without)
+        return _one(rows, value) if kind == "image" else _samples(evaluator, rows, value, background, without)
     if kind == "inpaint":
-        return _surroundings(context, value, values is not None, without)
+        return _surroundings(evaluator, value, values is not None, without)
     if isinstance(how, np.ndarray):
         many = value.ndim == 2 and how.ndim == 2 and len(how) > 1
-        return _samples(context, how, value, background, without) if many else _one(how, value)
+        return _samples(evaluator, how, value, background, without) if many else _one(how, value)
     if value.dtype.kind in "iu":
         if isinstance(how, str) or how != int(how):
             raise UsageError("params.invalid", f"fill {how!r} doesn't suit whole numbers", "give a number, such as 0")
         return np.full_like(value, int(how))
-    layout: Any = "HWC" if value.ndim > 2 and channel_axis(value.shape, context.model) == value.ndim - 1 else "CHW"
-    return fill(value, how, layout=layout, seed=context.seed).astype(value.dtype, copy=False)
+    layout: Any = (
+        "HWC" if value.ndim > 2 and channel_axis(value.shape, evaluator.model.preprocess) == value.ndim - 1 else "CHW"
+    )
+    return fill(value, how, layout=layout, seed=evaluator.seed).astype(value.dtype, copy=False)
 
 
 def _one(given: Array, value: Array) -> Array:
@@ -251,7 +253,9 @@ def _one(given: Array, value: Array) -> Array:
         ) from None
 
 
-def _samples(context: Context, given: Array, value: Array, background: int, without: Sequence[str]) -> Array | Samples:
+def _samples(
+    evaluator: Evaluator, given: Array, value: Array, background: int, without: Sequence[str]
+) -> Array | BackgroundRows:
     rows = _fitting(given, value)
     if rows.shape[1:] != value.shape[1:]:
         raise UsageError(
@@ -266,8 +270,8 @@ def _samples(context: Context, given: Array, value: Array, background: int, with
     note = ""
     if len(rows) > background:
         note = f"{background} of {len(rows)} background samples are used, drawn with the seed"
-        rows = rows[np.sort(np.random.default_rng(context.seed).choice(len(rows), background, replace=False))]
-    return Samples(np.ascontiguousarray(rows), note)
+        rows = rows[np.sort(np.random.default_rng(evaluator.seed).choice(len(rows), background, replace=False))]
+    return BackgroundRows(np.ascontiguousarray(rows), note)
 
 
 def _fitting(given: Array, value: Array) -> Array:
@@ -282,17 +286,17 @@ def _fitting(given: Array, value: Array) -> Array:
     return made
 
 
-def _surroundings(context: Context, value: Array, inner: bool, without: Sequence[str]) -> Surroundings:
+def _surroundings(evaluator: Evaluator, value: Array, inner: bool, without: Sequence[str]) -> Inpainting:
     if "inpaint" in without:
         raise UsageError("fill.unsuitable", "this method can't inpaint: its masks blend", "use blur, or occlusion")
     if inner or value.dtype.kind != "f" or value.ndim < 2 or (value.ndim == 2 and value.shape[1] <= COLUMNS):
         raise UsageError(
             "fill.unsuitable", "inpaint needs a picture or a series: columns and words have no surroundings", "use mean"
         )
-    return Surroundings(tuple(axis - 1 for axis in spatial_axes(value.shape, context.model)))
+    return Inpainting(tuple(axis - 1 for axis in spatial_axes(value.shape, evaluator.model.preprocess)))
 
 
-def _read(context: Context, name: str, path: str, value: Array, columns: tuple[str, ...]) -> Array:
+def _read(evaluator: Evaluator, name: str, path: str, value: Array, columns: tuple[str, ...]) -> Array:
     """A file's samples, (n, ...), in the model's input space."""
     if columns:
         data = read_csv(path)
@@ -304,9 +308,9 @@ def _read(context: Context, name: str, path: str, value: Array, columns: tuple[s
                 f"{path} has {data.values.shape[1]} columns, the model has {len(columns)}: {', '.join(columns)}",
                 "name the columns in its first row, or give just these in their order",
             )
-        context.files.append({"path": path, "sha256": data.sha256})
+        evaluator.files.append({"path": path, "sha256": data.sha256})
         return data.values
     shape = (None, *value.shape[1:])
-    read = read_input(path, name, value.dtype, shape, context.model.preprocess)
-    context.files.append(read.record)
+    read = read_input(path, name, value.dtype, shape, evaluator.model.preprocess)
+    evaluator.files.append(read.record)
     return read.array

@@ -213,8 +213,8 @@ def _tokens(sample: Sample, panel: Panel, alt: str) -> _Content:
     scale = fit_scale(drawn.values, panel.signed, percentile=100)
     table: colours.Table = "diverging" if panel.signed else "light"
     words = tuple(
-        Word(label, number(float(value), 3), word_class(float(place), table))
-        for label, value, place in zip(drawn.labels, drawn.values, scale.position(drawn.values), strict=True)
+        Word(label, number(float(value), 3), word_class(float(position), table))
+        for label, value, position in zip(drawn.labels, drawn.values, scale.position(drawn.values), strict=True)
     )
     return _Content((*scale.remarks, *drawn.remarks), _legend(scale, table), words=words)
 
@@ -250,7 +250,7 @@ def _series(sample: Sample, panel: Panel, alt: str) -> _Content:
     drawn = series_map(sample, panel)
     scale = fit_scale(drawn.values, panel.signed)
     figure = _figure(
-        [draw_series(sample, panel, theme, bare=True, width=FIGURE_WIDTH) for theme in (LIGHT, DARK)],
+        [draw_series(sample, panel, theme, map_only=True, width=FIGURE_WIDTH) for theme in (LIGHT, DARK)],
         f"{alt}: curve over its relevance, {scale.describe()}",
     )
     legend = _legend(scale, "diverging" if panel.signed else "light")
@@ -261,7 +261,7 @@ def _tensor(sample: Sample, panel: Panel, alt: str) -> _Content:
     drawn = tensor_map(panel.attribution)
     scale = fit_scale(panel.attribution, panel.signed)
     figure = _figure(
-        [draw_tensor(sample, panel, theme, bare=True, width=FIGURE_WIDTH) for theme in (LIGHT, DARK)],
+        [draw_tensor(sample, panel, theme, map_only=True, width=FIGURE_WIDTH) for theme in (LIGHT, DARK)],
         f"{alt}: values and relevance as strips, {scale.describe()}",
     )
     legend = _legend(scale, "diverging" if panel.signed else "light")
@@ -273,9 +273,9 @@ _CONTENT = {"image": _image, "table": _table, "tokens": _tokens, "series": _seri
 
 def _top_bars(top: Sequence[tuple[str, float]], kind: str) -> tuple[Bar, ...]:
     sizes = [abs(value) if np.isfinite(value) else 0.0 for _, value in top]
-    whole = 1.0 if kind == "probability" and max(sizes, default=0.0) <= 1 else max(sizes, default=0.0) or 1.0
+    full = 1.0 if kind == "probability" and max(sizes, default=0.0) <= 1 else max(sizes, default=0.0) or 1.0
     return tuple(
-        Bar(label, score_text(value, kind), 0.0, 100 * size / whole, "neg" if value < 0 else "fill")
+        Bar(label, score_text(value, kind), 0.0, 100 * size / full, "neg" if value < 0 else "fill")
         for (label, value), size in zip(top, sizes, strict=True)
     )
 
@@ -283,8 +283,8 @@ def _top_bars(top: Sequence[tuple[str, float]], kind: str) -> tuple[Bar, ...]:
 def _stored_size(height: int, width: int) -> tuple[int, int]:
     """Small pictures are enlarged for browsers that would blur them, large ones kept to 640 pixels."""
     if max(height, width) < 160:
-        return heat.shown_size(height, width, smallest=336, thinnest=1)
-    return heat.shown_size(height, width, smallest=1, largest=640, thinnest=1)
+        return heat.display_size(height, width, smallest=336, thinnest=1)
+    return heat.display_size(height, width, smallest=1, largest=640, thinnest=1)
 
 
 def _photo(pixels: NDArray[np.uint8], alt: str) -> Picture:

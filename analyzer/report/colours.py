@@ -83,9 +83,9 @@ def table(name: Table) -> NDArray[np.uint8]:
     ``light`` from white start at zero. The last entry is the grey of values that aren't finite.
     """
     rows = {"diverging": _diverging, "light": _light, "dark": _dark}[name]()
-    whole = np.concatenate([rows, np.array([NAN_COLOUR], dtype=np.uint8)])
-    whole.setflags(write=False)
-    return whole
+    full = np.concatenate([rows, np.array([NAN_COLOUR], dtype=np.uint8)])
+    full.setflags(write=False)
+    return full
 
 
 def index(position: NDArray[np.float64], name: Table) -> NDArray[np.uint8]:

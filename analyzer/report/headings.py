@@ -1,6 +1,6 @@
 """The words around a picture: what was explained, by what method, and what else a reader must know.
 
-Not here: the picture itself.
+Belongs here: title, second line, remarks. Not here: the picture itself.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ Belongs here: arrays in, uint8 arrays out. Not here: text, figures, files.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,9 @@ from analyzer.report import colours
 from analyzer.report.panel import Panel, Sample
 from analyzer.report.reduce import grey_picture, image_map
 from analyzer.report.scale import Scale, fit_scale
+
+if TYPE_CHECKING:
+    from PIL.Image import Resampling
 
 OPACITY = 0.92
 BOX = (0, 230, 118)
@@ -108,20 +112,21 @@ def outlined(pixels: NDArray[np.uint8], box: tuple[float, ...]) -> NDArray[np.ui
 
 
 def _fit(position: NDArray[np.float64], height: int, width: int) -> NDArray[np.float64]:
-    from PIL import Image
+    from PIL.Image import Resampling
 
-    source = Image.fromarray(position.astype(np.float32))
-    whole = bool(np.isfinite(position).all())
+    finite = bool(np.isfinite(position).all())
     enlarged = height >= position.shape[0] and width >= position.shape[1]
-    smooth = Image.Resampling.BILINEAR if enlarged else Image.Resampling.BOX
-    resized = source.resize((width, height), smooth if whole else Image.Resampling.NEAREST)
-    return np.asarray(resized, dtype=np.float64)
+    smooth = Resampling.BILINEAR if enlarged else Resampling.BOX
+    how = smooth if finite else Resampling.NEAREST  # the others would spread what isn't finite
+    return _resampled(position.astype(np.float32), height, width, how).astype(np.float64)
 
 
-def shown_size(height: int, width: int, smallest: int = 448, largest: int = 560, thinnest: int = 24) -> tuple[int, int]:
+def display_size(
+    height: int, width: int, smallest: int = 448, largest: int = 560, thinnest: int = 24
+) -> tuple[int, int]:
     """Height and width at which a picture is drawn.
 
-    Small pictures are enlarged by a whole factor, up to ``smallest`` on the longer side; larger ones than
+    Small pictures are enlarged by an integer factor, up to ``smallest`` on the longer side; larger ones than
     ``largest`` are reduced; no side falls under ``thinnest``.
     """
     longer = max(height, width)
@@ -139,13 +144,20 @@ def resize(pixels: NDArray[np.uint8], height: int, width: int, smooth: bool) -> 
     ``smooth`` has an effect up to threefold enlargement; beyond that, single pixels are what one wants to
     see.
     """
-    from PIL import Image
+    from PIL.Image import Resampling
 
     if pixels.shape[:2] == (height, width):
         return pixels
     factor = max(height / pixels.shape[0], width / pixels.shape[1])
     if factor <= 1:
-        how = Image.Resampling.LANCZOS if smooth else Image.Resampling.BOX
+        how = Resampling.LANCZOS if smooth else Resampling.BOX
     else:
-        how = Image.Resampling.BICUBIC if smooth and factor <= 3 else Image.Resampling.NEAREST
-    return np.asarray(Image.fromarray(pixels).resize((width, height), how))
+        how = Resampling.BICUBIC if smooth and factor <= 3 else Resampling.NEAREST
+    return _resampled(pixels, height, width, how)
+
+
+def _resampled(array: NDArray[Any], height: int, width: int, how: Resampling) -> NDArray[Any]:
+    """An 8-bit picture or a float32 map at another size, by one of Pillow's filters."""
+    from PIL import Image
+
+    return np.asarray(Image.fromarray(array).resize((width, height), how))

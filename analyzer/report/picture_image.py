@@ -1,6 +1,7 @@
 """The picture of an explained image: input, map and overlay, one colour bar.
 
-Not here: other kinds of samples (the other ``picture_*`` modules), pixels of the parts (``heat``).
+Belongs here: the layout of the three parts. Not here: other kinds of samples (the other ``picture_*`` modules), pixels of
+the parts (``heat``).
 """
 
 from __future__ import annotations
@@ -21,9 +22,9 @@ WIDE = 2.2
 
 
 def draw_image(sample: Sample, panel: Panel, theme: Theme = LIGHT) -> NDArray[np.uint8]:
-    """Three parts, each drawn at ``heat.shown_size``: in a row, or one above the other for wide pictures."""
+    """Three parts, each drawn at ``heat.display_size``: in a row, or one above the other for wide pictures."""
     parts = heat.layers(sample, panel)
-    tall, wide = heat.shown_size(*parts.picture.shape[:2])
+    tall, wide = heat.display_size(*parts.picture.shape[:2])
     pictures = [
         heat.resize(parts.picture, tall, wide, smooth=True),
         heat.resize(parts.heat, tall, wide, smooth=False),
@@ -31,8 +32,8 @@ def draw_image(sample: Sample, panel: Panel, theme: Theme = LIGHT) -> NDArray[np
     ]
     height, width = parts.picture.shape[:2]
     summed = f"relevance, {'; '.join(parts.remarks)}" if parts.remarks else "relevance"
-    shown = f", drawn at {round(100 * wide / width)} %" if wide < width else ""
-    captions = [f"{sample.name}, {width} × {height}", summed, f"overlay{shown}"]
+    reduced = f", drawn at {round(100 * wide / width)} %" if wide < width else ""
+    captions = [f"{sample.name}, {width} × {height}", summed, f"overlay{reduced}"]
     stacked = wide > WIDE * tall
     draw = _stack if stacked else _row
     return draw(heading(panel, parts.scale.remarks), parts, pictures, captions, theme)
@@ -56,8 +57,8 @@ def _row(
     height = round(below + under + MARGIN - 6)
     canvas = Canvas(width, height, theme)
     head.draw(canvas, MARGIN, MARGIN, width - 2 * MARGIN)
-    for place, (pixels, caption) in enumerate(zip(pictures, captions, strict=True)):
-        x = MARGIN + place * (column + GAP)
+    for number, (pixels, caption) in enumerate(zip(pictures, captions, strict=True)):
+        x = MARGIN + number * (column + GAP)
         canvas.text(x, top, fit(caption, column, SMALL), SMALL, colour=theme.faint)
         canvas.image(x, round(top + LINE * SMALL + 6), pixels)
     canvas.lines(MARGIN, below - 4, notes, SMALL, colour=theme.faint)

@@ -1,6 +1,6 @@
 """The picture of an explained series: each channel's curve over its relevance.
 
-Not here: other kinds of samples.
+Belongs here: the layout of curves over strips. Not here: other kinds of samples, which channels are drawn (``reduce``).
 """
 
 from __future__ import annotations
@@ -24,31 +24,31 @@ SMALL = 16
 
 
 def draw_series(
-    sample: Sample, panel: Panel, theme: Theme = LIGHT, bare: bool = False, width: int = WIDTH
+    sample: Sample, panel: Panel, theme: Theme = LIGHT, map_only: bool = False, width: int = WIDTH
 ) -> NDArray[np.uint8]:
-    """Curves one under another over a common time axis; ``bare`` leaves heading, notes and colour bar out."""
+    """Curves one under another over a common time axis; ``map_only`` leaves heading, notes and colour bar out."""
     drawn = series_map(sample, panel)
     curves = channels_first(sample)[0][list(drawn.picked)]
     # A channel's background is a strip of colour: its scale is fitted to all channels together.
     scale = fit_scale(drawn.values, panel.signed)
     table: colours.Table = "diverging" if panel.signed else "light"
-    margin = 8 if bare else MARGIN
+    margin = 8 if map_only else MARGIN
     inner = width - 2 * margin
     plot = inner - LEFT - 6
     group = _group(curves.shape[1], plot)
     joined = (f"groups of {group} steps coloured as one: the value of largest size",) if group > 1 else ()
     head = heading(panel, (*scale.remarks, *drawn.remarks, *joined))
-    notes = [] if bare else head.notes(inner, 6)
-    top = 8 if bare else MARGIN + head.height(inner) + 16
+    notes = [] if map_only else head.notes(inner, 6)
+    top = 8 if map_only else MARGIN + head.height(inner) + 16
     tall = 250 if len(curves) == 1 else 130
     labelled = any(drawn.labels)
     over = LINE * SMALL + 4 if labelled else 0.0
     step = tall + over + 12
     bottom = top + step * len(curves) + 14
     below = 32 + bar_height(scale, plot) + len(notes) * LINE * SMALL + MARGIN
-    height = round(bottom + (4 if bare else below))
+    height = round(bottom + (4 if map_only else below))
     canvas = Canvas(width, height, theme)
-    if not bare:
+    if not map_only:
         head.draw(canvas, MARGIN, MARGIN, inner)
     for row, curve in enumerate(curves):
         y = top + row * step
@@ -63,7 +63,7 @@ def draw_series(
             table,
             last,
         )
-    if not bare:
+    if not map_only:
         canvas.text(margin + LEFT + plot, bottom + 2, "step", SMALL, colour=theme.faint, align="right")
         y = canvas.colour_bar(margin + LEFT, round(bottom + 30), plot, scale, table)
         canvas.lines(margin + LEFT, y + 8, notes, SMALL, colour=theme.faint)

@@ -1,6 +1,6 @@
 """The picture of an explained table row: bars of the most relevant features.
 
-Not here: which features these are (``reduce``).
+Belongs here: the layout of bars. Not here: which features these are (``reduce``).
 """
 
 from __future__ import annotations

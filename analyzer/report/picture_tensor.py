@@ -1,6 +1,6 @@
 """The picture of an explained tensor without further meaning: its values in grey, its relevance in colours.
 
-Not here: samples whose axes mean something (the other ``picture_*`` modules).
+Belongs here: the layout of strips. Not here: samples whose axes mean something (the other ``picture_*`` modules).
 """
 
 from __future__ import annotations
@@ -22,26 +22,26 @@ SMALL = 16
 
 
 def draw_tensor(
-    sample: Sample, panel: Panel, theme: Theme = LIGHT, bare: bool = False, width: int = WIDTH
+    sample: Sample, panel: Panel, theme: Theme = LIGHT, map_only: bool = False, width: int = WIDTH
 ) -> NDArray[np.uint8]:
-    """Two strips, the last axis across, all others down; ``bare`` leaves out all but them and their captions."""
+    """Two strips, the last axis across, all others down; ``map_only`` leaves out all but them and their captions."""
     drawn = tensor_map(panel.attribution)
     scale = fit_scale(panel.attribution, panel.signed)
     table: colours.Table = "diverging" if panel.signed else "light"
     head = heading(panel, (*scale.remarks, *drawn.remarks))
-    margin = 8 if bare else MARGIN
+    margin = 8 if map_only else MARGIN
     inner = width - 2 * margin
     relevance = colours.paint(scale.position(drawn.values), table)
     strips = [(f"relevance, shape {' × '.join(map(str, panel.attribution.shape)) or 'scalar'}", relevance)]
     if np.asarray(sample.values).dtype.kind in "biuf" and sample.values.size:
         strips.insert(0, _grey(sample))
-    notes = [] if bare else head.notes(inner, 6)
+    notes = [] if map_only else head.notes(inner, 6)
     sizes = [_strip_height(strip.shape, inner) for _, strip in strips]
-    top = 8 if bare else MARGIN + head.height(inner) + 16
+    top = 8 if map_only else MARGIN + head.height(inner) + 16
     bottom = top + sum(LINE * SMALL + 4 + size + 14 for size in sizes)
     below = 10 + bar_height(scale, inner) + len(notes) * LINE * SMALL + MARGIN
-    canvas = Canvas(width, round(bottom + (0 if bare else below)), theme)
-    if not bare:
+    canvas = Canvas(width, round(bottom + (0 if map_only else below)), theme)
+    if not map_only:
         head.draw(canvas, MARGIN, MARGIN, inner)
     y = top
     for (caption, strip), size in zip(strips, sizes, strict=True):
@@ -49,7 +49,7 @@ def draw_tensor(
         y += LINE * SMALL + 4
         canvas.image(margin, round(y), heat.resize(strip, size, inner, smooth=False))
         y += size + 14
-    if not bare:
+    if not map_only:
         y = canvas.colour_bar(margin, round(y + 4), inner, scale, table)
         canvas.lines(margin, y + 6, notes, SMALL, colour=theme.faint)
     return canvas.pixels()

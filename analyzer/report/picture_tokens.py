@@ -1,4 +1,7 @@
-"""The picture of an explained text: words on coloured ground. Not here: other kinds of samples."""
+"""The picture of an explained text: words on coloured ground.
+
+Belongs here: the flow of words in lines. Not here: other kinds of samples.
+"""
 
 from __future__ import annotations
 
@@ -29,23 +32,23 @@ def draw_tokens(sample: Sample, panel: Panel, theme: Theme = LIGHT) -> NDArray[n
     inner = WIDTH - 2 * MARGIN
     notes = head.notes(inner, 6)
 
-    places: list[tuple[float, int, str, float]] = []
+    boxes: list[tuple[float, int, str, float]] = []
     x, row = 0.0, 0
     for label in drawn.labels:
-        shown = fit(label, inner - 2 * PAD, SIZE)
-        wide = text_width(shown, SIZE) + 2 * PAD
+        text = fit(label, inner - 2 * PAD, SIZE)
+        wide = text_width(text, SIZE) + 2 * PAD
         if x and x + wide > inner:
             x, row = 0.0, row + 1
-        places.append((x, row, shown, wide))
+        boxes.append((x, row, text, wide))
         x += wide + 5
     top = MARGIN + head.height(inner) + 20
     bottom = top + ROW * (row + 1) + 14
     canvas = Canvas(WIDTH, round(bottom + bar_height(scale, inner) + 6 + len(notes) * LINE * 16 + MARGIN), theme)
     head.draw(canvas, MARGIN, MARGIN, inner)
-    for (left, line, shown, wide), colour in zip(places, ground, strict=True):
+    for (left, line, text, wide), colour in zip(boxes, ground, strict=True):
         y = top + ROW * line
         canvas.rectangle(MARGIN + left, y, wide, ROW - 6, colours.hexadecimal(colour), round_by=5)
-        canvas.text(MARGIN + left + PAD, y + 4, shown, SIZE, colour=colours.ink_on(colour))
+        canvas.text(MARGIN + left + PAD, y + 4, text, SIZE, colour=colours.ink_on(colour))
     y = canvas.colour_bar(MARGIN, round(bottom), inner, scale, table)
     canvas.lines(MARGIN, y + 6, notes, 16, colour=theme.faint)
     return canvas.pixels()

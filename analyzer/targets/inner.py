@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from analyzer.errors import UsageError
-from analyzer.importer.modules import locate, places_of
+from analyzer.importer.modules import locate, origins_of
 from analyzer.nearest import nearest
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def value_named(graph: Graph, name: str) -> str:
     by_node = {node.name: node.outputs[0] for node in graph.nodes if node.outputs}
     found = made.get(name) or by_node.get(name)
     if found is None:
-        placed = locate(name, places_of(graph.nodes))
+        placed = locate(name, origins_of(graph.nodes))
         found = by_node.get(placed) if placed is not None else None
     if found is None:
         close = nearest(name, [*made, *by_node], 0.5)

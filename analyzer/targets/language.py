@@ -1,7 +1,7 @@
 """The target language: what about a model's output is explained.
 
 Belongs here: parsing a target and resolving it on a concrete output to one number per sample. Not here: which output
-holds scores (``score``).
+holds scores (``scores``).
 
 A target is a linear functional of one output: the resolved form is a weight array of the output's shape, and the
 explained score of a sample is the weighted sum of its output. Forms:
@@ -21,9 +21,9 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,14 +43,11 @@ _LONGEST_INDEX = 500
 _UNREADABLE = (SyntaxError, ValueError, TypeError, AssertionError, RecursionError, MemoryError)
 
 
-@dataclass(frozen=True)
-class Resolved:
-    """A target on a concrete output.
+class Target(Protocol):
+    """A target on a concrete batch, as methods that only run the model see it.
 
     Attributes
     ----------
-    weights
-        The output's shape, float64: score = sum(weights * output) per sample.
     names
         What is explained, per sample, for people.
     classes
@@ -59,19 +56,111 @@ class Resolved:
         What was decided for the user.
     """
 
+    @property
+    def names(self) -> tuple[str, ...]: ...
+
+    @property
+    def classes(self) -> tuple[int, ...]: ...
+
+    @property
+    def notes(self) -> tuple[str, ...]: ...
+
+    @property
+    def single(self) -> bool:
+        """Whether the values that scores are made of hold one sample at a time."""
+        ...
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The ONNX values that scores are made of."""
+        ...
+
+    def score(self, output: Array) -> Array:
+        """The explained score per sample of the unchanged batch, shape (batch,), float64."""
+        ...
+
+    def score_copies(self, sample: int, got: Mapping[str, Array]) -> Array:
+        """Scores of n changed copies of one sample.
+
+        Parameters
+        ----------
+        got
+            Each of :attr:`reads` -> its value for the copies, batch first.
+
+        Returns
+        -------
+        ndarray
+            (n,) float64.
+
+        Raises
+        ------
+        UsageError
+            ``target.no_batch`` where a value has no batch axis.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """A linear target on a concrete output.
+
+    Attributes
+    ----------
+    weights
+        The output's shape, float64: score = sum(weights * output) per sample.
+    names, classes, notes
+        See :class:`Target`.
+    value
+        The ONNX value that the weights are on, once that is known.
+    """
+
     weights: Array
     names: tuple[str, ...]
     classes: tuple[int, ...]
     notes: tuple[str, ...] = ()
+    value: str = ""
+    single: bool = False
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The one value."""
+        return (self.value,)
 
     def score(self, output: Array) -> Array:
         """The explained score per sample, shape (batch,), float64."""
         return weighted(output, self.weights)
 
+    def score_copies(self, sample: int, got: Mapping[str, Array]) -> Array:
+        """See :meth:`Target.score_copies`."""
+        output = np.asarray(got[self.value])
+        if not output.ndim:
+            raise no_batch(self.value, output.shape)
+        weights = self.weights[sample : sample + 1]
+        if weights.shape[1:] != output.shape[1:]:
+            return weighted(output, np.broadcast_to(weights, output.shape))
+        explained = np.flatnonzero(weights)  # few, mostly one
+        return np.asarray(
+            output.reshape(len(output), -1)[:, explained].astype(np.float64) @ weights.reshape(-1)[explained]
+        )
+
     def rows(self, start: int, stop: int) -> Resolved:
         """The target of some of the samples."""
         part = slice(start, stop)
-        return Resolved(self.weights[part], self.names[part], self.classes[part], self.notes)
+        return replace(self, weights=self.weights[part], names=self.names[part], classes=self.classes[part])
+
+    def repeated(self, times: int) -> Resolved:
+        """The target of the batch, ``times`` over."""
+        weights = np.concatenate([self.weights] * times)
+        return replace(self, weights=weights, names=self.names * times, classes=self.classes * times)
+
+
+def no_batch(name: str, shape: Sequence[int]) -> UsageError:
+    """The refusal of a value without one row per sample."""
+    return UsageError(
+        "target.no_batch",
+        f"output {name!r} of shape {list(shape)} has no batch axis",
+        "perturbation methods need one score per sample",
+    )
 
 
 def weighted(output: Array, weights: Array) -> Array:

@@ -1,31 +1,74 @@
-"""What is explained: from a request to the value with the scores and the target on it.
+"""From what was asked for to the value with the scores and the target on it.
 
 Belongs here: choosing the value, resolving the target, what the record says of the prediction. Not here: the target
-language (``target``), finding scores in a graph (``score``), inner names (``units``).
+language (``language``), finding scores in a graph (``scores``), inner names (``inner``).
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from analyzer.errors import UnsupportedError, UsageError
+from analyzer.onnx_model import OnnxModel
 from analyzer.targets.inner import value_named
-from analyzer.targets.language import Resolved, is_detection, output_of, resolve
-from analyzer.targets.scores import Scored
-
-if TYPE_CHECKING:
-    from analyzer.explain.request import Request
-    from analyzer.model import Model
+from analyzer.targets.language import Resolved, Target, TargetLike, is_detection, output_of, resolve
+from analyzer.targets.scores import Scored, explained
 
 Array = NDArray[Any]
 
 
-def scored_of(model: Model, request: Request) -> Scored:
+@dataclass(frozen=True)
+class Explained:
+    """What is explained on a batch.
+
+    Attributes
+    ----------
+    scored
+        The value with the scores.
+    target
+        The target on it.
+    output
+        The value itself.
+    record
+        What the explanation's record keeps of the prediction.
+    """
+
+    scored: Scored
+    target: Target
+    output: Array
+    record: dict[str, Any] = field(default_factory=dict)
+
+
+def scored_value(model: OnnxModel, output: str | None = None, score: str = "logit") -> Scored:
+    """Which value is explained: the logits of the first floating-point output unless asked otherwise.
+
+    Parameters
+    ----------
+    output
+        Name of an output, or of an inner node, value or module.
+
+    Raises
+    ------
+    UsageError
+        ``target.unknown_output``, ``score.unknown``.
+    """
+    outputs = {o.name for o in model.proto.graph.output}
+    if output is not None and output not in outputs:
+        with contextlib.suppress(UsageError):  # an unknown name is refused below, as an output
+            value = value_named(model.graph, output)
+            if value not in outputs:
+                return Scored(value, value, "value")
+            output = value
+    return explained(model.proto.graph, output, score)
+
+
+def scored_of(model: OnnxModel, target: TargetLike, score: str, layer: str | None) -> Scored:
     """What is explained: an inner unit where one is asked for, else an output.
 
     Raises
@@ -33,65 +76,80 @@ def scored_of(model: Model, request: Request) -> Scored:
     UsageError
         ``layer.twice`` where target and layer both name a value.
     """
-    named = output_of(request.target)
-    if request.layer is None:
-        return model.scored(named, request.score)
+    named = output_of(target)
+    if layer is None:
+        return scored_value(model, named, score)
     if named is not None:
-        raise UsageError(
-            "layer.twice", f"target {request.target!r} names a value, and so does layer", "leave one of them out"
-        )
-    return model.scored(value_named(model.graph, request.layer), request.score)
+        raise UsageError("layer.twice", f"target {target!r} names a value, and so does layer", "leave one of them out")
+    return scored_value(model, value_named(model.graph, layer), score)
 
 
-def aim(
-    model: Model, feed: dict[str, Array], request: Request, needs: str
-) -> tuple[Scored, Resolved, Array, dict[str, Any]]:
-    """What is explained: the value with the scores, the target on it, the value itself, and what the record keeps of it.
+def resolve_on(
+    model: OnnxModel,
+    feed: dict[str, Array],
+    target: TargetLike,
+    *,
+    score: str = "logit",
+    layer: str | None = None,
+    resolved: Resolved | None = None,
+    gradients: bool = False,
+    fetched: dict[Any, Any] | None = None,
+) -> Explained:
+    """What is explained on a batch.
 
-    A detection is a target of methods that only run the model; for white-box methods its class score takes its place.
+    Parameters
+    ----------
+    layer
+        An inner unit that is explained instead of an output.
+    resolved
+        The target where it has been resolved already, on a larger batch.
+    gradients
+        Whether the method needs them: then a detection's class score takes the detection's place.
+    fetched
+        Values of the model on these inputs, kept from target to target.
     """
     detected: dict[str, Any] = {}
-    if is_detection(request.target):
+    if is_detection(target):
         from analyzer.targets.detection.finding import find
 
-        if request.layer is not None:
+        if layer is not None:
             raise UsageError("layer.twice", "a detection is no target of an inner value", "leave layer out")
-        found = find(model, feed, request.target)
+        found = find(model, feed, target)
         detected = {"prediction": found.prediction(), **found.record()}
-        if needs == "runtime":
-            return found.scored, found.resolved, np.asarray(found.got[found.scored.value]), detected
-        output_name, weights = found.class_scores()
-        request = replace(request, target=f"{output_name}[...]", resolved=weights)
-    scored = scored_of(model, request)
-    main = scored if scored.output in model.outputs else _main(model, request.score)
-    shared = {} if request.shared is None else request.shared
-    if scored not in shared:
+        if not gradients:
+            return Explained(found.scored, found.resolved, np.asarray(found.got[found.scored.value]), detected)
+        output_name, resolved = found.class_scores()
+        target = f"{output_name}[...]"
+    scored = scored_of(model, target, score, layer)
+    main = scored if scored.output in model.outputs else _main(model, score)
+    fetched = {} if fetched is None else fetched
+    if scored not in fetched:
         wanted = [scored.value, scored.output, *([main.output] if main is not None else [])]
-        shared[scored] = model.values(feed, list(dict.fromkeys(wanted)))
-    values = shared[scored]
+        fetched[scored] = model.values(feed, list(dict.fromkeys(wanted)))
+    values = fetched[scored]
     given = np.asarray(values[scored.output])
     if scored is not main:
         _counts_samples(model, feed, scored.output, given)
     shown = scored.laid_out(np.asarray(values[scored.value]), given)
     if shown is None:  # the scores have other rows than the output
-        scored = model.scored(scored.output, "probability")
+        scored = scored_value(model, scored.output, "probability")
         values, shown = {**values, **model.values(feed, [scored.value])}, given
     output = np.asarray(values[scored.value])
-    resolved = request.resolved or resolve(request.target, shown, model.labels)
-    resolved = replace(resolved, weights=scored.pulled_back(resolved.weights, output))
+    resolved = resolved or resolve(target, shown, model.labels)
+    resolved = replace(resolved, weights=scored.pulled_back(resolved.weights, output), value=scored.value)
     predicted = None if main is None else _prediction(model, main, np.asarray(values[main.output]))
-    return scored, resolved, output, {"prediction": predicted, **detected}
+    return Explained(scored, resolved, output, {"prediction": predicted, **detected})
 
 
-def _main(model: Model, score: str) -> Scored | None:
+def _main(model: OnnxModel, score: str) -> Scored | None:
     """The scores that an explanation is about unless told otherwise, None for a model without any."""
     try:
-        return model.scored(None, score)
+        return scored_value(model, None, score)
     except UnsupportedError:
         return None
 
 
-def _counts_samples(model: Model, feed: Mapping[str, Array], name: str, value: Array) -> None:
+def _counts_samples(model: OnnxModel, feed: Mapping[str, Array], name: str, value: Array) -> None:
     """Refuse an inner value whose first axis isn't the batch.
 
     Raises
@@ -108,7 +166,7 @@ def _counts_samples(model: Model, feed: Mapping[str, Array], name: str, value: A
         )
 
 
-def _prediction(model: Model, scored: Scored, output: Array) -> dict[str, Any] | None:
+def _prediction(model: OnnxModel, scored: Scored, output: Array) -> dict[str, Any] | None:
     """The first five classes of every sample with the model's own output for them; None where there are no classes."""
     rows = output.reshape(len(output), -1) if output.ndim else output.reshape(1, 1)
     if output.ndim > 2 and rows.shape[1] != output.shape[1]:

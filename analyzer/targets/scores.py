@@ -14,6 +14,7 @@ import onnx
 from numpy.typing import NDArray
 
 from analyzer.errors import UnsupportedError, UsageError
+from analyzer.onnx_model import probabilities_of, producer
 
 Kind = Literal["logit", "probability", "value"]
 
@@ -66,19 +67,6 @@ class Scored:
             return weights.reshape(scores.shape or (1,))
         moved = weights.reshape([scores.shape[axis] for axis in self.permutation])
         return moved.transpose(np.argsort(self.permutation))
-
-
-def probabilities_of(graph: onnx.GraphProto, output: str) -> str:
-    """For an output that ZipMap turns into dictionaries: the tensor of probabilities; else the output itself."""
-    value = output
-    for _ in range(16):
-        node = _producer(graph, value)
-        if node is None or node.op_type not in ("ZipMap", "Identity"):
-            break
-        value = str(node.input[0])
-        if node.op_type == "ZipMap":
-            return value
-    return output
 
 
 def explained(graph: onnx.GraphProto, output: str | None, score: str) -> Scored:
@@ -137,16 +125,12 @@ def _first_floating(graph: onnx.GraphProto) -> str:
     )
 
 
-def _producer(graph: onnx.GraphProto, value: str) -> onnx.NodeProto | None:
-    return next((node for node in graph.node if value in node.output), None)
-
-
 def _squashing(graph: onnx.GraphProto, value: str) -> tuple[onnx.NodeProto | None, tuple[int, ...] | None]:
     """What squashes a value, and how the axes are transposed after it; ``_MIXED`` where they are reshaped as well."""
     permutation: tuple[int, ...] | None = None
     reshaped = False
     for _ in range(16):
-        node = _producer(graph, value)
+        node = producer(graph, value)
         if node is None or node.domain not in ("", "ai.onnx"):
             return None, None
         if node.op_type in _SQUASHING:
@@ -165,7 +149,7 @@ def _squashing(graph: onnx.GraphProto, value: str) -> tuple[onnx.NodeProto | Non
 def _from_classifier(graph: onnx.GraphProto, value: str) -> bool:
     """Whether a classifier of the ML operators gives the value, normalised or not."""
     for _ in range(16):
-        node = _producer(graph, value)
+        node = producer(graph, value)
         if node is None or (node.op_type not in _MOVING and node.domain != "ai.onnx.ml"):
             return False
         if node.op_type.endswith("Classifier"):

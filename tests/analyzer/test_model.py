@@ -173,7 +173,7 @@ def test_verifying_is_done_once_per_input() -> None:
     assert model.verify(x + 1) is not first
     for shift in range(12):
         model.verify(x + shift)
-    assert len(model.traces.verdicts) <= 8
+    assert len(model.backends.tracer._verdicts) <= 8
 
 
 def test_a_fixed_batch_is_verified_too() -> None:

@@ -84,7 +84,7 @@ def test_an_untraceable_model_names_the_nodes_and_keeps_the_runtime_methods(
     def refuse(*_: object) -> None:
         raise UnsupportedError("op.unsupported", "the trace has no function for Odd node 'strange'", "use occlusion")
 
-    monkeypatch.setattr(analyzer.Model, "require_parity", refuse)
+    monkeypatch.setattr("analyzer.engines.tracer.Tracer.require", refuse)
     facts = call("inspect", table_model, "--json").json
     for name, info in analyzer.methods().items():
         verdict = facts["methods"][name]

@@ -8,15 +8,18 @@ import numpy as np
 import pytest
 
 from analyzer.explanation import Explanation
-from analyzer.jobs.report import panel, telling
 from analyzer.methods import registry
+from analyzer.report.explained import panel
 
 
 def explained(method: str, **given: Any) -> Explanation:
     """An explanation as a method leaves it, all parameters filled in."""
-    params = registry.get(method).check(given)
+    info = registry.get(method)
+    params = info.check(given)
     map_ = {"x": np.ones((1, 3), np.float32)}
-    return Explanation(method, params, map_, map_, map_, ("class 0",), (0,), np.ones(1), "logit", True)
+    return Explanation(
+        method, params, map_, map_, map_, ("class 0",), (0,), np.ones(1), "logit", True, notable=info.notable(params)
+    )
 
 
 @pytest.mark.parametrize(
@@ -40,16 +43,16 @@ def explained(method: str, **given: Any) -> Explanation:
 )
 def test_only_what_tells_something_is_shown(method: str, given: dict[str, Any], shown: dict[str, Any]) -> None:
     found = explained(method, **given)
-    assert telling(found) == shown
+    assert found.headline == shown
     assert dict(panel(found, 0).params) == shown
 
 
 def test_an_array_that_was_given_is_shown() -> None:
     mask = np.zeros((2, 2), np.int64)
-    assert telling(explained("lime", segments=mask))["segments"] is mask
+    assert explained("lime", segments=mask).headline["segments"] is mask
 
 
 def test_a_method_that_is_not_registered_shows_all() -> None:
     map_ = {"x": np.ones((1, 1))}
     other = Explanation("mine", {"a": 1, "b": None}, map_, map_, map_, ("t",), (0,), np.ones(1), "logit", True)
-    assert telling(other) == {"a": 1}
+    assert other.headline == {"a": 1}

@@ -171,7 +171,7 @@ def test_a_full_disk_leaves_nothing_behind(call: Call, place: Path, monkeypatch:
     elif step == "save":
         monkeypatch.setattr(analyzer.Explanation, "save", save_some)
     else:
-        monkeypatch.setattr(explaining.presenting, "write_comparison", full)
+        monkeypatch.setattr(explaining.report, "write_comparison", full)
     before = files_in(place)
     ran = call("explain", "table.onnx", "rows.csv", *EXPLAIN, "-o", "out")
     assert ran.code == 2

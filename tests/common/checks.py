@@ -1,7 +1,7 @@
 """What the common checks share: the registered methods, quick parameters for them, how a model is explained.
 
-A newly registered attribution method is checked without a word here; name it in :data:`QUICK` only where its defaults
-take many evaluations, in :data:`LINEAR` only where it is linear in the score.
+A newly registered attribution method is checked without a word here; name it in :data:`LINEAR` only where it is linear in
+the score.
 """
 
 from __future__ import annotations
@@ -15,18 +15,6 @@ import pytest
 import analyzer
 from analyzer.methods.registry import MethodInfo
 from tests.common.models import LABELS, Array, Case
-
-#: Parameters that make a method quick on a tiny model.
-QUICK: dict[str, dict[str, Any]] = {
-    "integrated-gradients": {"steps": 8},
-    "gradient-shap": {"samples": 32},
-    "smoothgrad": {"samples": 3},
-    "lime": {"samples": 40},
-    "kernel-shap": {"samples": 40},
-    "rise": {"masks": 40},
-    "bubbles": {"samples": 20},
-    "meaningful-perturbation": {"steps": 10},
-}
 
 #: Methods whose attribution is linear in the explained score.
 LINEAR = ("gradient", "gradient-x-input", "integrated-gradients", "occlusion", "lime")
@@ -59,4 +47,6 @@ def same(got: Array, expected: Array, rtol: float = 1e-4) -> None:
     np.testing.assert_allclose(got, expected, rtol=0, atol=rtol * max(float(np.abs(expected).max()), 1e-12))
 
 
+#: Parameters that make a method quick on a tiny model, as each declares them.
+QUICK: dict[str, dict[str, Any]] = {name: dict(info.quick) for name, info in registered().items()}
 each_method = pytest.mark.parametrize("method", list(registered()))

@@ -182,6 +182,27 @@ def tokens(batch: int | str = "n") -> onnx.ModelProto:
     return assemble(_end(nodes, "logits", ""), shapes, {"scores": (TensorProto.FLOAT, [batch, 3])}, weights)
 
 
+def masked_tokens(batch: int | str = "n") -> onnx.ModelProto:
+    """As :func:`tokens`, the mean taken over unmasked words; inputs ids (batch, 7) int64 and mask (batch, 7)."""
+    weights = {
+        "table": _draw(31, 11, 4),
+        "w1": _draw(32, 4, 6) * 0.7,
+        "w2": _draw(33, 6, 3),
+        "last": np.array([2], np.int64),
+    }
+    nodes = [
+        helper.make_node("Gather", ["table", "ids"], ["embedded"], name="embed"),
+        helper.make_node("MatMul", ["embedded", "w1"], ["z1"], name="first"),
+        helper.make_node("Relu", ["z1"], ["a1"], name="relu"),
+        helper.make_node("Unsqueeze", ["mask", "last"], ["wide"], name="widen"),
+        helper.make_node("Mul", ["a1", "wide"], ["a2"], name="drop"),
+        helper.make_node("ReduceMean", ["a2"], ["mean"], name="mean", axes=[1], keepdims=0),
+        helper.make_node("MatMul", ["mean", "w2"], ["scores"], name="second"),
+    ]
+    shapes = {"ids": (TensorProto.INT64, [batch, 7]), "mask": (TensorProto.FLOAT, [batch, 7])}
+    return assemble(nodes, shapes, {"scores": (TensorProto.FLOAT, [batch, 3])}, weights)
+
+
 def two_inputs(batch: int | str = "n") -> onnx.ModelProto:
     """A convolution over a picture and a linear layer over a row, added up; inputs (batch, 3, 8, 8) and (batch, 4)."""
     weights = {

@@ -71,7 +71,7 @@ def test_what_looks_inside_is_refused_in_a_line(method: str, name: str) -> None:
     with pytest.raises(AnalyzerError) as caught:
         explain(model_of(name), CASES[name].feed, method, backend="onnxruntime")
     assert caught.value.code == "backend.onnxruntime"
-    assert explain(model_of(name), CASES[name].feed, method, backend="auto").record["backend"] == "torch"
+    assert "torch" in explain(model_of(name), CASES[name].feed, method, backend="auto").record["backend"]
 
 
 @pytest.mark.parametrize("method", [method for method, name in BOTH if name == HALF and method not in INSIDE])

@@ -72,8 +72,8 @@ def test_nothing_needs_the_reference_folder() -> None:
 
 
 def test_the_page_of_rules_names_every_rule_and_its_examples_can_be_read() -> None:
-    from graph_rules.keys import Key
-    from graph_rules.text import RULES, parse_rule
+    from graph_rules.rule_parser import RULES, parse_rule
+    from graph_rules.selectors import Selector
 
     text = (HERE / "rules.md").read_text(encoding="utf-8")
     table = text[text.index("## Rules\n") :]
@@ -81,5 +81,5 @@ def test_the_page_of_rules_names_every_rule_and_its_examples_can_be_read() -> No
     pairs = re.findall(r'^ *"?([^"=\n]+?)"? *[:=] "([a-z0-9-]+:[^"]+)"', text, re.MULTILINE)
     assert len(pairs) >= 6
     for key, rule in pairs:
-        assert Key.of(key).text == key
+        assert Selector.of(key).text == key
         assert str(parse_rule(rule)) == rule

@@ -11,7 +11,7 @@ from torch import Tensor, fx
 
 from analyzer.importer.recorder import Recorder
 from graph_rules import sweep
-from graph_rules.sweep import Rule
+from graph_rules.rule import Plan, Rule
 from graph_rules.tables import RuleTable
 
 aten = torch.ops.aten
@@ -51,11 +51,23 @@ def record(function: Callable[..., Tensor], *inputs: Tensor) -> Recorded:
     return Recorded(recorder.finish(results), inputs)
 
 
-def plan_of(graph: Recorded, rules: RuleTable | Rule, sources: Sequence[fx.Node] | None = None) -> sweep.Plan:
+def plan_of(graph: Recorded, rules: RuleTable | Rule, sources: Sequence[fx.Node] | None = None) -> Plan:
     """A plan with a table, or with one rule for every node."""
     stops = tuple(graph.placeholders if sources is None else sources)
-    choose = rules.assign(graph.output, stops) if isinstance(rules, RuleTable) else lambda node, kind: rules
-    return sweep.plan(graph.module, stops, graph.output, choose)
+    if isinstance(rules, Rule):
+        return ruled(graph, lambda node: rules, sources=stops)
+    return sweep.plan(graph.module, stops, graph.output, rules.assign(graph.output, stops))
+
+
+def ruled(
+    graph: Recorded,
+    choose: Callable[[fx.Node], Rule],
+    output: fx.Node | None = None,
+    sources: Sequence[fx.Node] | None = None,
+) -> Plan:
+    """A plan with a rule chosen for each node."""
+    stops, output = tuple(graph.placeholders if sources is None else sources), output or graph.output
+    return sweep.plan(graph.module, stops, output, {n: choose(n) for n in sweep.ruled_nodes(output, stops)})
 
 
 def swept(

@@ -13,7 +13,7 @@ from torch import Tensor
 from analyzer import load
 from analyzer.model import Model
 from graph_rules import attention as a
-from graph_rules.composites import Settings, composite
+from graph_rules.composites import CompositeParams, composite
 from tests.graph_rules.graphs import record, swept, tensor
 from tests.graph_rules.transformers import Transformer, gradient_times_input, made, onnx_files, proportional
 
@@ -51,7 +51,7 @@ def test_what_is_added_to_a_computed_product_takes_its_own_share() -> None:
 def test_values_take_all_from_attention_weights() -> None:
     scores, values, relevance = tensor(2, 3, 4), tensor(2, 4, 5, seed=1), tensor(2, 3, 5, seed=2)
     graph = record(lambda s, v: torch.bmm(s.softmax(-1), v), scores, values)
-    table = composite("epsilon", Settings(stabilizer=TINY))
+    table = composite("epsilon", CompositeParams(stabilizer=TINY))
     found = swept(graph, table, relevance)
     weights = scores.softmax(-1)
     close(found[1], values * (weights.mT @ (relevance / (weights @ values))))
@@ -130,7 +130,7 @@ def test_one_of_equal_maxima_wins(function: Callable[[Tensor], Tensor]) -> None:
     x = torch.ones(2, 3, 4, dtype=torch.float64)
     graph = record(function, x)
     relevance = tensor(*graph.output.meta["shape"]).abs() + 0.1
-    found = swept(graph, a.Winner(), relevance)[0]
+    found = swept(graph, a.WinnerTakeAll(), relevance)[0]
     assert int((found != 0).sum()) == relevance.numel()
     close(found.sum(), relevance.sum())
     close(function(found) if relevance.numel() > 1 else found.sum(), relevance)
@@ -138,7 +138,7 @@ def test_one_of_equal_maxima_wins(function: Callable[[Tensor], Tensor]) -> None:
 
 def test_the_minimum_wins_too() -> None:
     x, relevance = tensor(3, 4), tensor(3, seed=1)
-    found = swept(record(lambda v: v.amin(1), x), a.Winner(), relevance)[0]
+    found = swept(record(lambda v: v.amin(1), x), a.WinnerTakeAll(), relevance)[0]
     close(found, F.one_hot(x.argmin(1), 4) * relevance[:, None])
 
 
@@ -178,7 +178,9 @@ SPELLINGS: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor
 @pytest.mark.parametrize("spelling", SPELLINGS)
 def test_an_activation_written_out_is_the_activation(spelling: str, name: str) -> None:
     x, w = tensor(3, 4), tensor(4, 4, seed=1)
-    found = [swept(record(lambda v, f=f: f(v @ w), x), composite(name, Settings()))[0] for f in SPELLINGS[spelling]]
+    found = [
+        swept(record(lambda v, f=f: f(v @ w), x), composite(name, CompositeParams()))[0] for f in SPELLINGS[spelling]
+    ]
     close(found[0], found[1])
     assert found[0].any()
 
@@ -190,13 +192,13 @@ def test_rms_normalisation_passes_relevance_on() -> None:
         lambda v: v / torch.sqrt((v * v).mean(-1, keepdim=True) + 1e-6) * g,
         lambda v: v / torch.linalg.vector_norm(v, dim=-1, keepdim=True),
     ):
-        close(swept(record(function, x), composite("attn-lrp", Settings()), relevance)[0], relevance)
+        close(swept(record(function, x), composite("attn-lrp", CompositeParams()), relevance)[0], relevance)
 
 
 def test_gated_networks_share_products_equally() -> None:
     x, v, w, relevance = tensor(3, 4), tensor(4, 4, seed=1), tensor(4, 4, seed=2), tensor(3, 4, seed=3)
     graph = record(lambda y: F.silu(y @ v) * (y @ w), x)
-    found = swept(graph, composite("attn-lrp", Settings(epsilon=TINY)), relevance)[0]
+    found = swept(graph, composite("attn-lrp", CompositeParams(epsilon=TINY)), relevance)[0]
     expected = sum(x * ((relevance / 2 / (x @ m)) @ m.t()) for m in (v, w))
     close(found, expected)  # type: ignore[arg-type]
 
@@ -269,7 +271,7 @@ def test_attention_lrp_conserves_without_biases_and_softmax() -> None:
         return (x * torch.rsqrt(x.square().mean(-1, keepdim=True))).mean(1).amax(-1)
 
     graph = record(network, tensor(2, 3, 4, seed=9))
-    found = swept(graph, composite("attn-lrp", Settings(epsilon=1e-9)), torch.ones(2, dtype=torch.float64))[0]
+    found = swept(graph, composite("attn-lrp", CompositeParams(epsilon=1e-9)), torch.ones(2, dtype=torch.float64))[0]
     torch.testing.assert_close(found.sum((1, 2)), torch.ones(2, dtype=torch.float64), rtol=1e-5, atol=1e-5)
 
 

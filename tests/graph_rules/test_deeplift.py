@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from graph_rules import sweep
 from graph_rules.deeplift import TABLES, DifferenceTable, disjoint, selecting
-from graph_rules.tables import MissingRuleError
+from graph_rules.errors import MissingRuleError
 from tests.graph_rules.graphs import plan_of, record, tensor
 
 RESCALE, REVEAL_CANCEL = TABLES["rescale", "exact"], TABLES["reveal-cancel", "exact"]

@@ -16,11 +16,12 @@ import torch
 
 from analyzer import load
 from analyzer.engines.protocol import GRADIENT
-from analyzer.engines.torch_engine import Engine
+from analyzer.engines.torch_engine import TorchEngine
 from analyzer.errors import UnsupportedError
 from analyzer.importer import table
 from graph_rules import sweep
 from tests.analyzer.importer import test_backend_nodes as backend
+from tests.common.engines import torch_engine
 from tests.graph_rules.operator_cases import FORMS, WITHOUT, Feed, Form
 
 Point = dict[str, torch.Tensor]
@@ -84,7 +85,7 @@ def moved(name: str, feed: Feed) -> Feed:
     }
 
 
-def engines(form: Form) -> Iterator[tuple[str, Engine]]:
+def engines(form: Form) -> Iterator[tuple[str, TorchEngine]]:
     """An engine for each floating-point output that depends on the floating-point inputs, weighing its elements apart."""
     blob, feed = form
     model = load(blob.SerializeToString(), device="cpu")
@@ -96,7 +97,7 @@ def engines(form: Form) -> Iterator[tuple[str, Engine]]:
         draw, shape = np.random.default_rng(1), tuple(node.meta["shape"])
         weights = np.asarray(draw.uniform(0.5, 1.5, shape) * draw.choice([-1.0, 1.0], shape))
         try:
-            engine = Engine.on(model, feed, value, weights, "float64")
+            engine = torch_engine(model, feed, value, weights, "float64")
             engine.sweep(GRADIENT)
         except UnsupportedError as problem:
             assert problem.code == "model.no_gradient", value
@@ -104,18 +105,18 @@ def engines(form: Form) -> Iterator[tuple[str, Engine]]:
             yield value, engine
 
 
-def scored(engine: Engine, plan: sweep.Plan, point: Point) -> float:
+def scored(engine: TorchEngine, plan: sweep.Plan, point: Point) -> float:
     """The explained score where the sources have other values."""
-    feed = [engine._tensor(engine.inputs[name]) for name in engine.trace.inputs]
-    places = {source.name: source.node for source in engine.sources}
+    feed = [engine._tensor(engine.inputs[name]) for name in engine.traced.trace.inputs]
+    places = engine.traced.nodes
     run = sweep.forward(plan, feed, {places[name]: value for name, value in point.items()})
     return float((torch.from_numpy(engine.weights) * run.value.double().reshape(engine.weights.shape)).sum())
 
 
-def compare(engine: Engine, label: str) -> int:
+def compare(engine: TorchEngine, label: str) -> int:
     """Assert that derivatives and differences agree; gives how many directions were tried."""
     found = engine.sweep(GRADIENT)
-    plan = next(iter(engine.plans.values()))
+    plan = next(iter(engine.traced._plans.values()))
     point = {k: torch.from_numpy(np.asarray(v)).double() for k, v in found.values.items()}
     gradient = {k: torch.from_numpy(np.asarray(v)).double() for k, v in found.relevance.items()}
     draw = torch.Generator().manual_seed(0)
@@ -183,6 +184,6 @@ def test_a_wrong_derivative_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     right = engine.sweep(GRADIENT)
     (name,) = right.relevance
     right.relevance[name][0, 1, 2] *= 1 + 1e-4
-    monkeypatch.setattr(Engine, "sweep", lambda *_, **__: right)
+    monkeypatch.setattr(TorchEngine, "sweep", lambda *_, **__: right)
     with pytest.raises(AssertionError):
         compare(engine, "wrong")

@@ -10,9 +10,8 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 import analyzer.importer.straight_through  # noqa: F401 - declares the operators
-from graph_rules.composites import Settings, composite, names
-from graph_rules.kinds import KINDS, gates, kind
-from graph_rules.sweep import active_nodes
+from graph_rules.composites import CompositeParams, composite, names
+from graph_rules.kinds import KINDS, active_nodes, gates, kind
 from tests.graph_rules.graphs import aten, record, swept, tensor
 
 W, V = tensor(4, 4, seed=5), tensor(4, 4, seed=6)
@@ -116,7 +115,7 @@ def test_kind(name: str) -> None:
 def test_every_lrp_composite_has_a_rule_for_it(spelling: str, name: str) -> None:
     x = tensor(3, 4)
     graph = record(KIND[spelling][0], x)
-    found = swept(graph, composite(name, Settings(low=-3.0, high=3.0)))[0]
+    found = swept(graph, composite(name, CompositeParams(low=-3.0, high=3.0)))[0]
     assert found.shape == x.shape and torch.isfinite(found).all()
 
 
@@ -124,14 +123,14 @@ def test_of_a_square_the_value_takes_all() -> None:
     relevance = tensor(3, 4, seed=1)
     for function in (lambda x: x * x, torch.square, lambda x: x**2):
         for name in ("epsilon", "attn-lrp"):
-            found = swept(record(function, tensor(3, 4)), composite(name, Settings()), relevance)[0]
+            found = swept(record(function, tensor(3, 4)), composite(name, CompositeParams()), relevance)[0]
             torch.testing.assert_close(found, relevance)
 
 
 def test_the_numerator_takes_all() -> None:
     graph = record(lambda x, y: x / y, tensor(3, 4), tensor(3, 1, seed=1))
     relevance = tensor(3, 4, seed=2)
-    found = swept(graph, composite("epsilon", Settings()), relevance)
+    found = swept(graph, composite("epsilon", CompositeParams()), relevance)
     torch.testing.assert_close(found[0], relevance)
     assert not found[1].any()
 
@@ -154,4 +153,4 @@ def test_rounding_lets_relevance_pass_and_a_dynamic_scale_takes_none() -> None:
     active = active_nodes(tuple(graph.placeholders), graph.output)
     assert kind(graph.output, active) == "scale"
     assert not any(node in active for node in graph.of(torch.ops.onnxplain.dynamic_range.default))
-    torch.testing.assert_close(swept(graph, composite("epsilon", Settings()), relevance)[0], relevance)
+    torch.testing.assert_close(swept(graph, composite("epsilon", CompositeParams()), relevance)[0], relevance)

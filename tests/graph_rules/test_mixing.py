@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from graph_rules import rules as r
 from tests.graph_rules import naive
-from tests.graph_rules.graphs import record, swept, tensor
+from tests.graph_rules.graphs import record, ruled, swept, tensor
 from tests.graph_rules.peers import peer
 
 CLOSE = {"rtol": 1e-9, "atol": 1e-9}
@@ -49,7 +49,7 @@ def test_the_formula_on_a_non_negative_input(gamma: float) -> None:
 def _through(graph, rules, R):  # type: ignore[no-untyped-def]
     from graph_rules import sweep
 
-    plan = sweep.plan(graph.module, graph.placeholders, graph.output, lambda node, _: rules.get(node, r.Pass()))
+    plan = ruled(graph, lambda node: rules.get(node, r.Pass()))
     return sweep.backward(sweep.forward(plan, graph.inputs), R)[graph.placeholders[0]]
 
 

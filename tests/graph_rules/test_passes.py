@@ -12,10 +12,10 @@ from torch import Tensor
 
 from graph_rules import affine, signed, sweep
 from graph_rules import rules as r
-from graph_rules.composites import Settings, composite
-from graph_rules.sweep import Plan, Rule
+from graph_rules.composites import CompositeParams, composite
+from graph_rules.rule import Plan, Rule
 from tests.graph_rules.counting import Calls
-from tests.graph_rules.graphs import Recorded, aten, record, tensor
+from tests.graph_rules.graphs import Recorded, aten, record, ruled, tensor
 
 W1, W2, B = tensor(4, 3, 3, 3, seed=11), tensor(4, 4, 3, 3, seed=12), tensor(4, seed=13)
 IMAGE = tensor(1, 3, 5, 6, seed=1)
@@ -46,7 +46,7 @@ def many(monkeypatch: pytest.MonkeyPatch) -> None:
 def planned(graph: Recorded, rule: Rule) -> Plan:
     elementwise = {aten.relu.default: r.Pass(), aten.add.Tensor: r.Epsilon(), aten.slice.Tensor: r.Gradient()}
     stops = graph.of(aten.relu.default)[:1] or graph.placeholders
-    return sweep.plan(graph.module, stops, graph.output, lambda node, kind: elementwise.get(node.target, rule))
+    return ruled(graph, lambda node: elementwise.get(node.target, rule), sources=stops)
 
 
 def passes(function: Callable[[Tensor], Tensor], rule: Rule, relevance: str = "one", times: int = 1) -> int:
@@ -157,7 +157,7 @@ def test_sums_by_difference_equal_sums_one_by_one(
     def relevance() -> Tensor:
         graph = record(function, tensor(1, 3, 5, 6, seed=1))
         elementwise = {aten.relu.default: r.Pass()}
-        plan = sweep.plan(graph.module, graph.placeholders, graph.output, lambda n, _: elementwise.get(n.target, rule))
+        plan = ruled(graph, lambda n: elementwise.get(n.target, rule))
         run = sweep.forward(plan, graph.inputs)
         return sweep.backward(run, torch.ones_like(run.value))[graph.placeholders[0]]
 
@@ -169,7 +169,7 @@ def test_sums_by_difference_equal_sums_one_by_one(
 
 def test_modified_weights_are_made_once() -> None:
     graph = record(two_layers, tensor(1, 3, 5, 6, seed=1))
-    table, cache = composite("zplus", Settings()), {}
+    table, cache = composite("zplus", CompositeParams()), {}
     plan = sweep.plan(
         graph.module, graph.placeholders, graph.output, table.assign(graph.output, tuple(graph.placeholders)), cache
     )

@@ -13,9 +13,10 @@ from torch import Tensor
 
 from graph_rules import rules as r
 from graph_rules import sweep
-from graph_rules.sweep import Rule
+from graph_rules.errors import RuleError
+from graph_rules.rule import Rule
 from tests.graph_rules import naive
-from tests.graph_rules.graphs import aten, record, swept, tensor
+from tests.graph_rules.graphs import aten, record, ruled, swept, tensor
 
 CLOSE = {"rtol": 1e-9, "atol": 1e-9}
 EPSILON = 0.1  # large enough to be seen, and no binary fraction
@@ -210,6 +211,11 @@ def test_z_box_refuses_bounds_that_fit_no_channel() -> None:
         case.ours(r.ZBox((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)))
 
 
+def test_z_box_refuses_bounds_of_different_lengths() -> None:
+    with pytest.raises(RuleError, match="different numbers of channels"):
+        r.ZBox((0.0, 0.0), (1.0, 1.0, 1.0))
+
+
 def test_z_box_bounds_are_carried_through_a_normalisation() -> None:
     """Bounds of the input, a layer that reads -(x - m) / s: the low corner becomes the high one."""
     x, w = tensor(1, 2, 4, seed=1).clamp(-1, 1), tensor(3, 2, 2, seed=2)
@@ -219,7 +225,7 @@ def test_z_box_bounds_are_carried_through_a_normalisation() -> None:
     inner = graph.of(aten.div.Tensor)[0]
     table = {graph.output: r.ZBox(-1.0, 1.0, EPSILON)}
     R = tensor(*graph.output.meta["shape"], seed=4)
-    plan = sweep.plan(graph.module, graph.placeholders, graph.output, lambda node, kind: table.get(node, r.Pass()))
+    plan = ruled(graph, lambda node: table.get(node, r.Pass()))
     found = sweep.backward(sweep.forward(plan, graph.inputs, keep=[inner]), R, at=[inner])[inner]
     W, _ = naive.affine(lambda v: call(v, w, None), (1, 2, 4))
     ends = [((bound - mean) / deviation).expand(1, 2, 4).numpy().reshape(-1) for bound in (-1.0, 1.0)]
@@ -235,10 +241,8 @@ def test_z_box_of_a_second_input_uses_that_input() -> None:
     graph = record(lambda x, y: torch.cat([call(x, first, None), call(y, second, None)], 1), x, y)
     R = tensor(*graph.output.meta["shape"], seed=5)
 
-    def choose(node: object, kind: str) -> Rule:
-        return r.ZBox(-1.0, 1.0, EPSILON) if kind == "convolution" else r.Gradient()
-
-    plan = sweep.plan(graph.module, graph.placeholders, graph.output, choose)
+    layers = graph.of(aten.convolution.default)
+    plan = ruled(graph, lambda node: r.ZBox(-1.0, 1.0, EPSILON) if node in layers else r.Gradient())
     found = sweep.backward(sweep.forward(plan, graph.inputs), R)
     for node, value, w, part in zip(graph.placeholders, (x, y), (first, second), R.split(3, 1), strict=True):
         W, _ = naive.affine(lambda v, w=w: call(v, w, None), (1, 2, 5))
@@ -323,7 +327,7 @@ def test_norm_shares_an_average_by_contribution(average: Callable[[Tensor], Tens
 
 
 def test_norm_of_a_multi_output_operator() -> None:
-    """Max pooling gives values and places: relevance arrives for the values alone."""
+    """Max pooling gives values and indices: relevance arrives for the values alone."""
     x = tensor(1, 1, 4, 4).abs()
     graph = record(lambda x: torch.max_pool2d(x, 2), x)
     (found,) = swept(graph, r.Epsilon(0.0))
@@ -337,7 +341,7 @@ def test_signal_takes_all_leaves_the_gate_nothing() -> None:
     x, y, R = tensor(2, 3, 4), tensor(2, 3, 1, seed=1), tensor(2, 3, 4, seed=2)
     graph = record(lambda x, y: torch.sigmoid(y) * x, x, y)
     rules = {graph.output: r.SignalTakesAll()}
-    plan = sweep.plan(graph.module, graph.placeholders, graph.output, lambda node, kind: rules.get(node, r.Pass()))
+    plan = ruled(graph, lambda node: rules.get(node, r.Pass()))
     found = sweep.backward(sweep.forward(plan, graph.inputs), R)
     first, second = (found[node] for node in graph.placeholders)
     assert torch.equal(first, R)
@@ -348,7 +352,7 @@ def test_signal_takes_all_of_a_broadcast_signal() -> None:
     x, y, R = tensor(3, 1), tensor(2, 3, 4, seed=1), tensor(2, 3, 4, seed=2)
     graph = record(lambda x, y: torch.softmax(y, -1) * x, x, y)
     rules = {graph.output: r.SignalTakesAll()}
-    plan = sweep.plan(graph.module, graph.placeholders, graph.output, lambda node, kind: rules.get(node, r.Pass()))
+    plan = ruled(graph, lambda node: rules.get(node, r.Pass()))
     found = sweep.backward(sweep.forward(plan, graph.inputs), R)
     torch.testing.assert_close(found[graph.placeholders[0]], R.sum(0).sum(-1, keepdim=True), rtol=1e-12, atol=1e-12)
 

@@ -11,10 +11,10 @@ from torch import Tensor
 
 from graph_rules import rules as r
 from graph_rules import sweep
-from graph_rules.composites import GRADIENT, Settings, composite
-from graph_rules.sweep import Rule
+from graph_rules.composites import GRADIENT, CompositeParams, composite
+from graph_rules.rule import Rule
 from tests.graph_rules.counting import Calls
-from tests.graph_rules.graphs import Recorded, aten, plan_of, record, swept, tensor
+from tests.graph_rules.graphs import Recorded, aten, plan_of, record, ruled, swept, tensor
 
 W1, W2, B = tensor(4, 3, 3, 3, seed=11), tensor(4, 4, 3, 3, seed=12), tensor(4, seed=13)
 M, V = tensor(4, seed=14), tensor(4, seed=15).abs() + 0.5
@@ -156,7 +156,7 @@ def test_relevance_at_inner_nodes() -> None:
     torch.testing.assert_close(found[inner[2]], last, rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(found[inner[1]], second, rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(found[inner[0]], (second * (first @ L1 > 0)) @ L1.T, rtol=1e-12, atol=1e-12)
-    assert all(torch.equal(run.kept[node], value) for node, value in zip(inner[:2], h, strict=True))
+    assert all(torch.equal(run.values[node], value) for node, value in zip(inner[:2], h, strict=True))
 
 
 def test_a_sweep_that_stops_at_a_layer() -> None:
@@ -182,7 +182,7 @@ def test_nothing_arrives_below_a_block() -> None:
     graph = record(lambda x, y: x.relu() + y, x, y)
     relu = graph.of(aten.relu.default)
     rules: dict[object, Rule] = {relu[0]: r.Block()}
-    plan = sweep.plan(graph.module, graph.placeholders, graph.output, lambda node, kind: rules.get(node, r.Gradient()))
+    plan = ruled(graph, lambda node: rules.get(node, r.Gradient()))
     found = sweep.backward(sweep.forward(plan, graph.inputs), torch.ones_like(x))
     first, second = (found[node] for node in graph.placeholders)
     assert torch.equal(first, torch.zeros_like(x))
@@ -194,7 +194,7 @@ def test_a_wanted_node_that_nothing_reaches_gets_zeros() -> None:
     graph = record(lambda x: x.relu().tanh(), x)
     relu, tanh = graph.of(aten.relu.default)[0], graph.of(aten.tanh.default)[0]
     rules: dict[object, Rule] = {tanh: r.Block()}
-    plan = sweep.plan(graph.module, graph.placeholders, graph.output, lambda node, kind: rules.get(node, r.Gradient()))
+    plan = ruled(graph, lambda node: rules.get(node, r.Gradient()))
     found = sweep.backward(sweep.forward(plan, graph.inputs), torch.ones_like(x), at=[relu])
     assert torch.equal(found[relu], torch.zeros_like(x))
 
@@ -243,8 +243,8 @@ def test_integer_paths_carry_no_relevance() -> None:
 
 
 @pytest.mark.parametrize("name", NETS)
-def test_a_gradient_on_one_tape_equals_the_one_node_by_node(name: str) -> None:
-    """At the sources and at an inner node, twice; values are kept the same."""
+def test_a_joint_gradient_equals_the_one_node_by_node(name: str) -> None:
+    """At the sources and at an inner node, twice; values are the same."""
     function, shape = NETS[name]
     graph = record(function, tensor(*shape, seed=1))
     plan = plan_of(graph, GRADIENT)
@@ -257,21 +257,21 @@ def test_a_gradient_on_one_tape_equals_the_one_node_by_node(name: str) -> None:
     for target in {node.target for node in plan.rules}:
         assert calls.counts[str(target)] == len(graph.of(target)), target
     assert not together.calls
-    for again in (True, False):
-        found = sweep.backward(together, torch.ones_like(run.value), inner, again=again)
+    for retain in (True, False):
+        found = sweep.backward(together, torch.ones_like(run.value), inner, retain_graph=retain)
         assert found.keys() == expected.keys()
         for node in found:
             assert (found[node] - expected[node]).abs().max() <= 1e-14 * expected[node].abs().max()
             assert not found[node].requires_grad
-    assert not any(value.requires_grad for value in (together.value, *together.kept.values()))
+    assert not any(value.requires_grad for value in (together.value, *together.values.values()))
     with pytest.raises(ValueError, match="watched"):
         sweep.backward(together, torch.ones_like(run.value), watch=lambda *_: None)
 
 
-def test_on_one_tape_too_nothing_flows_where_the_output_does_not_depend() -> None:
+def test_jointly_too_nothing_flows_where_the_output_does_not_depend() -> None:
     x, y = tensor(3, seed=1), tensor(3, seed=2)
     graph = record(lambda x, y: x.relu() * 2 + torch.zeros_like(y), x, y)
-    rules = sweep.plan(graph.module, graph.placeholders, graph.output, lambda node, kind: r.Gradient())
+    rules = ruled(graph, lambda node: r.Gradient(), graph.output)
     run = sweep.forward(rules, graph.inputs, together=True)
     found = sweep.backward(run, torch.ones(3, dtype=x.dtype))
     assert torch.equal(found[graph.placeholders[0]], 2.0 * (x > 0))
@@ -283,7 +283,7 @@ def test_on_one_tape_too_nothing_flows_where_the_output_does_not_depend() -> Non
 
 def test_every_node_runs_once() -> None:
     graph = record(NETS["skip"][0], tensor(*IMAGE, seed=1))
-    for table in (GRADIENT, composite("epsilon", Settings())):
+    for table in (GRADIENT, composite("epsilon", CompositeParams())):
         plan = plan_of(graph, table)
         with Calls() as calls:
             sweep.forward(plan, graph.inputs)
@@ -294,7 +294,7 @@ def test_every_node_runs_once() -> None:
 def test_nodes_that_the_output_does_not_need_do_not_run() -> None:
     graph = record(lambda x: torch.cat([x.relu().tanh(), x.sigmoid()]), tensor(3))
     tanh = graph.of(aten.tanh.default)[0]
-    plan = sweep.plan(graph.module, graph.placeholders, tanh, lambda node, kind: r.Gradient())
+    plan = ruled(graph, lambda node: r.Gradient(), tanh)
     with Calls() as calls:
         sweep.forward(plan, graph.inputs)
     assert calls.counts["aten.sigmoid.default"] == calls.counts["aten.cat.default"] == 0
@@ -310,7 +310,7 @@ def test_the_graph_is_not_changed_and_results_repeat(name: str) -> None:
     buffers = {key: value.clone() for key, value in graph.module.named_buffers()}
     before = graph.module.code, [(node.name, dict(node.meta)) for node in graph.module.graph.nodes]
     given = graph.inputs[0].clone()
-    plan = plan_of(graph, composite(name, Settings()))
+    plan = plan_of(graph, composite(name, CompositeParams()))
     found = []
     for _ in range(3):
         run = sweep.forward(plan, graph.inputs)

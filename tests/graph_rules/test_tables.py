@@ -7,14 +7,14 @@ from collections.abc import Callable
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
-from torch import Tensor, fx
+from torch import Tensor
 
 from graph_rules import rules as r
 from graph_rules import sweep
-from graph_rules.composites import COMPOSITES, RULES, Settings, composite, names, parse_rule
-from graph_rules.kinds import KINDS, kind
-from graph_rules.sweep import Rule, active_nodes
-from graph_rules.tables import MissingRuleError, RuleTable, describe
+from graph_rules.composites import COMPOSITES, RULES, CompositeParams, composite, names, parse_rule
+from graph_rules.kinds import KINDS, active_nodes, kind
+from graph_rules.rule import Rule
+from graph_rules.tables import MissingRuleError, SelectorTable, describe
 from tests.graph_rules.graphs import Recorded, aten, plan_of, record, swept, tensor
 
 W1, W2, B = tensor(4, 3, 3, 3, seed=11), tensor(4, 4, 3, 3, seed=12), tensor(4, seed=13)
@@ -43,7 +43,7 @@ def graph() -> Recorded:
     return made
 
 
-def chosen(graph: Recorded, table: RuleTable) -> dict[str, Rule]:
+def chosen(graph: Recorded, table: SelectorTable) -> dict[str, Rule]:
     """ONNX node name -> its rule."""
     return {node.meta["onnx"]: rule for node, rule in plan_of(graph, table).rules.items()}
 
@@ -52,7 +52,7 @@ def chosen(graph: Recorded, table: RuleTable) -> dict[str, Rule]:
 
 
 def test_kinds_and_positions(graph: Recorded) -> None:
-    table = RuleTable("t", {"first": r.Flat(), "last": r.WSquare(), "convolution": r.Gamma(), "linear": r.Epsilon(),
+    table = SelectorTable("t", {"first": r.Flat(), "last": r.WSquare(), "convolution": r.Gamma(), "linear": r.Epsilon(),
                             "relu": r.Pass(), "average": r.Epsilon(0.5)})  # fmt: skip
     assert chosen(graph, table) == {
         "/a/Conv": r.Flat(), "/a/Relu": r.Pass(), "/b/Conv": r.Gamma(), "/b/Relu": r.Pass(),
@@ -62,7 +62,7 @@ def test_kinds_and_positions(graph: Recorded) -> None:
 
 def test_overrides_go_from_name_to_operator_to_position_to_kind(graph: Recorded) -> None:
     overrides = {"convolution": "gamma:1", "linear": "flat", "first": "w2", "MatMul": "epsilon:0.5", "/d/*": "zplus"}
-    found = chosen(graph, composite("epsilon-plus", Settings(), overrides))
+    found = chosen(graph, composite("epsilon-plus", CompositeParams(), overrides))
     assert found["/a/Conv"] == r.WSquare()
     assert found["/b/Conv"] == r.Gamma(1.0)
     assert found["/c/MatMul"] == r.Epsilon(0.5)
@@ -71,16 +71,19 @@ def test_overrides_go_from_name_to_operator_to_position_to_kind(graph: Recorded)
 
 
 def test_overrides_come_before_the_composite(graph: Recorded) -> None:
-    plain = chosen(graph, composite("epsilon-plus-flat", Settings()))
+    plain = chosen(graph, composite("epsilon-plus-flat", CompositeParams()))
     assert plain["/a/Conv"] == r.Flat()
-    assert chosen(graph, composite("epsilon-plus-flat", Settings(), {"Conv": "epsilon"}))["/a/Conv"] == r.Epsilon()
     assert (
-        chosen(graph, composite("epsilon-plus-flat", Settings(), {"convolution": "epsilon"}))["/a/Conv"] == r.Epsilon()
+        chosen(graph, composite("epsilon-plus-flat", CompositeParams(), {"Conv": "epsilon"}))["/a/Conv"] == r.Epsilon()
+    )
+    assert (
+        chosen(graph, composite("epsilon-plus-flat", CompositeParams(), {"convolution": "epsilon"}))["/a/Conv"]
+        == r.Epsilon()
     )
 
 
 def test_a_weighted_rule_for_a_name_leaves_nodes_without_weights_alone(graph: Recorded) -> None:
-    found = chosen(graph, composite("epsilon", Settings(), {"/a/*": "zplus"}))
+    found = chosen(graph, composite("epsilon", CompositeParams(), {"/a/*": "zplus"}))
     assert found["/a/Conv"] == r.AlphaBeta(1.0, 0.0)
     assert found["/a/Relu"] == r.Pass()
 
@@ -89,7 +92,7 @@ def test_a_weighted_rule_for_a_name_leaves_nodes_without_weights_alone(graph: Re
 def test_a_weighted_rule_never_lands_on_a_node_without_weights(graph: Recorded, key: str) -> None:
     """It is refused, or the node keeps its own rule: it must not fail in the middle of the sweep."""
     try:
-        found = chosen(graph, composite("epsilon", Settings(), {key: "zplus"}))
+        found = chosen(graph, composite("epsilon", CompositeParams(), {key: "zplus"}))
     except ValueError:
         return
     assert isinstance(found["/a/Relu"], r.Pass)
@@ -102,7 +105,7 @@ def test_a_weighted_rule_never_lands_on_a_product_of_two_computed_matrices(key: 
     graph = record(lambda x: torch.mm(x, x.t()), tensor(3, 4))
     graph.output.meta.update(onnx="/attention", op="MatMul")
     base = {"movement": r.Gradient(), "matmul": r.Shared()}
-    table = RuleTable("t", base, {key: parse_rule(rule, Settings())})
+    table = SelectorTable("t", base, {key: parse_rule(rule, CompositeParams())})
     try:
         rules = plan_of(graph, table).rules
     except (ValueError, MissingRuleError):
@@ -111,7 +114,7 @@ def test_a_weighted_rule_never_lands_on_a_product_of_two_computed_matrices(key: 
 
 
 def test_the_first_of_several_fitting_globs_wins(graph: Recorded) -> None:
-    found = chosen(graph, composite("epsilon", Settings(), {"/a/*": "flat", "/*/Conv": "w2"}))
+    found = chosen(graph, composite("epsilon", CompositeParams(), {"/a/*": "flat", "/*/Conv": "w2"}))
     assert found["/a/Conv"] == r.Flat()
     assert found["/b/Conv"] == r.WSquare()
 
@@ -120,15 +123,15 @@ def test_a_name_with_brackets_is_found_as_it_is_written() -> None:
     """Exporters write names such as /layers[0]/MatMul; the exact name fits, though brackets mean something in globs."""
     graph = record(lambda x: torch.mm(x, L1), tensor(2, 4))
     graph.output.meta.update(onnx="/layers[0]/MatMul", op="MatMul")
-    assert chosen(graph, composite("epsilon", Settings(), {"/layers[0]/MatMul": "flat"})) == {
+    assert chosen(graph, composite("epsilon", CompositeParams(), {"/layers[0]/MatMul": "flat"})) == {
         "/layers[0]/MatMul": r.Flat()
     }
 
 
 def test_globs_respect_case(graph: Recorded) -> None:
-    assert chosen(graph, composite("epsilon", Settings(), {"/a/*": "w2"}))["/a/Conv"] == r.WSquare()
+    assert chosen(graph, composite("epsilon", CompositeParams(), {"/a/*": "w2"}))["/a/Conv"] == r.WSquare()
     with pytest.raises((ValueError, LookupError)):  # fits nothing
-        chosen(graph, composite("epsilon", Settings(), {"/A/*": "w2"}))
+        chosen(graph, composite("epsilon", CompositeParams(), {"/A/*": "w2"}))
 
 
 # --- positions ---------------------------------------------------------------------------------------------------
@@ -137,8 +140,8 @@ def test_globs_respect_case(graph: Recorded) -> None:
 def first_and_last(function: Callable[..., Tensor], *inputs: Tensor) -> tuple[list[int], list[int]]:
     """Which of the weighted layers, in order, are first and last."""
     graph = record(function, *inputs)
-    table = RuleTable("t", {"first": r.Flat(), "*": r.Gradient()})
-    other = RuleTable("t", {"last": r.Flat(), "*": r.Gradient()})
+    table = SelectorTable("t", {"first": r.Flat(), "*": r.Gradient()})
+    other = SelectorTable("t", {"last": r.Flat(), "*": r.Gradient()})
     weighted = [
         n for n in graph.module.graph.nodes if n.target in (aten.convolution.default, aten.mm.default, aten.bmm.default)
     ]
@@ -174,7 +177,7 @@ def test_first_follows_the_order_of_execution_and_every_input() -> None:
 
 def test_a_layer_of_an_unexplained_input_does_not_count() -> None:
     graph = record(lambda x, y: torch.mm(x, L2) + torch.mm(torch.mm(y, L1), L2), tensor(2, 6), tensor(2, 4))
-    table = RuleTable("t", {"first": r.Flat(), "*": r.Gradient()})
+    table = SelectorTable("t", {"first": r.Flat(), "*": r.Gradient()})
     plan = plan_of(graph, table, graph.placeholders[:1])
     assert [rule for node, rule in plan.rules.items() if node.target is aten.mm.default] == [r.Flat()]
 
@@ -248,7 +251,7 @@ def test_a_missing_rule_names_every_node_once() -> None:
         strict=True,
     ):
         node.meta.update(onnx=name, op=op)
-    table = RuleTable("mine", {"movement": r.Gradient(), "matmul": r.Gradient()})
+    table = SelectorTable("mine", {"movement": r.Gradient(), "matmul": r.Gradient()})
     with pytest.raises(MissingRuleError) as caught:
         plan_of(graph, table)
     assert caught.value.nodes == [("/s", "Sin", "activation"), ("/soft", "Softmax", "softmax")]
@@ -258,13 +261,13 @@ def test_a_missing_rule_names_every_node_once() -> None:
 def test_a_long_list_of_missing_rules_is_cut() -> None:
     graph = record(lambda x: x.sin().cos().sin().cos().sin().cos().sin(), tensor(3))
     with pytest.raises(MissingRuleError, match=r"and 2 more$") as caught:
-        plan_of(graph, RuleTable("t", {}))
+        plan_of(graph, SelectorTable("t", {}))
     assert len(caught.value.nodes) == 7
 
 
 def test_a_star_fits_what_has_no_rule() -> None:
     graph = record(lambda x: x.sin() + x, tensor(3))
-    plan = plan_of(graph, RuleTable("t", {"*": r.Gradient(), "add": r.Epsilon()}))
+    plan = plan_of(graph, SelectorTable("t", {"*": r.Gradient(), "add": r.Epsilon()}))
     assert list(plan.rules.values()) == [r.Gradient(), r.Epsilon()]
 
 
@@ -277,8 +280,8 @@ def test_a_star_fits_what_has_no_rule() -> None:
      ("norm", r.Epsilon(1e-6)), ("pass", r.Pass()), ("gradient", r.Gradient()), ("block", r.Block())],
 )  # fmt: skip
 def test_rules_are_read_from_text(text: str, rule: Rule) -> None:
-    """What the text leaves open comes from the settings."""
-    assert parse_rule(text, Settings(epsilon=0.3, gamma=0.7, alpha=1.5, beta=0.5, **BOX)) == rule
+    """What the text leaves open comes from the parameters."""
+    assert parse_rule(text, CompositeParams(epsilon=0.3, gamma=0.7, alpha=1.5, beta=0.5, **BOX)) == rule
 
 
 @pytest.mark.parametrize(
@@ -288,38 +291,40 @@ def test_rules_are_read_from_text(text: str, rule: Rule) -> None:
 )  # fmt: skip
 def test_rules_that_cannot_be_read_are_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"\w"):
-        parse_rule(text, Settings(**BOX))
+        parse_rule(text, CompositeParams(**BOX))
 
 
 def test_an_unknown_rule_names_those_there_are() -> None:
     with pytest.raises(ValueError) as caught:
-        parse_rule("gama:0.5", Settings())
+        parse_rule("gama:0.5", CompositeParams())
     assert all(name in str(caught.value) for name in RULES)
 
 
-@pytest.mark.parametrize("settings", [Settings(epsilon=-1.0), Settings(gamma=-0.5), Settings(alpha=1.0, beta=1.0)])
-def test_parameters_out_of_range_are_refused(settings: Settings) -> None:
-    name = "epsilon" if settings.epsilon < 0 else "gamma" if settings.gamma < 0 else "alpha-beta"
+@pytest.mark.parametrize(
+    "params", [CompositeParams(epsilon=-1.0), CompositeParams(gamma=-0.5), CompositeParams(alpha=1.0, beta=1.0)]
+)
+def test_parameters_out_of_range_are_refused(params: CompositeParams) -> None:
+    name = "epsilon" if params.epsilon < 0 else "gamma" if params.gamma < 0 else "alpha-beta"
     with pytest.raises(ValueError, match=r"\w"):
-        composite(name, settings)
+        composite(name, params)
 
 
 def test_the_z_box_needs_its_bounds() -> None:
     with pytest.raises(ValueError, match="low and high"):
-        composite("epsilon-gamma-box", Settings())
+        composite("epsilon-gamma-box", CompositeParams())
     with pytest.raises(ValueError, match="low and high"):
-        composite("epsilon", Settings(), {"first": "z-box"})
+        composite("epsilon", CompositeParams(), {"first": "z-box"})
 
 
 def test_an_unknown_composite() -> None:
     with pytest.raises(KeyError):
-        composite("epsilon-minus", Settings())
+        composite("epsilon-minus", CompositeParams())
     assert set(names()) == set(COMPOSITES)
 
 
 def test_a_table_describes_the_rules_that_are_used(graph: Recorded) -> None:
     """Where an override replaces a rule, the override is what is reported."""
-    table = composite("epsilon-plus", Settings(), {"convolution": "gamma:0.5", "/a/*": "flat"})
+    table = composite("epsilon-plus", CompositeParams(), {"convolution": "gamma:0.5", "/a/*": "flat"})
     text = describe(table)
     assert text["convolution"] == str(r.Gamma(0.5))
     assert text["/a/*"] == str(r.Flat())
@@ -347,7 +352,7 @@ def test_relevance_is_conserved_without_biases(function: Callable[[Tensor], Tens
     """Every output unit of a ReLU network has a positive part: what is put in comes out, but for the stabiliser."""
     x = tensor(2, 3, 6, 6, seed=7)
     graph = record(function, x)
-    table = composite(name, Settings(epsilon=0.0, zero_bias=True, stabilizer=1e-12))
+    table = composite(name, CompositeParams(epsilon=0.0, zero_bias=True, stabilizer=1e-12))
     relevance = torch.zeros(2, 6, dtype=torch.float64)
     relevance[0, 2] = relevance[1, 5] = 1.0
     (found,) = swept(graph, table, relevance)
@@ -356,7 +361,7 @@ def test_relevance_is_conserved_without_biases(function: Callable[[Tensor], Tens
 
 def test_zplus_relevance_is_not_negative() -> None:
     graph = record(relu_net, tensor(2, 3, 6, 6, seed=7))
-    (found,) = swept(graph, composite("zplus", Settings()))
+    (found,) = swept(graph, composite("zplus", CompositeParams()))
     assert (found >= 0).all()
     assert found.max() > 0
 
@@ -372,14 +377,14 @@ def test_epsilon_of_a_net_without_biases_is_gradient_times_input() -> None:
     graph = record(bare, x)
     relevance = torch.zeros_like(out)
     relevance[:, 3] = out[:, 3].detach()
-    (found,) = swept(graph, composite("epsilon", Settings(epsilon=1e-12)), relevance)
+    (found,) = swept(graph, composite("epsilon", CompositeParams(epsilon=1e-12)), relevance)
     torch.testing.assert_close(found, gradient * x, rtol=1e-6, atol=1e-8)
 
 
 def test_lrp_0_of_dead_units_is_finite() -> None:
     """epsilon = 0 where a unit's input, output and relevance are all zero: nothing is shared, not NaN."""
     graph = record(lambda x: torch.mm(torch.relu(torch.mm(x.relu(), L1)), L2), -tensor(2, 4).abs())
-    (found,) = swept(graph, composite("epsilon", Settings(epsilon=0.0)), torch.zeros(2, 5, dtype=torch.float64))
+    (found,) = swept(graph, composite("epsilon", CompositeParams(epsilon=0.0)), torch.zeros(2, 5, dtype=torch.float64))
     assert torch.equal(found, torch.zeros(2, 4, dtype=torch.float64))
 
 
@@ -414,7 +419,7 @@ def test_a_rule_that_fits_a_node_runs_and_one_that_does_not_is_refused(op: str, 
         if node.op == "call_function":
             node.meta.update(onnx=f"/{op}", op=op)
     for key in (op, f"/{op}"):
-        table = composite("epsilon", Settings(), {key: rule})
+        table = composite("epsilon", CompositeParams(), {key: rule})
         try:
             (found,) = swept(graph, table)
         except ValueError:
@@ -426,10 +431,9 @@ def test_a_rule_that_fits_a_node_runs_and_one_that_does_not_is_refused(op: str, 
 def test_unused_overrides_are_not_silent(graph: Recorded) -> None:
     """A misspelt node or operator name must not pass for a choice that was made."""
     with pytest.raises((ValueError, LookupError)):
-        plan_of(graph, composite("epsilon", Settings(), {"Cnov": "gamma"}))
+        plan_of(graph, composite("epsilon", CompositeParams(), {"Cnov": "gamma"}))
 
 
 def test_nodes_are_named_in_the_order_of_execution(graph: Recorded) -> None:
-    seen: list[fx.Node] = []
-    sweep.plan(graph.module, graph.placeholders, graph.output, lambda node, kind: seen.append(node) or r.Pass())  # type: ignore[func-returns-value]
-    assert [node.meta["onnx"] for node in seen] == list(LABELS)
+    nodes = sweep.ruled_nodes(graph.output, graph.placeholders)
+    assert [node.meta["onnx"] for node in nodes] == list(LABELS)

@@ -1,7 +1,11 @@
 """Composites against zennit, live: equal parameters give equal relevance.
 
-zennit finds its rules by module: additions are wrapped in its ``Sum``. Networks have no batch normalisation, which
-zennit 0.5.1 merges inexactly. Compared in float64, so that what is left is the formulas' difference and not rounding.
+Whichever version is installed is held against; 0.5.1 and 1.0.0 were run. What this file uses of zennit is the same in both:
+the composites and their parameters, ``Sum``, ``Gradient`` as a context, ``SequentialMergeBatchNorm``. They differ in merging
+batch normalisation: 0.5.1 leaves its epsilon in, which moves outputs by about 1e-5.
+
+zennit finds its rules by module: additions are wrapped in its ``Sum``. Compared in float64, so that what is left is the
+formulas' difference and not rounding.
 """
 
 from __future__ import annotations
@@ -79,3 +83,40 @@ def test_composites(pair: tuple[Model, nn.Module, np.ndarray], name: str) -> Non
     expected = theirs.numpy()
     assert np.abs(expected).max() > 1e-6
     np.testing.assert_allclose(ours, expected, rtol=1e-8, atol=1e-9 * np.abs(expected).max())
+
+
+class Normalised(nn.Module):
+    """Batch normalisation after each convolution."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        layers = [nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6), nn.ReLU(), nn.Conv2d(6, 8, 3), nn.BatchNorm2d(8), nn.ReLU()]
+        self.features, self.fc = nn.Sequential(*layers), nn.Linear(8 * 64, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.fc(self.features(x).flatten(1))
+        return out
+
+
+@pytest.mark.parametrize("name", ["EpsilonPlus", "EpsilonAlpha2Beta1", "EpsilonGammaBox"])
+def test_batch_normalisation_is_merged_alike(name: str) -> None:
+    attribution, composites = peer("zennit.attribution"), peer("zennit.composites")
+    merge = peer("zennit.canonizers").SequentialMergeBatchNorm
+    x, targets = pictures(2, 3, 12, 12, seed=5), [3, 1]
+    net = seeded(Normalised)
+    for norm in (net.features[1], net.features[4]):
+        norm.running_mean.normal_(generator=torch.Generator().manual_seed(1))
+        norm.running_var.uniform_(0.5, 2.0, generator=torch.Generator().manual_seed(2))
+    _, params, _ = PAIRS[name]
+    model = exported(net, x)
+    net, given = net.double(), torch.from_numpy(x).double()
+    ours = model.explain(x, method="lrp", target=targets, precision="float64", initial="one", **params).attribution
+    expected_output = net(given).detach()
+    composite = getattr(composites, name)(canonizers=[merge()], **(BOX if name == "EpsilonGammaBox" else {}))
+    with attribution.Gradient(net, composite) as attributor:
+        output, theirs = attributor(given, torch.eye(5, dtype=torch.float64)[targets])
+    exact = torch.allclose(output, expected_output, rtol=1e-9, atol=1e-9)
+    expected = theirs.numpy()
+    # the exporter folds in float32
+    rtol = 1e-4 if exact else 1e-2
+    np.testing.assert_allclose(ours, expected, rtol=rtol, atol=rtol * np.abs(expected).max())

@@ -9,7 +9,7 @@ explanations, SIGMOD (the exact part).
 ``operators``           which operators can be computed in part (``pointwise``, ``windowed``, ``locality``)
 ``stages``              the local part of a graph as stages that run on crops
 ``costs``, ``plan``     the cost model; regions of all windows, where the incremental part ends
-``runner``, ``crops``   sessions, batches and threads; cutting and laying
+``runner``, ``crops``   sessions and batches; cutting crops and writing computed parts
 ======================  ================================================================================
 
 Knows neither methods nor scores, and never imports torch.

@@ -14,7 +14,7 @@ from onnx import NodeProto, helper
 
 from analyzer.executor.incremental.graph import Graph
 
-#: Cutting an element out of a map or laying it into one; handing it to a session and back.
+#: Cutting an element out of a map or writing it into one; handing it to a session and back.
 MOVE = 60.0
 #: Cutting one crop, whatever its size.
 CUT = 4e5

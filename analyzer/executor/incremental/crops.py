@@ -1,4 +1,4 @@
-"""Cutting crops out of clean maps and laying computed parts over them.
+"""Cutting crops out of the original feature maps and writing computed parts over them.
 
 Belongs here: array copies. Not here: what is cut where (``plan``), running (``runner``).
 """
@@ -17,7 +17,7 @@ Array = NDArray[Any]
 
 
 class Scratch:
-    """Memory that is used again: fresh pages cost more than what is written into them."""
+    """Reused buffers: fresh memory pages cost more than what is written into them."""
 
     def __init__(self) -> None:
         self._held: dict[object, NDArray[np.uint8]] = {}
@@ -37,9 +37,9 @@ class Patch:
     Attributes
     ----------
     values
-        Per window: the part without a batch axis, place axes last.
+        Per window: the part without a batch axis, spatial axes last.
     starts
-        Per window: where the part begins in the map, one number per place axis.
+        Per window: where the part begins in the map, one number per spatial axis.
     """
 
     values: list[Array]
@@ -48,21 +48,21 @@ class Patch:
 
 @dataclass(frozen=True)
 class Map:
-    """A clean map with what lies around it.
+    """A feature map of the original input with what lies around it.
 
     Attributes
     ----------
     values
-        Without a batch axis, place axes last.
+        Without a batch axis, spatial axes last.
     origin
-        Where ``values`` begin, one number per place axis; negative where they begin before the map.
+        Where ``values`` begin, one number per spatial axis; negative where they begin before the map.
     """
 
     values: Array
     origin: tuple[int, ...]
 
     def cut(self, crop: Array, row: int, start: Sequence[int], lengths: Sequence[int], patch: Patch | None) -> None:
-        """Fill a crop, place axes last, that begins at ``start``: with a window's computed part, around it with the map."""
+        """Fill a crop, spatial axes last, that begins at ``start``: with a window's computed part, around it with the map."""
         inside: list[slice] = []
         source: list[slice] = []
         covered = patch is not None
@@ -74,18 +74,18 @@ class Map:
                 source.append(slice(first + begin - low, max(first, last) + begin - low))
                 covered &= last - first == length
         if not covered:  # one copy of whole rows is quicker than narrow borders
-            clean = [slice(b - o, b - o + n) for b, o, n in zip(start, self.origin, lengths, strict=True)]
-            crop[...] = self.values[_last(clean)]
+            original = [slice(b - o, b - o + n) for b, o, n in zip(start, self.origin, lengths, strict=True)]
+            crop[...] = self.values[_last(original)]
         if patch is not None:
             crop[_last(inside)] = part[_last(source)]
 
 
-def places_last(values: Array, axes: Sequence[int]) -> Array:
-    """A view with the place axes last."""
+def spatial_last(values: Array, axes: Sequence[int]) -> Array:
+    """A view with the spatial axes last."""
     wanted = range(values.ndim - len(axes), values.ndim)
     return values if tuple(axes) == tuple(wanted) else np.moveaxis(values, axes, wanted)
 
 
-def _last(places: list[slice]) -> Any:
+def _last(slices: list[slice]) -> Any:
     """An index of the last axes."""
-    return (..., *places)
+    return (..., *slices)

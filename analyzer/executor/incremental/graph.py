@@ -17,6 +17,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto, ValueInfoProto, numpy_helper
 
+from analyzer.importer.subgraphs import subgraphs
+
 Array = NDArray[Any]
 _SMALL = 4096
 
@@ -134,16 +136,16 @@ class Graph:
         missing = [n for n in names if n in self.constant and n not in given]
         extra = [self.nodes[index] for index in self.needed(missing, self.weights)]
         names |= {name for node in extra for name in reads(node)}
-        made, whole = onnx.ModelProto(), self.source.proto
-        made.ir_version = whole.ir_version
-        made.opset_import.extend(whole.opset_import)
-        made.functions.extend(whole.functions)
+        made, full = onnx.ModelProto(), self.source.proto
+        made.ir_version = full.ir_version
+        made.opset_import.extend(full.opset_import)
+        made.functions.extend(full.functions)
         made.graph.name = "part"
         made.graph.node.extend([*extra, *nodes])
         made.graph.input.extend(given.values())
         made.graph.output.extend(ValueInfoProto(name=name) for name in dict.fromkeys(wanted))
         made.graph.initializer.extend(t for name, t in self.weights.items() if name in names and name not in given)
-        made.graph.sparse_initializer.extend(t for t in whole.graph.sparse_initializer if t.values.name in names)
+        made.graph.sparse_initializer.extend(t for t in full.graph.sparse_initializer if t.values.name in names)
         content: bytes = made.SerializeToString()
         return content
 
@@ -153,19 +155,18 @@ class Graph:
         return {v.name: v for v in self.source.proto.graph.input if v.name in self.given}
 
     def free(self, name: str) -> ValueInfoProto:
-        """An input in a value's place, of any size."""
+        """A graph input that stands for a value, of any size."""
         return onnx.helper.make_tensor_value_info(name, self.kinds[name], [None] * len(self.shapes[name]))
 
 
 def reads(node: NodeProto) -> Iterator[str]:
     """Names of the values that a node reads, those that its subgraphs take from outside included."""
     yield from (name for name in node.input if name)
-    for attribute in node.attribute:
-        for graph in [*attribute.graphs, *([attribute.g] if attribute.HasField("g") else [])]:
-            own = {v.name for v in graph.input} | {t.name for t in graph.initializer}
-            own |= {name for inner in graph.node for name in inner.output}
-            yield from (name for inner in graph.node for name in reads(inner) if name not in own)
-            yield from (v.name for v in graph.output if v.name not in own)
+    for graph in subgraphs(node):
+        own = {v.name for v in graph.input} | {t.name for t in graph.initializer}
+        own |= {name for inner in graph.node for name in inner.output}
+        yield from (name for inner in graph.node for name in reads(inner) if name not in own)
+        yield from (v.name for v in graph.output if v.name not in own)
 
 
 def _random(node: NodeProto) -> bool:

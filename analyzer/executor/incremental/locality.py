@@ -1,10 +1,10 @@
-"""What it is to be local: how a node is computed in part, or why it can't be.
+"""Local operators: how a node is computed in part, or why it can't be.
 
-An operator is local where an output position depends on input positions near it alone. A windowed one (convolution,
-pooling, padding, enlargement) has a reach; a pointwise one reads the position itself. Run on a crop, a windowed operator has
+An operator is local where an output position depends only on input positions near it. A windowed one (convolution, pooling,
+padding, enlargement) has a receptive field; a pointwise one reads the position itself. Run on a crop, a windowed operator has
 no padding of its own: the crop is cut from the map as the operator would pad it.
 
-Belongs here: the answer's type and what is asked of every node. Not here: the operators (``pointwise``, ``windowed``).
+Belongs here: the result's type and checks that all operators share. Not here: the operators (``pointwise``, ``windowed``).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from analyzer.executor.incremental.graph import Graph
 from analyzer.executor.incremental.reach import Reach
 
 Array = NDArray[Any]
-#: Place axis -> axis of a value.
+#: Spatial axis -> axis of a value.
 Layout = tuple[int, ...]
 
 
@@ -37,13 +37,13 @@ class Local:
     nodes
         What it becomes on crops.
     layout
-        Place axis -> axis of its outputs.
+        Spatial axis -> axis of its outputs.
     maps
         The inputs that are cut to the crop.
-    whole
-        The inputs without places that aren't constants.
+    non_spatial
+        The inputs without spatial axes that aren't constants.
     reach
-        Per place axis, for a windowed operator; it is about the first of ``maps``. None for a pointwise one.
+        Per spatial axis, for a windowed operator; it is about the first of ``maps``. None for a pointwise one.
     fill
         What lies outside the map that a windowed operator reads.
     extra
@@ -53,7 +53,7 @@ class Local:
     nodes: tuple[NodeProto, ...]
     layout: Layout
     maps: tuple[str, ...]
-    whole: tuple[str, ...] = ()
+    non_spatial: tuple[str, ...] = ()
     reach: tuple[Reach, ...] | None = None
     fill: float = 0.0
     extra: Mapping[str, Array] = field(default_factory=dict)

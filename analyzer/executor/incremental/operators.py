@@ -1,6 +1,6 @@
 """The table of operators that can be computed in part.
 
-Belongs here: operator -> question that tells how. Not here: the answers (``pointwise``, ``windowed``).
+Belongs here: operator -> function that says how. Not here: those functions (``pointwise``, ``windowed``).
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def local(node: NodeProto, look: Look) -> Local:
     if node.op_type in _REDUCTIONS:
         return pointwise.reduction(node, look)
     if node.op_type not in _OPERATORS:
-        raise NotLocal(f"{node.op_type} mixes places")
+        raise NotLocal(f"{node.op_type} mixes positions")
     return _OPERATORS[node.op_type](node, look)
 
 

@@ -1,6 +1,6 @@
 """Where every window's change reaches, how much of each map is computed for it, and where to stop: the plan.
 
-A stage is computed with regions of a few sizes. Along each place axis the windows' positions are put into groups of near-equal
+A stage is computed with regions of a few sizes. Along each spatial axis the windows' positions are put into groups of near-equal
 reach, each stage with groups of its own; windows of one group per axis run in one batch with regions as long as the group's
 longest, shifted inwards where they would leave the map. Regions of windows near the border are cut by it, so they are smaller.
 
@@ -23,7 +23,7 @@ from analyzer.executor.incremental.reach import Reach, Span
 from analyzer.executor.incremental.stages import Chain, Stage
 
 Corner = tuple[int, ...]
-#: Windows that are run whole as well when a plan is new: the first, the middle and the last one.
+#: Windows that are also run in full when a plan is new: the first, the middle and the last one.
 VERIFIED = 3
 #: Most groups along an axis; windows that share a batch, as the cost model takes it.
 _GROUPS, _SHARED = 8, 16
@@ -36,19 +36,20 @@ class Plan:
     Attributes
     ----------
     windows
-        Per place axis: the windows' intervals. The windows are their product, the last axis fastest.
+        Per spatial axis: the windows' intervals. The windows are their product, the last axis fastest.
     reached
-        Value -> per place axis: what a change reaches, one interval per window position.
+        Value -> per spatial axis: what a change reaches, one interval per window position.
     groups, regions
-        Per stage and place axis: the group of every window position, the intervals that are computed.
+        Per stage and spatial axis: the group of every window position, the intervals that are computed.
     cut
         How many stages are computed incrementally.
     predicted
-        How many times cheaper than whole runs that is by the cost model, a clean run and a verified window included.
+        How many times cheaper than full runs that is by the cost model, a run on the original input and a verified window
+        included.
     first
         The same with what it takes to get ready: making sessions, verifying more windows.
     share
-        The part of a whole run's work that a window takes.
+        The part of a full run's work that a window takes.
     """
 
     chain: Chain
@@ -74,7 +75,7 @@ class Plan:
         return sorted(corners, key=lambda corner: [int(g[i]) for g, i in zip(groups, corner, strict=True)])
 
     def batches(self, stage: int, corners: NDArray[np.int64]) -> Iterator[NDArray[np.intp]]:
-        """Rows of windows (n, place axes) whose regions in a stage have one size."""
+        """Rows of windows (n, spatial axes) whose regions in a stage have one size."""
         keys = np.stack([group[corners[:, axis]] for axis, group in enumerate(self.groups[stage])], axis=1)
         _, which = np.unique(keys, axis=0, return_inverse=True)
         for number in range(int(which.max()) + 1):
@@ -87,15 +88,15 @@ def planned(chain: Chain, windows: Sequence[Span], samples: int = 1, verified: i
     Parameters
     ----------
     windows
-        Per place axis: the windows' intervals.
+        Per spatial axis: the windows' intervals.
     samples
         How many samples will be explained with it.
     verified
-        How many windows of the first sample are run whole as well; one of each later sample is.
+        How many windows of the first sample are also run in full; one of each later sample is.
     """
     plan = Plan(chain, tuple(windows))
     works = {index: work(chain.graph.nodes[index], chain.graph) for index in chain.nodes}
-    whole = sum(works.values())
+    full = sum(works.values())
     loaded = LOAD * sum(math.prod(tensor.dims) for tensor in chain.graph.weights.values())
     plan.reached[chain.root] = plan.windows
     done, spent = 0.0, 0.0
@@ -105,13 +106,13 @@ def planned(chain: Chain, windows: Sequence[Span], samples: int = 1, verified: i
         done += inside
         spent += _grouped(plan, position, hull, inside)
         frontier = sum(math.prod(chain.graph.shapes[name][1:]) for name in chain.frontier(position + 1))
-        each = spent / plan.count + (whole - done) + frontier * MOVE / 2
+        each = spent / plan.count + (full - done) + frontier * MOVE / 2
         ready = loaded + SESSION * (position + 2)
-        total = ready + samples * (plan.count * each + 2 * whole) + (verified - 1) * whole
-        gain = samples * plan.count * whole / total
+        total = ready + samples * (plan.count * each + 2 * full) + (verified - 1) * full
+        gain = samples * plan.count * full / total
         if gain > plan.first:
-            plan.cut, plan.first, plan.share = position + 1, gain, each / whole
-            plan.predicted = plan.count * whole / (plan.count * each + 2 * whole)
+            plan.cut, plan.first, plan.share = position + 1, gain, each / full
+            plan.predicted = plan.count * full / (plan.count * each + 2 * full)
     return plan
 
 
@@ -135,7 +136,7 @@ def _hull(a: tuple[Span, ...], b: tuple[Span, ...]) -> tuple[Span, ...]:
 def _grouped(plan: Plan, position: int, hull: tuple[Span, ...], inside: float) -> float:
     """Chooses a stage's groups and regions; what all windows cost with them.
 
-    The cost is area times work per place, elements moved, and starts, each of which streams the stage's weights once.
+    The cost is area times work per position, elements moved, and starts, each of which streams the stage's weights once.
     """
     chain, stage = plan.chain, plan.chain.stages[position]
     cut = [span.within(side) for span, side in zip(hull, stage.sides, strict=True)]

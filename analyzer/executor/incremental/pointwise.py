@@ -1,6 +1,6 @@
-"""Pointwise operators: an output at a place depends on inputs at that place.
+"""Pointwise operators: an output at a position depends on inputs at that position.
 
-Belongs here: when an operator is pointwise. Not here: which operator is asked which question (``operators``).
+Belongs here: when an operator is pointwise. Not here: which operator is treated how (``operators``).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from analyzer.executor.incremental.locality import Local, Look, NotLocal, attrib
 
 
 def pointwise(node: NodeProto, look: Look, constants: Sequence[int] = (), *, joined: bool = False) -> Local:
-    """A node whose outputs at a place depend on its inputs at that place.
+    """A node whose outputs at a position depend on its inputs at that position.
 
     Parameters
     ----------
@@ -29,7 +29,7 @@ def pointwise(node: NodeProto, look: Look, constants: Sequence[int] = (), *, joi
     layout = look.layouts[changed[0]]
     shape = look.shape(next(name for name in node.output if name))
     sides = [shape[axis] if axis < len(shape) else -1 for axis in layout]
-    maps, whole = [], []
+    maps, non_spatial = [], []
     for position, name in enumerate(node.input):
         if not name:
             continue
@@ -43,24 +43,24 @@ def pointwise(node: NodeProto, look: Look, constants: Sequence[int] = (), *, joi
             require_constant(name, node, look)
         else:
             aligned = (1,) * (len(shape) - len(own)) + own
-            places = [aligned[axis] for axis in layout]
+            own_sides = [aligned[axis] for axis in layout]
             samples = name not in look.graph.constant and len(own) < len(shape) and own[:1] == (look.batch,)
             if len(aligned) != len(shape) or samples:
                 raise NotLocal(f"{node.op_type} joins values of different ranks")
-            if joined or (places == sides and max(sides) > 1):
+            if joined or (own_sides == sides and max(sides) > 1):
                 maps.append(name)
-            elif any(size != 1 for size in places):
-                raise NotLocal(f"{node.op_type} reads a value that varies along one place axis")
+            elif any(size != 1 for size in own_sides):
+                raise NotLocal(f"{node.op_type} reads a value that varies along one spatial axis")
             elif name not in look.graph.constant:
-                whole.append(name)
-    return Local((node,), layout, tuple(dict.fromkeys(maps)), tuple(dict.fromkeys(whole)))
+                non_spatial.append(name)
+    return Local((node,), layout, tuple(dict.fromkeys(maps)), tuple(dict.fromkeys(non_spatial)))
 
 
 def channelwise(node: NodeProto, look: Look, axes: Sequence[int], **options: Any) -> Local:
-    """A pointwise node that works along given axes, none of which may be a place axis."""
+    """A pointwise node that works along given axes, none of which may be a spatial axis."""
     layout, rank = look.layouts[_first(node, look)], len(look.shape(_first(node, look)))
     if any(axis % rank in layout or axis % rank == 0 for axis in axes):
-        raise NotLocal(f"{node.op_type} mixes places")
+        raise NotLocal(f"{node.op_type} mixes positions")
     return pointwise(node, look, **options)
 
 
@@ -89,7 +89,7 @@ def layer_normalisation(node: NodeProto, look: Look) -> Local:
 
 def softmax(node: NodeProto, look: Look) -> Local:
     if look.graph.opset < 13:
-        raise NotLocal(f"{node.op_type} of opset {look.graph.opset} mixes places")
+        raise NotLocal(f"{node.op_type} of opset {look.graph.opset} mixes positions")
     return channelwise(node, look, [attribute(node, "axis", -1)])
 
 
@@ -124,7 +124,7 @@ def reduction(node: NodeProto, look: Look) -> Local:
     if len(node.input) > 1 and node.input[1]:
         axes = look.graph.value(node.input[1])
     if axes is None or not attribute(node, "keepdims", 1) or not len(axes):
-        raise NotLocal(f"{node.op_type} mixes places")
+        raise NotLocal(f"{node.op_type} mixes positions")
     return channelwise(node, look, [int(axis) for axis in axes], constants=(1,))
 
 

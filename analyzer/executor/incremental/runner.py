@@ -1,16 +1,14 @@
-"""Running a plan: clean activations once, then every window's region stage by stage, then the rest on whole maps.
+"""Running a plan: the original activations once, then every window's region stage by stage, then the rest on full maps.
 
-Belongs here: sessions of the parts, batches and threads. Not here: what is computed (``plan``), the models (``stages``,
-``graph``), copying (``crops``).
+Belongs here: sessions of the parts, batches. Not here: what is computed (``plan``), the models (``stages``, ``graph``),
+copying (``crops``), threads (``analyzer.executor.parallel``).
 """
 
 from __future__ import annotations
 
 import functools
 import math
-from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,19 +16,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analyzer.executor.batch_size import usable_cores
-from analyzer.executor.incremental.crops import Map, Patch, Scratch, places_last
+from analyzer.executor.incremental.crops import Map, Patch, Scratch, spatial_last
 from analyzer.executor.incremental.graph import reads
 from analyzer.executor.incremental.locality import Layout
 from analyzer.executor.incremental.plan import Corner, Plan
 from analyzer.executor.incremental.stages import HEAD, at_rank
+from analyzer.executor.parallel import ordered_map
 from analyzer.executor.session import Session
 
 Array = NDArray[Any]
-#: Bytes of a stage's crops, and of whole maps for the rest, in one batch; windows in one batch.
+#: Bytes of a stage's crops, and of full maps for the rest, in one batch; windows in one batch.
 _CROPS, _MAPS, _MOST = 2 * 2**20, 32 * 2**20, 64
 #: The most chunks that are computed at once.
 _WORKERS = 8
-#: Clean maps by the stage that reads them and their name there; -1 is the rest of the model.
+#: Original maps by the stage that reads them and their name there; -1 is the rest of the model.
 Maps = dict[tuple[int, str], Map]
 
 
@@ -100,9 +99,9 @@ class Runner:
             )
         self.frontier = chain.frontier(plan.cut)
         cut, known = chain.stages[: plan.cut], {*chain.layouts, *chain.graph.given}
-        still = [name for stage in cut for name in [*stage.maps, *stage.whole] if name not in stage.constants]
-        self.still = [name for name in dict.fromkeys(still) if name not in known]
-        self.clean = self._session(self.still, []) if self.still else None
+        needed = [name for stage in cut for name in [*stage.maps, *stage.non_spatial] if name not in stage.constants]
+        self.originals = [name for name in dict.fromkeys(needed) if name not in known]
+        self.original_session = self._session(self.originals, []) if self.originals else None
         self.late = [name for name in chain.wanted if name not in self.frontier]
         self._scratches: list[Scratch] = []
         self._last = {name: i for i, part in enumerate(self.parts) for name in part.inputs.values()}
@@ -127,9 +126,9 @@ class Runner:
         Yields
         ------
         tuple
-            Windows as positions per place axis, and value name -> array (windows, …); in no particular order.
+            Windows as positions per spatial axis, and value name -> array (windows, …); in no particular order.
         """
-        maps, whole = self._cleaned(sample)
+        maps, non_spatial = self._original(sample)
         size, corners = self._size(), self.plan.ordered()
         chunks = [corners[i : i + size] for i in range(0, len(corners), size)]
 
@@ -138,34 +137,23 @@ class Runner:
                 scratch = self._scratches.pop()
             except IndexError:
                 scratch = Scratch()
-            got = self._chunk(sample, maps, whole, np.array(chunk), scratch)
+            got = self._chunk(sample, maps, non_spatial, np.array(chunk), scratch)
             self._scratches.append(scratch)
             return chunk, got
 
-        if self.workers == 1 or len(chunks) == 1:
-            yield from map(work, chunks)
-            return
-        pool, open_ = ThreadPoolExecutor(self.workers), deque[Future[tuple[list[Corner], dict[str, Array]]]]()
-        try:
-            for chunk in chunks:
-                open_.append(pool.submit(work, chunk))
-                if len(open_) > 2 * self.workers:
-                    yield open_.popleft().result()
-            while open_:
-                yield open_.popleft().result()
-        finally:
-            pool.shutdown(cancel_futures=True)
+        workers = 1 if len(chunks) == 1 else self.workers
+        yield from ordered_map(work, chunks, workers, ahead=2 * workers + 1)
 
-    # --- the clean run ------------------------------------------------------------------------------------------------
+    # --- the original run ---------------------------------------------------------------------------------------------
 
-    def _cleaned(self, sample: Sample) -> tuple[Maps, dict[str, Array]]:
-        """Clean maps, and clean values without places: the stages on whole maps."""
+    def _original(self, sample: Sample) -> tuple[Maps, dict[str, Array]]:
+        """Maps of the original input, and its values without spatial axes: the stages on full maps."""
         chain, values = self.chain, {self.chain.root: sample.x[None]}
         values |= {name: value for name, (value, _) in sample.others.items()}
-        if self.clean is not None:
-            values |= self.clean.run(sample.feed(self.clean.inputs, chain.batch), self.still)
+        if self.original_session is not None:
+            values |= self.original_session.run(sample.feed(self.original_session.inputs, chain.batch), self.originals)
         maps: Maps = {}
-        whole: dict[str, Array] = {}
+        non_spatial: dict[str, Array] = {}
         for position, part in enumerate(self.parts):
             stage = chain.stages[position]
             rank, feed = len(chain.graph.shapes[stage.made[-1]]), {}
@@ -174,19 +162,19 @@ class Runner:
                 for name in {*local.maps, *local.extra} & {*stage.maps}:
                     feed[name] = at_rank(values[name], rank)[:1]
                     maps[position, name] = _map(feed[name], chain.layouts.get(name, local.layout))
-            whole |= {name: values[name][:1] for name in stage.whole}
+            non_spatial |= {name: values[name][:1] for name in stage.non_spatial}
             if stage.source is not None:
                 padded = self._padded(position, values[stage.source][:1], chain.layouts[stage.source])
                 origin = tuple(-reach.begin for reach in stage.reach or ())
                 feed[stage.source + HEAD] = padded
                 maps[position, HEAD] = _map(padded, chain.layouts[stage.source], origin)
-            feed |= {name: whole[name] for name in stage.whole}
+            feed |= {name: non_spatial[name] for name in stage.non_spatial}
             values |= part.session.run(feed, part.outputs)
         maps |= {(-1, name): _map(values[name], chain.layouts[name]) for name in self.frontier}
-        return maps, whole
+        return maps, non_spatial
 
     def _padded(self, position: int, values: Array, layout: Layout) -> Array:
-        """A clean map as the head of a stage reads it: with what lies around it, without what no output reads."""
+        """An original map as the head of a stage reads it: with what lies around it, without what no output reads."""
         stage = self.chain.stages[position]
         pads, used = [(0, 0)] * values.ndim, [slice(None)] * values.ndim
         for axis, reach, side in zip(layout, stage.reach or (), stage.sides, strict=True):
@@ -208,16 +196,16 @@ class Runner:
         return -(-count // (-(-pieces // self.workers) * self.workers))
 
     def _chunk(
-        self, sample: Sample, maps: Maps, whole: Mapping[str, Array], corners: Array, scratch: Scratch
+        self, sample: Sample, maps: Maps, non_spatial: Mapping[str, Array], corners: Array, scratch: Scratch
     ) -> dict[str, Array]:
-        """Wanted values for some windows, (windows, place axes)."""
-        patches = self._patches(sample, maps, whole, corners, scratch)
+        """Wanted values for some windows, (windows, spatial axes)."""
+        patches = self._patches(sample, maps, non_spatial, corners, scratch)
         count, full = len(corners), {}
         for name in self.frontier:
-            layout, sides, clean = self.chain.layouts[name], self.chain.sides(name), maps[-1, name]
-            full[name] = scratch.take(name, (count, *self.chain.graph.shapes[name][1:]), clean.values.dtype)
-            for row, crop in enumerate(places_last(full[name], layout)):
-                clean.cut(crop, row, (0,) * len(sides), sides, patches[name])
+            layout, sides, original = self.chain.layouts[name], self.chain.sides(name), maps[-1, name]
+            full[name] = scratch.take(name, (count, *self.chain.graph.shapes[name][1:]), original.values.dtype)
+            for row, crop in enumerate(spatial_last(full[name], layout)):
+                original.cut(crop, row, (0,) * len(sides), sides, patches[name])
         got = {name: full[name].copy() for name in self.chain.wanted if name in full}
         if self.rest is not None:
             step = self.fixed or count
@@ -226,7 +214,7 @@ class Runner:
         return got
 
     def _late(self, sample: Sample, full: Mapping[str, Array], rows: slice) -> dict[str, Array]:
-        """The rest of the model on some whole maps; the last ones are repeated to fill up a fixed batch."""
+        """The rest of the model on some full maps; the last ones are repeated to fill up a fixed batch."""
         assert self.rest is not None
         feed = {name: value[rows] for name, value in full.items() if name in self.rest.inputs}
         count = max(len(value) for value in feed.values())
@@ -236,7 +224,7 @@ class Runner:
         return self.rest.run(feed | sample.feed(self.rest.inputs, count), self.late)
 
     def _patches(
-        self, sample: Sample, maps: Maps, whole: Mapping[str, Array], corners: Array, scratch: Scratch
+        self, sample: Sample, maps: Maps, non_spatial: Mapping[str, Array], corners: Array, scratch: Scratch
     ) -> dict[str, Patch]:
         """The frontier's values as far as windows change them."""
         count = len(corners)
@@ -246,14 +234,14 @@ class Runner:
             for rows in self.plan.batches(position, corners):
                 most = self._most(position, corners[rows[0]])
                 for piece in range(0, len(rows), most):
-                    self._run(position, maps, whole, patches, corners, rows[piece : piece + most], made, scratch)
+                    self._run(position, maps, non_spatial, patches, corners, rows[piece : piece + most], made, scratch)
             patches |= made
             for name in [n for n in patches if self._last.get(n, -1) <= position and n not in self.frontier]:
                 del patches[name]
         return patches
 
     def _run(
-        self, position: int, maps: Maps, whole: Mapping[str, Array], patches: Mapping[str, Patch], corners: Array,
+        self, position: int, maps: Maps, non_spatial: Mapping[str, Array], patches: Mapping[str, Patch], corners: Array,
         rows: Array, made: Mapping[str, Patch], scratch: Scratch,
     ) -> None:  # fmt: skip
         """A stage for some windows whose regions have one size."""
@@ -262,25 +250,28 @@ class Runner:
         lengths = [int(span.width[corners[rows[0], axis]]) for axis, span in enumerate(spans)]
         feed = {}
         for name, value in part.inputs.items():
-            if name in whole:
-                feed[name] = whole[name]
+            if name in non_spatial:
+                feed[name] = non_spatial[name]
                 continue
-            clean, first, sizes = maps.get((position, name)), starts, lengths
-            if clean is None and stage.reach is not None:
-                clean = maps[position, HEAD]
+            original, first, sizes = maps.get((position, name)), starts, lengths
+            if original is None and stage.reach is not None:
+                original = maps[position, HEAD]
                 first = np.stack([reach.start(starts[:, axis]) for axis, reach in enumerate(stage.reach)], axis=1)
                 sizes = [reach.length(length) for reach, length in zip(stage.reach, lengths, strict=True)]
-            assert clean is not None
+            assert original is not None
             layout = self.chain.layouts.get(value, stage.layouts.get(value, ()))
-            shape = [len(rows), *np.moveaxis(clean.values, range(-len(layout), 0), [axis - 1 for axis in layout]).shape]
+            shape = [
+                len(rows),
+                *np.moveaxis(original.values, range(-len(layout), 0), [axis - 1 for axis in layout]).shape,
+            ]
             for axis, size in zip(layout, sizes, strict=True):
                 shape[axis] = size
-            feed[name] = scratch.take(len(feed), tuple(shape), clean.values.dtype)
-            crops, patch = places_last(feed[name], layout), patches.get(value)
+            feed[name] = scratch.take(len(feed), tuple(shape), original.values.dtype)
+            crops, patch = spatial_last(feed[name], layout), patches.get(value)
             for crop, row, start in zip(crops, rows.tolist(), first.tolist(), strict=True):
-                clean.cut(crop, row, start, sizes, patch)
+                original.cut(crop, row, start, sizes, patch)
         for name, values in part.session.run(feed, part.outputs).items():
-            parts = places_last(values, self.chain.layouts[name])
+            parts = spatial_last(values, self.chain.layouts[name])
             for value, row, start in zip(parts, rows.tolist(), starts.tolist(), strict=True):
                 made[name].values[row], made[name].starts[row] = value, start
 
@@ -296,7 +287,7 @@ class Runner:
 
     def _replaced(self, sample: Sample, corners: Array) -> Patch:
         """What windows become."""
-        replacement = places_last(sample.replacement[None], self.chain.layouts[self.chain.root])[0]
+        replacement = spatial_last(sample.replacement[None], self.chain.layouts[self.chain.root])[0]
         values: list[Array] = []
         starts: list[Sequence[int]] = []
         for corner in corners.tolist():
@@ -308,5 +299,5 @@ class Runner:
 
 
 def _map(values: Array, layout: Layout, origin: tuple[int, ...] | None = None) -> Map:
-    """A clean map of a value with one sample."""
-    return Map(places_last(values, layout)[0], origin or (0,) * len(layout))
+    """The original map of a value with one sample."""
+    return Map(spatial_last(values, layout)[0], origin or (0,) * len(layout))

@@ -3,7 +3,7 @@
 A stage is one windowed operator, its head, and the pointwise operators behind it; all of its values have the same region.
 So no position is computed that a change can't reach, and no padding is met inside a stage: crops are cut from the map as
 the head would pad it. Stages are in running order: any first few of them are a part that can be computed incrementally, the
-others and all that isn't local follow on whole maps.
+others and all that isn't local follow on full maps.
 
 Belongs here: which node goes to which stage, the ONNX models of the stages. Not here: regions and costs (``plan``), running
 (``runner``).
@@ -40,7 +40,7 @@ class Stage:
     indices
         Their positions in the graph.
     sides
-        Size of the stage's maps along each place axis.
+        Size of the stage's maps along each spatial axis.
     """
 
     parts: list[Local] = field(default_factory=list)
@@ -64,7 +64,7 @@ class Stage:
 
     @property
     def maps(self) -> list[str]:
-        """Values of other stages, constants and clean values that are cut to the stage's own region."""
+        """Values of other stages, constants and original values that are cut to the stage's own region."""
         own, head = set(self.made), self.reach is not None
         found = [n for part in self.parts[1 if head else 0 :] for n in part.maps] + self.constants
         return [name for name in dict.fromkeys(found) if name not in own]
@@ -76,13 +76,13 @@ class Stage:
 
     @property
     def layouts(self) -> dict[str, Layout]:
-        """Map -> the place axes of the part that reads it."""
+        """Map -> the spatial axes of the part that reads it."""
         return {name: part.layout for part in self.parts for name in [*part.maps, *part.extra]}
 
     @property
-    def whole(self) -> list[str]:
-        """Clean values without places."""
-        return list(dict.fromkeys(name for part in self.parts for name in part.whole))
+    def non_spatial(self) -> list[str]:
+        """Original values without spatial axes."""
+        return list(dict.fromkeys(name for part in self.parts for name in part.non_spatial))
 
     @property
     def closed(self) -> bool:
@@ -99,7 +99,7 @@ class Chain:
     root
         The changed input.
     layouts
-        Value -> place axis -> its axis, for the changed input and all values of stages.
+        Value -> spatial axis -> its axis, for the changed input and all values of stages.
     owner
         Value -> position of the stage that computes it; -1 for the changed input.
     ends
@@ -119,11 +119,11 @@ class Chain:
     nodes: list[int]
 
     def sides(self, name: str) -> tuple[int, ...]:
-        """A value's size along each place axis."""
+        """A value's size along each spatial axis."""
         return tuple(self.graph.shapes[name][axis] for axis in self.layouts[name])
 
     def channels(self, name: str) -> int:
-        """Elements of a value at one place."""
+        """Elements of a value at one position."""
         if name not in self.graph.shapes:
             return 1
         size = math.prod(self.graph.shapes[name][1:])
@@ -169,7 +169,7 @@ class Chain:
                 renamed.append(made)
             nodes[: len(renamed)] = renamed
             inputs[stage.source + HEAD] = stage.source
-        inputs |= {name: name for name in [*stage.maps, *stage.whole]}
+        inputs |= {name: name for name in [*stage.maps, *stage.non_spatial]}
         extra = {name: value for part in stage.parts for name, value in part.extra.items()}
         for name, value in inputs.items():
             held = extra.get(value)
@@ -185,7 +185,7 @@ def chain(graph: Graph, root: str, layout: Layout, wanted: Iterable[str]) -> Cha
     Parameters
     ----------
     layout
-        The input's place axes.
+        The input's spatial axes.
     """
     wanted, batch = tuple(wanted), graph.shapes[root][0]
     changed = graph.dependent(root)
@@ -206,7 +206,7 @@ def chain(graph: Graph, root: str, layout: Layout, wanted: Iterable[str]) -> Cha
 
 
 def _fitting(part: Local, made: Chain) -> Local:
-    """Refuses what the runner can't cut: shapes that aren't known or don't have the places."""
+    """Refuses what the runner can't cut: shapes that aren't known or lack the spatial axes."""
     for node in part.nodes[-1:]:
         for name in node.output:
             shape = made.graph.shapes.get(name)

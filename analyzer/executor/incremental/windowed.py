@@ -1,4 +1,4 @@
-"""Windowed operators: an output at a place depends on inputs near that place.
+"""Windowed operators: an output at a position depends on inputs near that position.
 
 Belongs here: the reach of convolution, pooling, padding and enlargement, and what they become on crops. Not here: the
 arithmetic of reaches (``reach``).
@@ -28,8 +28,8 @@ from analyzer.executor.incremental.pointwise import parameters, pointwise
 from analyzer.executor.incremental.reach import Reach
 
 
-def _places(node: NodeProto, look: Look) -> tuple[tuple[int, ...], tuple[int, ...], Layout]:
-    """Input sides, output sides and the layout of a node whose place axes are those behind the channels."""
+def _sides(node: NodeProto, look: Look) -> tuple[tuple[int, ...], tuple[int, ...], Layout]:
+    """Input sides, output sides and the layout of a node whose spatial axes are those after the channels."""
     given, made = look.shape(node.input[0]), look.shape(node.output[0])
     layout = look.layouts[node.input[0]]
     if sorted(layout) != list(range(2, len(given))) or len(given) != len(made):
@@ -40,8 +40,8 @@ def _places(node: NodeProto, look: Look) -> tuple[tuple[int, ...], tuple[int, ..
 
 
 def _windows(node: NodeProto, look: Look, kernel: Sequence[int]) -> tuple[Reach, ...]:
-    """The reach per place axis of a node with a kernel, its padding resolved."""
-    given, made, layout = _places(node, look)
+    """The reach per spatial axis of a node with a kernel, its padding resolved."""
+    given, made, layout = _sides(node, look)
     steps = attribute(node, "strides", [1] * len(given))
     dilations = attribute(node, "dilations", [1] * len(given))
     pads = list(attribute(node, "pads", [0] * 2 * len(given)))
@@ -62,7 +62,7 @@ def _windows(node: NodeProto, look: Look, kernel: Sequence[int]) -> tuple[Reach,
     return tuple(reaches[axis - 2] for axis in layout)
 
 
-def _bare(node: NodeProto, *without: str) -> NodeProto:
+def _without_padding(node: NodeProto, *without: str) -> NodeProto:
     """A copy of a node without padding and some other attributes."""
     made = NodeProto()
     made.CopyFrom(node)
@@ -79,8 +79,8 @@ def convolution(node: NodeProto, look: Look) -> Local:
     kernel = attribute(node, "kernel_shape", look.shape(node.input[1])[2:])
     reach = _windows(node, look, kernel)
     if all(axis == Reach() for axis in reach) and look.shape(node.input[0])[2:] == look.shape(node.output[0])[2:]:
-        return pointwise(_bare(node), look, parameters(node))
-    return Local((_bare(node),), look.layouts[node.input[0]], (node.input[0],), reach=reach)
+        return pointwise(_without_padding(node), look, parameters(node))
+    return Local((_without_padding(node),), look.layouts[node.input[0]], (node.input[0],), reach=reach)
 
 
 def max_pool(node: NodeProto, look: Look) -> Local:
@@ -89,14 +89,16 @@ def max_pool(node: NodeProto, look: Look) -> Local:
     reach = _windows(node, look, attribute(node, "kernel_shape", None))
     kind = helper.tensor_dtype_to_np_dtype(look.graph.kinds[node.input[0]])
     lowest = np.finfo(kind).min if kind.kind == "f" else np.iinfo(kind).min
-    return Local((_bare(node),), look.layouts[node.input[0]], (node.input[0],), reach=reach, fill=float(lowest))
+    return Local(
+        (_without_padding(node),), look.layouts[node.input[0]], (node.input[0],), reach=reach, fill=float(lowest)
+    )
 
 
 def average_pool(node: NodeProto, look: Look) -> Local:
     """The mean of the crop's positions, zeros outside the map, times the share that the whole map's mean counts."""
     kernel = attribute(node, "kernel_shape", None)
-    reach, (given, made, layout) = _windows(node, look, kernel), _places(node, look)
-    bare = _bare(node, "count_include_pad")
+    reach, (given, made, layout) = _windows(node, look, kernel), _sides(node, look)
+    unpadded = _without_padding(node, "count_include_pad")
     if any(dilation != 1 for dilation in attribute(node, "dilations", [1])):
         raise NotLocal("AveragePool with dilations")
     counts = np.ones((1, 1, *made))
@@ -108,12 +110,12 @@ def average_pool(node: NodeProto, look: Look) -> Local:
     if not np.isfinite(share).all():
         raise NotLocal("AveragePool with windows outside the map")
     if np.allclose(share, 1, rtol=0, atol=1e-6):
-        return Local((bare,), layout, (node.input[0],), reach=reach)
+        return Local((unpadded,), layout, (node.input[0],), reach=reach)
     plain, scale = f"{node.output[0]}/plain", f"{node.output[0]}/share"
-    del bare.output[:]
-    bare.output.append(plain)
+    del unpadded.output[:]
+    unpadded.output.append(plain)
     kind = helper.tensor_dtype_to_np_dtype(look.graph.kinds[node.input[0]])
-    nodes = (bare, helper.make_node("Mul", [plain, scale], [node.output[0]]))
+    nodes = (unpadded, helper.make_node("Mul", [plain, scale], [node.output[0]]))
     return Local(nodes, layout, (node.input[0],), reach=reach, extra={scale: share.astype(kind)})
 
 
@@ -121,21 +123,21 @@ def _of_ones(node: NodeProto, look: Look, sides: Sequence[int]) -> Array:
     """What the runtime's average pooling makes of a map of ones: the share of its divisor that lies in the map."""
     from analyzer.executor.session import Session
 
-    alone = onnx.ModelProto(ir_version=look.graph.source.proto.ir_version)
-    alone.opset_import.extend(o for o in look.graph.source.proto.opset_import if o.domain in ("", "ai.onnx"))
-    alone.graph.name = "ones"
-    alone.graph.node.append(node)
-    alone.graph.input.append(helper.make_tensor_value_info(node.input[0], onnx.TensorProto.FLOAT, [1, 1, *sides]))
-    alone.graph.output.append(onnx.ValueInfoProto(name=node.output[0]))
+    ones_model = onnx.ModelProto(ir_version=look.graph.source.proto.ir_version)
+    ones_model.opset_import.extend(o for o in look.graph.source.proto.opset_import if o.domain in ("", "ai.onnx"))
+    ones_model.graph.name = "ones"
+    ones_model.graph.node.append(node)
+    ones_model.graph.input.append(helper.make_tensor_value_info(node.input[0], onnx.TensorProto.FLOAT, [1, 1, *sides]))
+    ones_model.graph.output.append(onnx.ValueInfoProto(name=node.output[0]))
     ones = np.ones((1, 1, *sides), np.float32)
-    runner = Session(alone.SerializeToString(), threads=1)
+    runner = Session(ones_model.SerializeToString(), threads=1)
     return np.asarray(runner.run({node.input[0]: ones})[node.output[0]], np.float64)
 
 
 def pad(node: NodeProto, look: Look) -> Local:
     """Padding as the cut of a crop that reaches beyond the map; what is left of the node is the identity."""
     only_data(node, look)
-    given, _, layout = _places(node, look)
+    given, _, layout = _sides(node, look)
     held: list[Any] = [attribute(node, "pads", None), attribute(node, "value", 0.0), None]
     for position, name in enumerate(node.input[1:]):
         held[position] = look.graph.value(name) if name else held[position]
@@ -155,9 +157,9 @@ def pad(node: NodeProto, look: Look) -> Local:
 
 
 def resize(node: NodeProto, look: Look) -> Local:
-    """Enlargement by whole numbers that repeats positions."""
+    """Enlargement by integer factors that repeats positions."""
     only_data(node, look)
-    given, made, layout = _places(node, look)
+    given, made, layout = _sides(node, look)
     shapes = look.shape(node.input[0]), look.shape(node.output[0])
     factors = [out // side for side, out in zip(given, made, strict=True)]
     exact = all(f > 0 and f * side == out for f, side, out in zip(factors, given, made, strict=True))

@@ -11,8 +11,9 @@ from onnx import TensorProto
 from torch import Tensor
 
 from analyzer.errors import UnsupportedError
+from analyzer.importer.conversion import NARROW
 from analyzer.importer.graph import Node
-from analyzer.importer.quantized import NARROW, ONNX_KINDS
+from analyzer.importer.quantized import ONNX_KINDS
 from analyzer.importer.table import operator
 
 DTYPES: dict[int, torch.dtype] = {

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from analyzer.errors import UnsupportedError
+from analyzer.importer.conversion import as_tensor
 from analyzer.importer.graph import Node
-from analyzer.importer.interpreter import as_tensor
 from analyzer.importer.ops.casting import torch_dtype
 from analyzer.importer.recorder import concrete, integers
 from analyzer.importer.table import operator

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from analyzer.errors import InputError, UnsupportedError
+from analyzer.importer.conversion import as_tensor
 from analyzer.importer.graph import Node
-from analyzer.importer.interpreter import as_tensor
 from analyzer.importer.precision import single
 from analyzer.importer.table import operator
 

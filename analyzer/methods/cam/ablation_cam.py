@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from analyzer.engines.protocol import FeatureMap
-from analyzer.methods.cam.grad_cam import Layer, Rectify, as_result, feature_map
+from analyzer.methods.cam.grad_cam import Layer, Rectify, as_result, feature_map, summed
 from analyzer.methods.context import Array, Context, Result
 from analyzer.methods.registry import method
 
@@ -24,9 +24,8 @@ def ablation_cam(context: Context, *, layer: Layer = "auto", relu: Rectify = Tru
     drops = found.score[:, None] - _scores_without(context, found, layer)
     size = np.abs(found.score)[:, None]
     weights = drops / np.where(size > 0, size, 1)
-    weighted = weights.reshape(*weights.shape, *[1] * len(found.places)) * found.values
-    raw = weighted.sum(axis=1, keepdims=True).astype(np.result_type(found.values.dtype, np.float32))
-    result = as_result(context, raw, found.name, relu)
+    weighted = weights.reshape(*weights.shape, *[1] * len(found.spatial)) * found.values
+    result = as_result(context, summed(context, found, weighted), found.name, relu)
     result.record["evaluations"] = drops.size
     return result
 
@@ -36,14 +35,12 @@ def _scores_without(context: Context, found: FeatureMap, layer: str) -> Array:
     batch, count = found.values.shape[:2]
     rounds = -(-count // context.engine.chunk())
     together = -(-count // rounds)  # the last round repeats channels rather than being traced for itself
-    engine = context.engine.repeated(together) if together > 1 else context.engine
-    node = engine.feature_layer(layer)[1]
     scores = np.empty((batch, count))
     for first in range(0, count, together):
         channels = np.minimum(np.arange(first, first + together), count - 1)
         copies = np.repeat(found.values[None], together, axis=0)
         copies[np.arange(together), :, channels] = 0
-        found_scores = engine.score_with(node, copies.reshape(-1, *found.values.shape[1:]))
+        found_scores = context.engine.scores_with_layer(layer, copies.reshape(-1, *found.values.shape[1:]))
         scores[:, channels] = found_scores.reshape(together, batch).T
         context.advance(batch * min(first + together, count), batch * count)
     return scores

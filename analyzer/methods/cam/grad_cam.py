@@ -1,7 +1,7 @@
 """Class activation maps: CAM and Grad-CAM, and what the whole family shares.
 
 Belongs here: reading a layer's feature map, and bringing a map of its places to the input. Not here: finding the layer
-(``graph_rules.cam``), other weightings (``cam_variants``, ``score_cam``, ``ablation_cam``, ``guided_grad_cam``).
+(``graph_rules.cam``), other weightings (``weightings``, ``score_cam``, ``ablation_cam``, ``guided_grad_cam``).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import numpy as np
 
 from analyzer.engines.protocol import FeatureMap
 from analyzer.errors import UnsupportedError
-from analyzer.inputs.layout import at_input
+from analyzer.methods.cam.at_input import at_input
 from analyzer.methods.context import Array, Context, Result
 from analyzer.methods.registry import method
 
@@ -21,23 +21,27 @@ Rectify = Annotated[bool, "keep positive values only"]
 
 
 def feature_map(context: Context, layer: str) -> FeatureMap:
-    """A layer's activations and gradients.
+    """A layer's activations and gradients; errors as in :meth:`Engine.at_layer`."""
+    return context.engine.at_layer(layer)
 
-    Raises
-    ------
-    UnsupportedError
-        ``layer.none`` where the model has no feature map.
-    UsageError
-        ``layer.unknown``, ``layer.not_spatial``.
-    """
-    found: FeatureMap = context.engine.at_layer(layer)
-    return found
+
+def wide(context: Context, found: FeatureMap) -> tuple[Array, Array]:
+    """Values and gradients in float64, for formulas with powers and quotients."""
+    xp = context.xp
+    return xp.astype(found.values, xp.float64), xp.astype(found.gradients, xp.float64)
+
+
+def summed(context: Context, found: FeatureMap, weighted: Array) -> Array:
+    """Contributions (batch, channels, *spatial) summed over the channels, (batch, 1, *spatial), in a map's precision."""
+    xp = context.xp
+    raw: Array = xp.sum(weighted, axis=1, keepdims=True)
+    return raw if raw.dtype == found.values.dtype else xp.astype(raw, xp.result_type(found.values.dtype, xp.float32))
 
 
 def as_result(context: Context, raw: Array, layer: str, relu: bool) -> Result:
     """A map (batch, 1, *spatial) as a method's result."""
-    raw = np.maximum(raw, 0) if relu else raw
-    first = context.engine.sources[0].name
+    raw = context.xp.clip(raw, 0, None) if relu else raw
+    first = context.engine.explained[0].name
     resized = at_input(context, first, raw)
     notes = []
     if resized is None:
@@ -47,13 +51,17 @@ def as_result(context: Context, raw: Array, layer: str, relu: bool) -> Result:
 
 
 @method(
-    "cam", "CAM", signed=True, modalities=("image", "series"), source="Zhou et al. 2016, Learning deep features, eq. 2"
+    "cam",
+    "CAM",
+    compilable=True,
+    signed=True,
+    modalities=("image", "series"),
+    source="Zhou et al. 2016, Learning deep features, eq. 2",
 )
 def cam(context: Context, *, layer: Layer = "auto", relu: Rectify = False) -> Result:
     """Feature maps weighted by the class's weights; the network must end in global pooling and a linear layer."""
     found = feature_map(context, layer)
-    gradient, axes = found.gradients, found.places
-    weights = gradient.sum(axis=axes, keepdims=True)  # of the pooled feature: w_k^c
+    gradient, axes = context.numbers(found.gradients), found.spatial
     even = np.ptp(gradient, axis=axes).max(initial=0) <= 1e-4 * np.abs(gradient).max(initial=0) + 1e-12
     if found.obstacles or not even:
         why = f"{', '.join(found.obstacles[:3])} in the way" if found.obstacles else "its positions don't count alike"
@@ -62,12 +70,14 @@ def cam(context: Context, *, layer: Layer = "auto", relu: Rectify = False) -> Re
             f"cam needs only global average pooling and a linear layer after {found.name!r}: {why}",
             "use grad-cam",
         )
-    return as_result(context, (weights * found.values).sum(axis=1, keepdims=True), found.name, relu)
+    weights = context.xp.sum(found.gradients, axis=axes, keepdims=True)  # of the pooled feature: w_k^c
+    return as_result(context, summed(context, found, weights * found.values), found.name, relu)
 
 
 @method(
     "grad-cam",
     "CAM",
+    compilable=True,
     signed=False,
     modalities=("image", "series"),
     source="Selvaraju et al. 2017, Grad-CAM, eq. 1 and 2",
@@ -75,10 +85,10 @@ def cam(context: Context, *, layer: Layer = "auto", relu: Rectify = False) -> Re
 def grad_cam(context: Context, *, layer: Layer = "auto", relu: Rectify = True) -> Result:
     """Feature maps weighted by the mean gradient of the score."""
     found = feature_map(context, layer)
-    return as_result(context, grad_cam_of(found), found.name, relu)
+    return as_result(context, grad_cam_of(context, found), found.name, relu)
 
 
-def grad_cam_of(found: FeatureMap) -> Array:
+def grad_cam_of(context: Context, found: FeatureMap) -> Array:
     """The Grad-CAM map (batch, 1, *spatial), both signs."""
-    weights: Array = found.gradients.mean(axis=found.places, keepdims=True)
-    return np.asarray((weights * found.values).sum(axis=1, keepdims=True))
+    weights = context.xp.mean(found.gradients, axis=found.spatial, keepdims=True)
+    return summed(context, found, weights * found.values)

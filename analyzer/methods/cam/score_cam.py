@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from analyzer.errors import UnsupportedError
-from analyzer.inputs.layout import at_input
-from analyzer.methods.cam.grad_cam import Layer, Rectify, as_result, feature_map
+from analyzer.methods.cam.at_input import at_input
+from analyzer.methods.cam.grad_cam import Layer, Rectify, as_result, feature_map, summed
 from analyzer.methods.context import Array, Context, Result
 from analyzer.methods.registry import method
 
@@ -46,9 +46,8 @@ def score_cam(context: Context, *, layer: Layer = "auto", relu: Rectify = True) 
             context.advance(sample * count + channel + 1, scores.size)
     weights = np.exp(scores - scores.max(axis=1, keepdims=True))
     weights /= weights.sum(axis=1, keepdims=True)
-    weighted = weights.reshape(*weights.shape, *[1] * len(found.places)) * found.values
-    raw = weighted.sum(axis=1, keepdims=True).astype(np.result_type(found.values.dtype, np.float32))
-    result = as_result(context, raw, found.name, relu)
+    weighted = weights.reshape(*weights.shape, *[1] * len(found.spatial)) * found.values
+    result = as_result(context, summed(context, found, weighted), found.name, relu)
     result.record["evaluations"] = scores.size
     return result
 

@@ -8,13 +8,13 @@ Belongs here: formulas on a layer's activations ``A`` and the score's derivative
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 
 from analyzer.engines.protocol import FeatureMap
 from analyzer.errors import UsageError
-from analyzer.methods.cam.grad_cam import Layer, Rectify, as_result, feature_map
+from analyzer.methods.cam.grad_cam import Layer, Rectify, as_result, feature_map, summed, wide
 from analyzer.methods.context import Array, Context, Result
 from analyzer.methods.registry import method
 
@@ -23,7 +23,7 @@ _PLACED = ("image", "series")
 
 
 @method(
-    "grad-cam++", "CAM", signed=False, modalities=_PLACED,
+    "grad-cam++", "CAM", compilable=True, signed=False, modalities=_PLACED,
     source="Chattopadhay et al. 2018, Grad-CAM++, eq. 5, 7 and 19",
 )  # fmt: skip
 def grad_cam_plus_plus(
@@ -36,27 +36,28 @@ def grad_cam_plus_plus(
     exp(score), common to all places, is left out. Gradients far below sqrt(epsilon) are damped: lower it for them.
     """
     found = feature_map(context, layer)
-    values, gradients = found.wide()
+    values, gradients = wide(context, found)
     _check(epsilon)
-    total = values.sum(axis=found.places, keepdims=True)
+    xp = context.xp
+    total = xp.sum(values, axis=found.spatial, keepdims=True)
     below = 2 * gradients**2 + gradients**3 * total + epsilon
-    shares = np.divide(gradients**2, below, out=np.zeros_like(below), where=(gradients != 0) & (below != 0))
-    weights = (shares * np.maximum(gradients, 0)).sum(axis=found.places, keepdims=True)
+    shares = _quotient(xp, gradients**2, xp.where(gradients == 0, 0 * below, below))
+    weights = xp.sum(shares * xp.clip(gradients, 0, None), axis=found.spatial, keepdims=True)
     return _result(context, found, weights * values, relu)
 
 
 @method(
-    "layer-cam", "CAM", signed=False, modalities=_PLACED,
+    "layer-cam", "CAM", compilable=True, signed=False, modalities=_PLACED,
     source="Jiang et al. 2021, LayerCAM: exploring hierarchical class activation maps, eq. 5 and 6",
 )  # fmt: skip
 def layer_cam(context: Context, *, layer: Layer = "auto", relu: Rectify = True) -> Result:
     """Feature maps times their positive gradients, place by place; also suits early layers."""
     found = feature_map(context, layer)
-    return _result(context, found, np.maximum(found.gradients, 0) * found.values, relu)
+    return _result(context, found, context.xp.clip(found.gradients, 0, None) * found.values, relu)
 
 
 @method(
-    "hires-cam", "CAM", signed=False, modalities=_PLACED,
+    "hires-cam", "CAM", compilable=True, signed=False, modalities=_PLACED,
     source="Draelos, Carin 2020, Use HiResCAM instead of Grad-CAM, eq. 3",
 )  # fmt: skip
 def hires_cam(context: Context, *, layer: Layer = "auto", relu: Rectify = True) -> Result:
@@ -66,7 +67,7 @@ def hires_cam(context: Context, *, layer: Layer = "auto", relu: Rectify = True) 
 
 
 @method(
-    "xgrad-cam", "CAM", signed=False, modalities=_PLACED,
+    "xgrad-cam", "CAM", compilable=True, signed=False, modalities=_PLACED,
     source="Fu et al. 2020, Axiom-based Grad-CAM, eq. 8",
 )  # fmt: skip
 def xgrad_cam(context: Context, *, layer: Layer = "auto", relu: Rectify = True, epsilon: Epsilon = 1e-7) -> Result:
@@ -75,12 +76,12 @@ def xgrad_cam(context: Context, *, layer: Layer = "auto", relu: Rectify = True, 
     The weights are sum(g A) / S(sum(A)) with the stabiliser S(z) = z + epsilon sign(z).
     """
     found = feature_map(context, layer)
-    values, gradients = found.wide()
+    values, gradients = wide(context, found)
     _check(epsilon)
-    total = values.sum(axis=found.places, keepdims=True)
-    below = total + np.where(total < 0, -epsilon, epsilon)
-    above = (gradients * values).sum(axis=found.places, keepdims=True)
-    weights = np.divide(above, below, out=np.zeros_like(below), where=below != 0)
+    xp = context.xp
+    total = xp.sum(values, axis=found.spatial, keepdims=True)
+    below = xp.where(total < 0, total - epsilon, total + epsilon)
+    weights = _quotient(xp, xp.sum(gradients * values, axis=found.spatial, keepdims=True), below)
     return _result(context, found, weights * values, relu)
 
 
@@ -95,7 +96,7 @@ def eigen_cam(context: Context, *, layer: Layer = "auto", relu: Rectify = True) 
     is free: it is chosen so that the map grows with the mean activation.
     """
     found = feature_map(context, layer)
-    values, _ = found.wide()
+    values, _ = wide(context, found)
     return _result(context, found, np.stack([_first_component(sample) for sample in values])[:, None], relu)
 
 
@@ -108,9 +109,15 @@ def _first_component(sample: Array) -> Array:
     return np.asarray(found if found @ centred.mean(axis=1) >= 0 else -found).reshape(sample.shape[1:])
 
 
+def _quotient(xp: Any, above: Array, below: Array) -> Array:
+    """above / below, 0 where below is."""
+    none = below == 0
+    found: Array = xp.where(none, 0 * above, above / xp.where(none, 0 * below + 1, below))
+    return found
+
+
 def _result(context: Context, found: FeatureMap, weighted: Array, relu: bool) -> Result:
-    raw = weighted.sum(axis=1, keepdims=True).astype(np.result_type(found.values.dtype, np.float32))
-    return as_result(context, raw, found.name, relu)
+    return as_result(context, summed(context, found, weighted), found.name, relu)
 
 
 def _check(epsilon: float) -> None:

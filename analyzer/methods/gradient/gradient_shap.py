@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 import numpy as np
 
+from analyzer.engines.protocol import SweepResult
 from analyzer.errors import UsageError
 from analyzer.methods.context import Array, Context, Result
 from analyzer.methods.gradient.gradients import per_input
+from analyzer.methods.gradient.smoothgrad import extent, normal
 from analyzer.methods.registry import method
 
 
 @method(
-    "gradient-shap", "gradient", complete=True,
+    "gradient-shap", "gradient", compilable=True, quick={"samples": 32}, headline=("samples",), complete=True,
     source="Lundberg, Lee 2017, A unified approach to interpreting model predictions; Erion et al. 2021, expected "
     "gradients, eq. 5",
 )  # fmt: skip
@@ -27,54 +31,61 @@ def gradient_shap(
     """Mean over random points between a baseline and the input of the gradient there times the difference."""
     if samples < 2 or not noise >= 0:
         raise UsageError("params.invalid", "gradient-shap needs samples >= 2 and noise >= 0", "50 and 0 are usual")
-    engine = context.engine
+    xp, engine = context.xp, context.engine
     ends = engine.values()
+    wide = {k: xp.astype(v, xp.float64) for k, v in ends.items()}
     pools = {k: pool_of(baselines, k, v) for k, v in ends.items()}
-    draws = {k: [np.random.default_rng(context.seed) for _ in v] for k, v in ends.items()}
-    first = {k: np.zeros(v.shape) for k, v in ends.items()}
+    rngs = {k: np.random.default_rng(context.seed) for k in ends}
+    first = {k: xp.zeros(v.shape, dtype=xp.float64) for k, v in ends.items()}
     sums: list[Array] = []
     gains: list[Array] = []
-    chunk = engine.chunk()
+    chunk = min(engine.chunk(), samples)
     for start in range(0, samples, chunk):
         times = min(chunk, samples - start)
-        lines = {k: [points(draws[k], v, pools[k], noise) for _ in range(times)] for k, v in ends.items()}
-        at = {k: np.concatenate([low + a * (high - low) for low, high, a in line]) for k, line in lines.items()}
-        swept = engine.gradient({k: v.astype(ends[k].dtype) for k, v in at.items()})
+        lines = {k: [_line(context, rngs[k], v, pools[k], noise) for _ in range(times)] for k, v in wide.items()}
+
+        def sweep(place: Callable[[Line], Array], lines: dict[str, list[Line]] = lines) -> SweepResult:
+            points = {k: xp.concat([place(line) for line in of]) for k, of in lines.items()}
+            return engine.gradient({k: xp.astype(v, ends[k].dtype) for k, v in points.items()})
+
+        swept = sweep(lambda line: line.low + line.share * (line.high - line.low))
         total = np.zeros((times, context.batch))
         for name, grads in swept.relevance.items():
-            stacked = grads.reshape(times, *ends[name].shape).astype(np.float64)
-            shares = stacked * np.stack([high - low for low, high, _ in lines[name]])
-            first[name] += shares.sum(axis=0)
-            total += shares.reshape(times, context.batch, -1).sum(axis=-1)
-        high, low = (
-            engine.gradient(
-                {k: np.concatenate([p[i] for p in line]).astype(ends[k].dtype) for k, line in lines.items()}
-            )
-            for i in (1, 0)
-        )
-        gains.extend((high.score - low.score).reshape(times, -1))
+            stacked = xp.astype(grads.reshape((times, *ends[name].shape)), xp.float64)
+            shares = stacked * xp.stack([line.high - line.low for line in lines[name]])
+            first[name] = first[name] + xp.sum(shares, axis=0)
+            total += context.numbers(shares).reshape(times, context.batch, -1).sum(axis=-1)
+        high, low = (context.numbers(sweep(end).score) for end in (lambda line: line.high, lambda line: line.low))
+        gains.extend((high - low).reshape(times, -1))
         sums.extend(total)
         context.advance(start + times, samples)
     values = {k: v / samples for k, v in first.items()}
     error = np.std(np.stack(sums) - np.stack(gains), axis=0, ddof=1) / np.sqrt(samples)
     return per_input(
         context,
-        {k: v.astype(ends[k].dtype) for k, v in values.items()},
+        {k: xp.astype(v, ends[k].dtype) for k, v in values.items()},
         completeness=context.complete(values, np.mean(gains, axis=0)),
         record={"standard_error": error.tolist()},
     )
 
 
-def points(draws: list[np.random.Generator], end: Array, pool: Array, noise: float) -> tuple[Array, Array, Array]:
-    """For each sample a baseline, a noisy input and a place between them; every sample has draws of its own."""
-    lows, highs, places = [], [], []
-    for rng, x in zip(draws, end, strict=True):
-        wide = x.astype(np.float64)
-        places.append(rng.uniform())
-        lows.append(np.broadcast_to(pool[rng.integers(len(pool))], x.shape))
-        highs.append(wide + noise * np.ptp(wide) * rng.standard_normal(x.shape) if noise else wide)
-    at = np.asarray(places).reshape(-1, *[1] * (end.ndim - 1))
-    return np.stack(lows).astype(np.float64), np.stack(highs), at
+@dataclass(frozen=True)
+class Line:
+    """The line from a baseline to a noisy input, for every sample, and where on it the gradient is taken."""
+
+    low: Array
+    high: Array
+    share: float
+
+
+def _line(context: Context, rng: np.random.Generator, wide: Array, pool: Array, noise: float) -> Line:
+    """A random line; every sample has the same draws, so that one alone is explained as in a batch."""
+    shape = tuple(wide.shape)
+    share = float(rng.uniform())
+    low = context.constant(np.broadcast_to(pool[rng.integers(len(pool))], shape))
+    if not noise:
+        return Line(low, wide, share)
+    return Line(low, wide + noise * extent(context, wide) * context.constant(normal(rng, shape[1:])), share)
 
 
 def pool_of(baselines: Any, name: str, end: Array) -> Array:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-import numpy as np
-
 from analyzer.methods.context import Array, Context, Result
 from analyzer.methods.registry import method
 
@@ -14,30 +12,34 @@ SIMONYAN = "Simonyan, Vedaldi, Zisserman 2013, Deep inside convolutional network
 
 def per_input(context: Context, values: dict[str, Array], **more: Any) -> Result:
     """Results at the explained values; for tokens the sum over the embedding's width."""
-    sources = {source.name: source for source in context.engine.sources}
-    attributions, raws = {}, {}
+    tokens = {entry.name for entry in context.engine.explained if entry.tokens}
+    attributions = {}
     for name, value in values.items():
-        raws[name] = value
-        attributions[name] = value
-        if name in sources and sources[name].tokens:
-            attributions[name] = value.reshape(*value.shape[: context.inputs[name].ndim], -1).sum(axis=-1)
-    return Result(attributions, raws, **more)
+        wide = value.reshape((*value.shape[: context.inputs[name].ndim], -1)) if name in tokens else value
+        attributions[name] = context.xp.sum(wide, axis=-1) if name in tokens else value
+    return Result(attributions, dict(values), **more)
 
 
-@method("gradient", "gradient", inner=True, source=SIMONYAN)
+@method("gradient", "gradient", compilable=True, inner=True, source=SIMONYAN)
 def gradient(context: Context) -> Result:
     """Derivative of the score by every input element."""
     return per_input(context, context.engine.gradient().relevance)
 
 
-@method("saliency", "gradient", signed=False, inner=True, source=SIMONYAN)
+@method("saliency", "gradient", compilable=True, derived_from="gradient", signed=False, inner=True, source=SIMONYAN)
 def saliency(context: Context) -> Result:
     """Absolute value of the gradient."""
-    return per_input(context, {k: np.abs(v) for k, v in context.engine.gradient().relevance.items()})
+    return per_input(context, {k: context.xp.abs(v) for k, v in context.engine.gradient().relevance.items()})
 
 
 @method(
-    "sensitivity", "gradient", signed=False, inner=True, source="Gevrey, Dimopoulos, Lek 2003; Simonyan et al. 2013"
+    "sensitivity",
+    "gradient",
+    compilable=True,
+    derived_from="gradient",
+    signed=False,
+    inner=True,
+    source="Gevrey, Dimopoulos, Lek 2003; Simonyan et al. 2013",
 )
 def sensitivity(
     context: Context, *, times_input: Annotated[bool, "multiply the squared gradient by the input"] = False
@@ -48,7 +50,14 @@ def sensitivity(
     return per_input(context, {k: v * swept.values[k] if times_input else v for k, v in squared.items()})
 
 
-@method("gradient-x-input", "gradient", inner=True, source="Shrikumar et al. 2016, Not just a black box")
+@method(
+    "gradient-x-input",
+    "gradient",
+    compilable=True,
+    derived_from="gradient",
+    inner=True,
+    source="Shrikumar et al. 2016, Not just a black box",
+)
 def gradient_x_input(context: Context) -> Result:
     """Gradient times input; for tokens, times their embedding."""
     swept = context.engine.gradient()

@@ -9,7 +9,11 @@ from analyzer.methods.registry import method
 
 
 @method(
-    "guided-backprop", "gradient", inner=True, source="Springenberg et al. 2015, Striving for simplicity, section 3.4"
+    "guided-backprop",
+    "gradient",
+    compilable=True,
+    inner=True,
+    source="Springenberg et al. 2015, Striving for simplicity, section 3.4",
 )
 def guided_backprop(context: Context) -> Result:
     """Gradient through ReLUs that let only positive signals through active units."""
@@ -17,7 +21,7 @@ def guided_backprop(context: Context) -> Result:
 
 
 @method(
-    "deconvnet", "gradient", inner=True,
+    "deconvnet", "gradient", compilable=True, inner=True,
     source="Zeiler, Fergus 2014, Visualizing and understanding convolutional networks",
 )  # fmt: skip
 def deconvnet(context: Context) -> Result:

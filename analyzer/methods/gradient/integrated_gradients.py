@@ -15,7 +15,7 @@ Rule = Literal["gausslegendre", "riemann_trapezoid", "riemann_middle", "riemann_
 
 
 @method(
-    "integrated-gradients", "gradient", complete=True,
+    "integrated-gradients", "gradient", compilable=True, quick={"steps": 8}, headline=("steps",), complete=True,
     source="Sundararajan, Taly, Yan 2017, Axiomatic attribution for deep networks, eq. 1 and 3",
 )  # fmt: skip
 def integrated_gradients(
@@ -29,32 +29,33 @@ def integrated_gradients(
     """Gradient integrated along the straight path from a baseline to the input, times the difference."""
     if steps < 1:
         raise UsageError("params.invalid", f"steps must be at least 1, not {steps}", "50 is usual")
+    xp, engine = context.xp, context.engine
     points, weights = quadrature(rule, steps)
-    ends = context.engine.values()
-    starts = {k: start_of(baseline, k, v) for k, v in ends.items()}
-    total = {k: np.zeros(v.shape, np.float64) for k, v in ends.items()}
-    chunk = context.engine.chunk()
+    ends = engine.values()
+    wide = {k: xp.astype(v, xp.float64) for k, v in ends.items()}
+    starts = {k: baseline_of(context, baseline, k, v) for k, v in ends.items()}
+    total = {k: xp.zeros(v.shape, dtype=xp.float64) for k, v in ends.items()}
+    chunk = min(engine.chunk(), steps)
     for first in range(0, steps, chunk):
         part = points[first : first + chunk]
-        values = {
-            k: np.concatenate([starts[k] + a * (v - starts[k]) for a in part]).astype(v.dtype) for k, v in ends.items()
-        }
-        swept = context.engine.gradient(values)
+        path = {k: xp.concat([starts[k] + float(a) * (v - starts[k]) for a in part]) for k, v in wide.items()}
+        swept = engine.gradient({k: xp.astype(v, ends[k].dtype) for k, v in path.items()})
+        shares = context.constant(weights[first : first + chunk])
         for name, grads in swept.relevance.items():
-            stacked = grads.reshape(len(part), *total[name].shape)
-            total[name] += np.tensordot(weights[first : first + chunk], stacked.astype(np.float64), axes=1)
+            stacked = xp.astype(grads.reshape((len(part), *total[name].shape)), xp.float64)
+            total[name] = total[name] + xp.tensordot(shares, stacked, axes=1)
         context.advance(min(first + chunk, steps), steps)
     if multiply_by_inputs:
-        total = {k: v * (ends[k] - starts[k]) for k, v in total.items()}
-    values = {k: v.astype(ends[k].dtype) for k, v in total.items()}
+        total = {k: v * (wide[k] - starts[k]) for k, v in total.items()}
+    values = {k: xp.astype(v, ends[k].dtype) for k, v in total.items()}
     if not multiply_by_inputs:
         return per_input(context, values)
-    at_start = context.engine.gradient(starts).score
-    return per_input(context, values, completeness=context.complete(total, context.score - at_start))
+    at_start = engine.gradient(starts).score
+    return per_input(context, values, completeness=context.complete(total, context.score - context.numbers(at_start)))
 
 
-def start_of(baseline: Any, name: str, end: Array) -> Array:
-    """A baseline as an array of the explained value's shape.
+def baseline_of(context: Context, baseline: Any, name: str, end: Array) -> Array:
+    """A baseline as an array of the explained value's shape and type.
 
     Raises
     ------
@@ -62,7 +63,8 @@ def start_of(baseline: Any, name: str, end: Array) -> Array:
         ``params.invalid`` where it can't be broadcast.
     """
     try:
-        return np.broadcast_to(np.asarray(baseline, end.dtype), end.shape)
+        given = np.asarray(baseline, context.numbers(end[:1] if end.ndim else end).dtype)
+        return context.constant(np.broadcast_to(given, tuple(end.shape)))
     except ValueError:
         raise UsageError(
             "params.invalid",

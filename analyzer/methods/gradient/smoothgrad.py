@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Annotated, Literal
 
 import numpy as np
 
 from analyzer.errors import UsageError
 from analyzer.methods import registry
-from analyzer.methods.context import Context, Result
+from analyzer.methods.context import Array, Context, Result
 from analyzer.methods.gradient.gradients import per_input
 from analyzer.methods.registry import method
 
@@ -17,6 +16,9 @@ from analyzer.methods.registry import method
 @method(
     "smoothgrad",
     "gradient",
+    compilable=True,
+    quick={"samples": 3},
+    headline=("samples",),
     source="Smilkov et al. 2017, SmoothGrad; square: Hooker et al. 2019; variance: Adebayo et al. 2018",
 )
 def smoothgrad(
@@ -38,33 +40,46 @@ def smoothgrad(
         raise UsageError("params.invalid", f"smoothgrad can't average {base!r}", "give a method of the gradient family")
     if samples < 1 or noise < 0:
         raise UsageError("params.invalid", "smoothgrad needs samples >= 1 and noise >= 0", "50 and 0.15 are usual")
-    rng = np.random.default_rng(context.seed)
+    xp, rng = context.xp, np.random.default_rng(context.seed)
     values = context.engine.values()
-    axes = {k: tuple(range(1, v.ndim)) for k, v in values.items()}
-    sigma = {k: noise * np.ptp(v.astype(np.float64), axis=axes[k], keepdims=True) for k, v in values.items()}
-    first = {k: np.zeros(v.shape) for k, v in values.items()}
-    second = {k: np.zeros(v.shape) for k, v in values.items()}
-    chunk = context.engine.chunk()
+    wide = {k: xp.astype(v, xp.float64) for k, v in values.items()}
+    sigma = {k: noise * extent(context, v) for k, v in wide.items()}
+    first = {k: xp.zeros(v.shape, dtype=xp.float64) for k, v in values.items()}
+    second = dict(first)
+    chunk = min(context.engine.chunk(), samples)
     for start in range(0, samples, chunk):
         times = min(chunk, samples - start)
         noisy = {
-            k: np.concatenate([v + sigma[k] * rng.standard_normal(v.shape[1:]) for _ in range(times)]).astype(v.dtype)
-            for k, v in values.items()
+            k: xp.concat([v + sigma[k] * context.constant(normal(rng, v.shape[1:])) for _ in range(times)])
+            for k, v in wide.items()
         }
-        varied = replace(context)
-        varied.engine = context.engine.at(noisy)  # replaces the cached property of this copy alone
-        varied.score = np.tile(context.score, times)
+        varied = context.at({k: xp.astype(v, values[k].dtype) for k, v in noisy.items()}, times)
         maps = info.function(varied, **info.check({}))
         for name, map_ in (maps.raws or maps.attributions).items():
-            stacked = map_.reshape(times, *values[name].shape).astype(np.float64)
-            first[name] += stacked.sum(axis=0)
-            second[name] += (stacked**2).sum(axis=0)
+            stacked = xp.astype(map_.reshape((times, *values[name].shape)), xp.float64)
+            first[name] = first[name] + xp.sum(stacked, axis=0)
+            second[name] = second[name] + xp.sum(stacked**2, axis=0)
         context.advance(start + times, samples)
     mean = {k: v / samples for k, v in first.items()}
     square = {k: v / samples for k, v in second.items()}
     chosen = {
         "mean": mean,
         "square": square,
-        "variance": {k: np.maximum(square[k] - mean[k] ** 2, 0.0) for k in mean},
+        "variance": {k: xp.clip(square[k] - mean[k] ** 2, 0.0, None) for k in mean},
     }[reduce]
-    return per_input(context, {k: v.astype(values[k].dtype) for k, v in chosen.items()})
+    return per_input(context, {k: xp.astype(v, values[k].dtype) for k, v in chosen.items()})
+
+
+def normal(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
+    """Standard normal noise in single precision: a compiled explanation holds it."""
+    return rng.standard_normal(shape).astype(np.float32)
+
+
+def extent(context: Context, wide: Array) -> Array:
+    """Max - min of every sample, broadcastable to it."""
+    axes = tuple(range(1, wide.ndim))
+    if not axes:
+        return wide - wide
+    xp = context.xp
+    found: Array = xp.max(wide, axis=axes, keepdims=True) - xp.min(wide, axis=axes, keepdims=True)
+    return found

@@ -8,13 +8,14 @@ from typing import Annotated
 import numpy as np
 
 from analyzer.errors import UsageError
+from analyzer.explanation import Result
 from analyzer.inputs.layout import spatial_axes
-from analyzer.methods.context import Array, Context, Result
 from analyzer.methods.perturbation.occlusion import spread
 from analyzer.methods.registry import method
 from analyzer.perturbation.budget import BUDGET, WANTED
+from analyzer.perturbation.evaluator import Array, Evaluator
 from analyzer.perturbation.moments import Moments
-from analyzer.perturbation.random_masks import Draw, Probe
+from analyzer.perturbation.random_masks import Draw, MonteCarlo
 from analyzer.perturbation.replacement import BACKGROUND, BLENDED, Fill
 
 #: Products in one multiplication of matrices: few enough for numpy not to wake threads, which the model needs.
@@ -22,11 +23,11 @@ _PRODUCTS = 250_000
 
 
 @method(
-    "bubbles", "perturbation", needs="runtime", modalities=("image", "series"),
+    "bubbles", "perturbation", quick={"samples": 20}, headline=("samples",), needs="runtime", modalities=("image", "series"),
     source="Gosselin, Schyns 2001, Bubbles: a technique to reveal the use of information in recognition tasks",
 )  # fmt: skip
 def bubbles(
-    context: Context,
+    evaluator: Evaluator,
     *,
     samples: Annotated[
         int, "number of masks, each a model evaluation (or one per background sample), at least 3"
@@ -47,20 +48,20 @@ def bubbles(
     """
     if samples < 3 or count < 1 or (sigma is not None and not 0 < sigma < np.inf):
         raise UsageError("params.invalid", "bubbles needs samples >= 3, count >= 1, sigma > 0", "see the defaults")
-    value = context.inputs[context.perturbed]
+    value = evaluator.inputs[evaluator.perturbed]
     if value.dtype.kind in "iu":
         raise UsageError(
             "method.unsuitable", "bubbles blend values, which tokens can't be", "use rise, lime or kernel-shap"
         )
-    axes = spatial_axes(value.shape, context.model)
+    axes = spatial_axes(value.shape, evaluator.model.preprocess)
     sides = [value.shape[axis] for axis in axes]
     widths = [max(side / 16, 0.5) if sigma is None else sigma for side in sides]
-    probe = Probe.of(
-        context, fill, samples, (budget, standard_error), shown(sides, count, widths), Moments.correlation,
+    probe = MonteCarlo.of(
+        evaluator, fill, samples, (budget, standard_error), shown(sides, count, widths), Moments.correlation,
         background=background, least=3,
     )  # fmt: skip
     found = probe.run()
-    maps = {context.perturbed: spread(np.stack([each.values for each in found]), value, axes, context)}
+    maps = {evaluator.perturbed: spread(np.stack([each.values for each in found]), value, axes, evaluator)}
     return Result(maps, notes=probe.notes(), record=probe.record(found))
 
 

@@ -8,10 +8,11 @@ from typing import Annotated, Any
 import numpy as np
 
 from analyzer.errors import UsageError
-from analyzer.executor.stream import Rows, Source
-from analyzer.methods.context import Array, Context, Result
+from analyzer.executor.batched_runs import Rows, Source
+from analyzer.explanation import Result
 from analyzer.methods.registry import method
-from analyzer.perturbation.features import Field
+from analyzer.perturbation.evaluator import Array, Evaluator
+from analyzer.perturbation.features import FeatureSpace
 from analyzer.perturbation.replacement import BACKGROUND, FILLING, Fill, cost_of, notes_of
 
 
@@ -20,7 +21,7 @@ from analyzer.perturbation.replacement import BACKGROUND, FILLING, Fill, cost_of
     source="Zeiler, Fergus 2014 for windows; Li, Monroe, Jurafsky 2016, Understanding neural networks through erasure",
 )  # fmt: skip
 def feature_ablation(
-    context: Context,
+    evaluator: Evaluator,
     *,
     segments: Annotated[
         Any, "count, slic, grid:8, or an integer mask (of tokens, or of their embedding); None: suits the input"
@@ -30,7 +31,7 @@ def feature_ablation(
     budget: Annotated[int | None, "most model evaluations per sample; fewer segments keep to it"] = None,
 ) -> Result:
     """Drop of the score when a superpixel, column, word or piece of a series is replaced, one at a time."""
-    field = Field.of(context, segments)
+    field = FeatureSpace.of(evaluator, segments)
     replacement = field.replaced(fill, background)
     cost = cost_of(replacement)
     most = None if budget is None else budget // cost
@@ -40,16 +41,16 @@ def feature_ablation(
     for sample, ((ids, _), count) in enumerate(zip(cuts, counts, strict=True)):
         drops = np.empty(count)
         for segment, score in enumerate(field.kept_scores(sample, ids, _all_but_one(count), replacement[sample])):
-            drops[segment] = context.score[sample] - score
+            drops[segment] = evaluator.score[sample] - score
             done += 1
-            context.advance(done * cost, sum(counts) * cost)
+            evaluator.advance(done * cost, sum(counts) * cost)
         maps.append(drops[ids])
     notes = [*notes_of(replacement), *dict.fromkeys(note for _, said in cuts for note in said)]
     record = {"segments": counts, "evaluations": sum(counts) * cost}
     return field.result(maps, notes=notes, record=record)
 
 
-def _cut(field: Field, sample: int, how: Any, most: int | None) -> tuple[Array, tuple[str, ...]]:
+def _cut(field: FeatureSpace, sample: int, how: Any, most: int | None) -> tuple[Array, tuple[str, ...]]:
     """Segments of a sample, no more than the budget allows.
 
     Raises

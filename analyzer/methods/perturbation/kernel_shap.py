@@ -12,24 +12,25 @@ from typing import Annotated, Any
 import numpy as np
 
 from analyzer.errors import UsageError
-from analyzer.executor.stream import rows_of
-from analyzer.methods.context import Array, Context, Result
+from analyzer.executor.batched_runs import rows_of
+from analyzer.explanation import Result
 from analyzer.methods.registry import method
 from analyzer.perturbation.budget import BUDGET, WANTED, Budget, Tally, relative
-from analyzer.perturbation.features import Field
-from analyzer.perturbation.replacement import BACKGROUND, FILLING, Standin, cost_of, notes_of
+from analyzer.perturbation.evaluator import Array, Evaluator
+from analyzer.perturbation.features import FeatureSpace
+from analyzer.perturbation.replacement import BACKGROUND, FILLING, Replacement, cost_of, notes_of
 
 #: Strata of up to so many pairs are drawn without replacement.
 _LISTED = 20_000
 
 
 @method(
-    "kernel-shap", "perturbation", needs="runtime",
+    "kernel-shap", "perturbation", quick={"samples": 40}, headline=("samples",), needs="runtime",
     source="Lundberg, Lee 2017, A unified approach to interpreting model predictions, theorem 2; pairs and errors as in "
     "Covert, Lee 2021, Improving KernelSHAP",
 )  # fmt: skip
 def kernel_shap(
-    context: Context,
+    evaluator: Evaluator,
     *,
     samples: Annotated[
         int, "coalitions, each a model evaluation (or one per background sample), at least 2; 2**segments make it exact"
@@ -52,19 +53,19 @@ def kernel_shap(
     """
     if samples < 2:
         raise UsageError("params.invalid", f"samples must be at least 2, not {samples}", "some hundreds are usual")
-    field = Field.of(context, segments)
+    field = FeatureSpace.of(evaluator, segments)
     gone = field.replaced(baseline, background)
     cost = cost_of(gone)
     spend = Budget.of(samples, budget, standard_error, cost=cost)
     cuts = [field.segments(sample, segments) for sample in range(len(field.values))]
     counts = [int(ids.max()) + 1 for ids, _ in cuts]
-    wholes = [_design(count, spend.draws, context.seed) for count in counts]
-    tally = Tally(sum(len(whole.kept) for whole in wholes) * cost, context.advance)
+    wholes = [_design(count, spend.draws, evaluator.seed) for count in counts]
+    tally = Tally(sum(len(whole.kept) for whole in wholes) * cost, evaluator.advance)
     maps, sums, starts, errors, exact, stopped, shares = [], [], [], [], [], [], []
     for sample, ((ids, _), whole) in enumerate(zip(cuts, wholes, strict=True)):
         known = Known(functools.partial(_run, field, sample, ids, gone[sample]))
         for draws in spend.looks(8 * counts[sample]):
-            design = whole if draws == spend.draws else _design(counts[sample], draws, context.seed, whole)
+            design = whole if draws == spend.draws else _design(counts[sample], draws, evaluator.seed, whole)
             scores = known.scores(design.kept, lambda: tally.add(cost))
             values, error = design.exact(scores) if design.complete else design.fit(scores)
             if spend.enough(values, error):
@@ -95,7 +96,7 @@ def kernel_shap(
     return field.result(maps, notes=notes, record=record)
 
 
-def _run(field: Field, sample: int, ids: Array, gone: Standin, kept: Array) -> Iterator[float]:
+def _run(field: FeatureSpace, sample: int, ids: Array, gone: Replacement, kept: Array) -> Iterator[float]:
     return field.kept_scores(sample, ids, rows_of(kept=kept), gone)
 
 

@@ -7,20 +7,21 @@ from typing import Annotated, Any
 import numpy as np
 
 from analyzer.errors import UsageError
-from analyzer.executor.stream import rows_of
-from analyzer.methods.context import Array, Context, Result
+from analyzer.executor.batched_runs import rows_of
+from analyzer.explanation import Result
 from analyzer.methods.registry import method
 from analyzer.perturbation.budget import BUDGET, WANTED, Budget, Tally, relative
-from analyzer.perturbation.features import Field
+from analyzer.perturbation.evaluator import Array, Evaluator
+from analyzer.perturbation.features import FeatureSpace
 from analyzer.perturbation.replacement import BACKGROUND, FILLING, Fill, cost_of, notes_of
 
 
 @method(
-    "lime", "perturbation", needs="runtime",
+    "lime", "perturbation", quick={"samples": 40}, headline=("samples",), needs="runtime",
     source="Ribeiro, Singh, Guestrin 2016, Why should I trust you?, algorithm 1 (K-Lasso) with an exponential kernel",
 )  # fmt: skip
 def lime(
-    context: Context,
+    evaluator: Evaluator,
     *,
     samples: Annotated[
         int, "number of perturbed copies, each a model evaluation (or one per background sample), at least 2"
@@ -46,7 +47,7 @@ def lime(
         raise UsageError(
             "params.invalid", "lime needs samples >= 2, kernel_width > 0, alpha >= 0, features >= 1", "see the defaults"
         )
-    field = Field.of(context, segments)
+    field = FeatureSpace.of(evaluator, segments)
     value = field.values
     if isinstance(fill, str) and fill == "mean" and (field.embedded or value.ndim < 3 or value.dtype.kind in "iu"):
         fill = 0.0
@@ -57,7 +58,7 @@ def lime(
         raise UsageError(
             "params.invalid", "a choice of features has no standard error", "give standard_error or features, not both"
         )
-    tally = Tally(spend.draws * cost * len(value), context.advance)
+    tally = Tally(spend.draws * cost * len(value), evaluator.advance)
     maps: list[Array] = []
     notes: list[str] = notes_of(replacement)
     fits: list[float] = []
@@ -69,7 +70,7 @@ def lime(
         ids, said = field.segments(sample, segments)
         notes += [note for note in said if note not in notes]
         count = int(ids.max()) + 1
-        kept = np.random.default_rng(context.seed).integers(0, 2, (spend.draws, count)).astype(bool)  # as if alone
+        kept = np.random.default_rng(evaluator.seed).integers(0, 2, (spend.draws, count)).astype(bool)  # as if alone
         kept[0] = True  # the unchanged input anchors the fit
         scores, done = np.empty(spend.draws), 0
         for look in spend.looks(4 * count):

@@ -9,8 +9,8 @@ from typing import Annotated
 import numpy as np
 
 from analyzer.errors import UsageError
-from analyzer.executor.mask_ops import interpolation
 from analyzer.inputs.layout import spatial_axes
+from analyzer.inputs.resampling import interpolation_matrix
 from analyzer.methods.context import Array, Context, Result
 from analyzer.methods.perturbation.occlusion import spread
 from analyzer.methods.registry import method
@@ -18,7 +18,7 @@ from analyzer.perturbation.replacement import COLUMNS, Fill, replaced
 
 
 @method(
-    "meaningful-perturbation", "perturbation", signed=False,
+    "meaningful-perturbation", "perturbation", quick={"steps": 10}, signed=False,
     source="Fong, Vedaldi 2017, Interpretable explanations of black boxes by meaningful perturbation, eq. 3 to 6",
 )  # fmt: skip
 def meaningful_perturbation(
@@ -118,10 +118,10 @@ class _Scene:
 
 
 def _scene(context: Context, fill: Fill, grid: int | None) -> _Scene:
-    sources = {source.name: source for source in context.engine.sources}
+    sources = {entry.name: entry for entry in context.engine.explained}
     name = context.perturbed if context.perturbed in sources else next(iter(sources))
     shape, value = context.inputs[name].shape, context.engine.values()[name]
-    axes = spatial_axes(shape, context.model)
+    axes = spatial_axes(shape, context.model.preprocess)
     sides = [shape[axis] for axis in axes]
     alone = sources[name].tokens or (len(shape) == 2 and sides[0] <= COLUMNS)
     if alone:
@@ -130,7 +130,7 @@ def _scene(context: Context, fill: Fill, grid: int | None) -> _Scene:
     else:
         gone = _single(context, name, fill)
     counts = sides if alone else [min(grid or int(np.clip(side // 4, 4, 28)), side) for side in sides]
-    enlarge = [np.eye(side) if alone else interpolation(c, side) for c, side in zip(counts, sides, strict=True)]
+    enlarge = [np.eye(side) if alone else interpolation_matrix(c, side) for c, side in zip(counts, sides, strict=True)]
     return _Scene(context, name, value, gone.astype(np.float64), axes, sides, list(counts), alone, enlarge)
 
 

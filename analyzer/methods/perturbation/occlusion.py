@@ -10,9 +10,10 @@ from typing import Annotated
 import numpy as np
 
 from analyzer.errors import UsageError
+from analyzer.explanation import Result
 from analyzer.inputs.layout import channel_axis, spatial_axes
-from analyzer.methods.context import Array, Context, Result
 from analyzer.methods.registry import method
+from analyzer.perturbation.evaluator import Array, Evaluator
 from analyzer.perturbation.incremental import Mode, prepared
 from analyzer.perturbation.replacement import BACKGROUND, COLUMNS, FILLING, Fill, cost_of, notes_of, replaced
 
@@ -24,7 +25,7 @@ Size = int | tuple[int, ...] | list[int] | None
     source="Zeiler, Fergus 2014, Visualizing and understanding convolutional networks, section 4.2",
 )  # fmt: skip
 def occlusion(
-    context: Context,
+    evaluator: Evaluator,
     *,
     window: Annotated[
         Size, "window size, one number or one per axis; None: an eighth of each axis, or one column or word"
@@ -39,16 +40,16 @@ def occlusion(
     ] = "auto",
 ) -> Result:
     """Drop of the score when a sliding window is replaced; overlapping windows are averaged."""
-    name = context.perturbed
-    value = context.inputs[name]
-    axes = spatial_axes(value.shape, context.model)
+    name = evaluator.perturbed
+    value = evaluator.inputs[name]
+    axes = spatial_axes(value.shape, evaluator.model.preprocess)
     sides = [value.shape[axis] for axis in axes]
     few = COLUMNS if value.ndim == 2 else 32
     usual = [max(1, round(side / 8)) if len(axes) > 1 or side > few else 1 for side in sides]
     windows = _sizes("window", window, usual)
     strides = _sizes("stride", stride, [max(1, size // 2) for size in windows])
     windows = [min(size, side) for size, side in zip(windows, sides, strict=True)]
-    replacement = replaced(context, name, fill, background=background)
+    replacement = replaced(evaluator, name, fill, background=background)
     cost, notes = cost_of(replacement), notes_of(replacement)
     if budget is not None:
         strides, more = _affordable(sides, windows, strides, budget // cost)
@@ -60,26 +61,26 @@ def occlusion(
         counts[place] += 1
     alike = isinstance(replacement, np.ndarray)  # else every window has a replacement of its own
     mode: Mode = incremental if alike else "off"
-    local = prepared(context, axes, spans, places, mode, replacement if alike else value)
+    local = prepared(evaluator, axes, spans, places, mode, replacement if alike else value)
     total, ahead = len(places) * len(value) * cost, 0
     for sample in range(len(value)):
 
         def advance(done: int, before: int = sample * len(places)) -> None:
             nonlocal ahead
             for evaluation in range(max(ahead, before) + 1, before + done + 1):
-                context.advance(evaluation * cost, total)
+                evaluator.advance(evaluation * cost, total)
             ahead = max(ahead, before + done)
 
         scores: Iterable[float] | None = local.scores(sample, replacement[sample], advance)
         if scores is None:
-            scores = context.windows(sample, places, replacement[sample])
+            scores = evaluator.windows(sample, places, replacement[sample])
         for done, (place, score) in enumerate(zip(places, scores, strict=True), 1):
-            maps[sample, ...][place] += context.score[sample] - score
+            maps[sample, ...][place] += evaluator.score[sample] - score
             advance(done)
     maps /= np.maximum(counts, 1)
     record = {"evaluations": total, "windows": len(places), "incremental": local.record()}
-    notes += [*context.unchanged, *local.notes]
-    return Result({name: spread(maps, value, axes, context)}, notes=notes, record=record)
+    notes += [*evaluator.unchanged, *local.notes]
+    return Result({name: spread(maps, value, axes, evaluator)}, notes=notes, record=record)
 
 
 def _sizes(what: str, given: Size, default: Sequence[int]) -> list[int]:
@@ -143,8 +144,8 @@ def _places(spans: Sequence[tuple[list[int], list[int]]]) -> list[tuple[slice, .
     return list(itertools.product(*([slice(*ends) for ends in zip(*span, strict=True)] for span in spans)))
 
 
-def spread(maps: Array, value: Array, axes: Sequence[int], context: Context) -> Array:
+def spread(maps: Array, value: Array, axes: Sequence[int], evaluator: Evaluator) -> Array:
     """Maps (batch, *places) as an array of the input's rank, channels shared."""
     if len(axes) == value.ndim - 1:
         return maps.astype(np.float32)
-    return np.expand_dims(maps, channel_axis(value.shape, context.model)).astype(np.float32)
+    return np.expand_dims(maps, channel_axis(value.shape, evaluator.model.preprocess)).astype(np.float32)

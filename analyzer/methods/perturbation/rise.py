@@ -10,24 +10,25 @@ from typing import Annotated
 import numpy as np
 
 from analyzer.errors import UsageError
+from analyzer.executor.batched_runs import Rows
 from analyzer.executor.mask_ops import Grid
-from analyzer.executor.stream import Rows
+from analyzer.explanation import Result
 from analyzer.inputs.layout import spatial_axes
-from analyzer.methods.context import Array, Context, Result
 from analyzer.methods.perturbation.occlusion import spread
 from analyzer.methods.registry import method
 from analyzer.perturbation.budget import BUDGET, WANTED
+from analyzer.perturbation.evaluator import Array, Evaluator
 from analyzer.perturbation.moments import Moments
-from analyzer.perturbation.random_masks import Draw, Probe
+from analyzer.perturbation.random_masks import Draw, MonteCarlo
 from analyzer.perturbation.replacement import BACKGROUND, BLENDED, COLUMNS, Fill
 
 
 @method(
-    "rise", "perturbation", needs="runtime",
+    "rise", "perturbation", quick={"masks": 40}, needs="runtime",
     source="Petsiuk, Das, Saenko 2018, RISE: randomized input sampling for explanation, eq. 6 and section 3.2",
 )  # fmt: skip
 def rise(
-    context: Context,
+    evaluator: Evaluator,
     *,
     masks: Annotated[int, "number of masks, each a model evaluation (or one per background sample), at least 2"] = 4000,
     grid: Annotated[int, "cells of a mask per axis; columns of a table and words are cells of their own"] = 8,
@@ -51,8 +52,8 @@ def rise(
     """
     if masks < 2 or grid < 1 or not 0 < keep < 1:
         raise UsageError("params.invalid", "rise needs masks >= 2, grid >= 1, 0 < keep < 1", "see the defaults")
-    value = context.inputs[context.perturbed]
-    axes = spatial_axes(value.shape, context.model)
+    value = evaluator.inputs[evaluator.perturbed]
+    axes = spatial_axes(value.shape, evaluator.model.preprocess)
     sides = tuple(value.shape[axis] for axis in axes)
     alone = value.dtype.kind in "iu" or (value.ndim == 2 and sides[0] <= COLUMNS)
 
@@ -61,9 +62,9 @@ def rise(
         return mean / keep, error / keep
 
     draw = cells(sides, keep) if alone else Smooth(sides, grid, keep)
-    probe = Probe.of(context, fill, masks, (budget, standard_error), draw, estimate, background=background)
+    probe = MonteCarlo.of(evaluator, fill, masks, (budget, standard_error), draw, estimate, background=background)
     found = probe.run()
-    maps = {context.perturbed: spread(np.stack([each.values for each in found]), value, axes, context)}
+    maps = {evaluator.perturbed: spread(np.stack([each.values for each in found]), value, axes, evaluator)}
     return Result(maps, notes=probe.notes(), record=probe.record(found))
 
 

@@ -4,28 +4,30 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from analyzer.engines.protocol import Table
+from analyzer.engines.protocol import TableSpec
 from analyzer.errors import UsageError
 from analyzer.methods.context import Context, Result
 from analyzer.methods.gradient.gradients import per_input
 from analyzer.methods.registry import method
-from analyzer.methods.relevance.lrp import Bound, bounds
+from analyzer.methods.relevance.lrp import bounds
+from graph_rules.composite_params import BoundLike, CompositeParams
+from graph_rules.errors import RuleError
 
 if TYPE_CHECKING:
     from graph_rules.tables import RuleTable
 
 
 @method(
-    "deep-taylor", "relevance", inner=True,
+    "deep-taylor", "relevance", compilable=True, inner=True,
     source="Montavon et al. 2017, Explaining nonlinear classification decisions with deep Taylor decomposition, table 1",
 )  # fmt: skip
 def deep_taylor(
     context: Context,
     *,
     low: Annotated[
-        Bound, "lowest input value, a number or one per channel; None: from the preprocessing, else unbounded"
+        BoundLike, "lowest input value, a number or one per channel; None: from the preprocessing, else unbounded"
     ] = None,
-    high: Annotated[Bound, "highest input value"] = None,
+    high: Annotated[BoundLike, "highest input value"] = None,
     initial: Annotated[Literal["logit", "one"], "relevance put on the target: its score, or 1"] = "logit",
     zero_bias: Annotated[bool, "biases take no share of the relevance"] = False,
 ) -> Result:
@@ -43,17 +45,17 @@ def deep_taylor(
     In ReLU networks without biases the relevance of a positive score is kept. It isn't where all contributions to a unit
     are negative: relevance that arrives there (a negative score, say) is lost.
     """
-    lowest, highest = bounds(context, low, high)
+    lowest, highest = bounds(context.model, low, high)
 
     def build() -> RuleTable:
         from graph_rules import composites
 
-        return composites.deep_taylor(composites.Settings(low=lowest, high=highest, zero_bias=zero_bias))
+        return composites.deep_taylor(CompositeParams(low=lowest, high=highest, zero_bias=zero_bias))
 
-    table = Table.of("deep-taylor", {"low": lowest, "high": highest, "zero_bias": zero_bias}, build)
+    table = TableSpec.of("deep-taylor", {"low": lowest, "high": highest, "zero_bias": zero_bias}, build)
     try:
         swept = context.engine.sweep(table, initial)
-    except ValueError as problem:
+    except RuleError as problem:
         raise UsageError("params.invalid", f"deep-taylor: {problem}", "see `onnxplain methods deep-taylor`") from None
     notes = []
     if initial == "logit" and bool((context.score < 0).any()):

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 
-from analyzer.engines.protocol import Table
+from analyzer.engines.protocol import TableSpec
 from analyzer.methods.context import Context, Result
 from analyzer.methods.gradient.gradients import per_input
-from analyzer.methods.gradient.integrated_gradients import start_of
+from analyzer.methods.gradient.integrated_gradients import baseline_of
 from analyzer.methods.registry import method
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @method(
-    "deeplift", "relevance", complete=True,
+    "deeplift", "relevance", compilable=True, complete=True,
     source="Shrikumar, Greenside, Kundaje 2017, Learning important features through propagating activation "
     "differences; products, quotients and softmax split exactly",
 )  # fmt: skip
@@ -42,22 +42,25 @@ def deeplift(
 
         return TABLES[variant, pooling]
 
-    table = Table.of("deeplift", {"variant": variant, "pooling": pooling}, build)
+    xp = context.xp
+    table = TableSpec.of("deeplift", {"variant": variant, "pooling": pooling}, build)
     ends = context.engine.values()
-    starts = {name: start_of(baseline, name, end) for name, end in ends.items()}
+    starts = {name: baseline_of(context, baseline, name, end) for name, end in ends.items()}
     swept, at_start, selecting = context.engine.difference(table, starts)
-    record = {"score_at_baseline": at_start.tolist()}
+    record = {"score_at_baseline": context.numbers(at_start).tolist()}
     if not multiply_by_inputs:
         return per_input(context, swept.relevance, record=record)
-    shares = {k: m.astype(np.float64) * (ends[k].astype(np.float64) - starts[k]) for k, m in swept.relevance.items()}
-    completeness = context.complete(shares, swept.score - at_start)
+    wide = {k: xp.astype(v, xp.float64) for k, v in ends.items()}
+    shares = {k: xp.astype(m, xp.float64) * (wide[k] - starts[k]) for k, m in swept.relevance.items()}
+    score = context.numbers(swept.score)
+    completeness = context.complete(shares, score - context.numbers(at_start))
     notes = []
-    off = np.abs(completeness.delta) > 1e-3 * np.maximum(np.abs(completeness.expected), 1e-3 * np.abs(swept.score))
+    off = np.abs(completeness.delta) > 1e-3 * np.maximum(np.abs(completeness.expected), 1e-3 * np.abs(score))
     if selecting and off.any():
         notes.append(
             f"{', '.join(selecting[:3])} choose other elements at the baseline: that part of the difference isn't attributed"
         )
     elif pooling != "exact" and off.any():
         notes.append("pooling=exact makes the sum of the map meet the difference of the scores")
-    values = {k: v.astype(ends[k].dtype) for k, v in shares.items()}
+    values = {k: xp.astype(v, ends[k].dtype) for k, v in shares.items()}
     return per_input(context, values, completeness=completeness, notes=notes, record=record)

@@ -2,30 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import dataclasses
+import inspect
+import typing
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 
-from analyzer.engines.protocol import Table
+from analyzer.engines.protocol import TableSpec
 from analyzer.errors import UsageError
-from analyzer.jobs.rule_files import expanded
 from analyzer.methods.context import Context, Result
 from analyzer.methods.gradient.gradients import per_input
-from analyzer.methods.registry import method, near
+from analyzer.methods.registry import method
+from analyzer.methods.relevance.rule_files import expanded
+from analyzer.nearest import did_you_mean
+from analyzer.onnx_model import OnnxModel
+from graph_rules.composite_params import BoundLike, CompositeParams
+from graph_rules.errors import RuleError
 
 if TYPE_CHECKING:
     from graph_rules.tables import RuleTable
 
-Bound = float | list[float] | tuple[float, ...] | None
+
+def _takes_fields(params: type) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Put a dataclass's annotated fields into a function's signature, in place of its ``**params``."""
+    hints = typing.get_type_hints(params, include_extras=True)
+    annotated = [f for f in dataclasses.fields(params) if typing.get_origin(hints[f.name]) is Annotated]
+
+    def wrap(function: Callable[..., Any]) -> Callable[..., Any]:
+        signature = inspect.signature(function)
+        own = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
+        taken = [inspect.Parameter(f.name, inspect.Parameter.KEYWORD_ONLY, default=f.default) for f in annotated]
+        function.__signature__ = signature.replace(parameters=[*own, *taken])  # type: ignore[attr-defined]
+        function.__annotations__ |= {f.name: hints[f.name] for f in annotated}
+        return function
+
+    return wrap
 
 
 @method(
-    "lrp", "relevance", complete=True, inner=True,
+    "lrp", "relevance", compilable=True, headline=("composite",), complete=True, inner=True,
     source="Bach et al. 2015, On pixel-wise explanations; composites: Montavon et al. 2019, Layer-wise relevance "
     "propagation: an overview",
     expand=expanded,
 )  # fmt: skip
+@_takes_fields(CompositeParams)
 def lrp(
     context: Context,
     *,
@@ -35,41 +57,29 @@ def lrp(
         "overrides: node name or glob, operator, first, last or kind, each also with @depth>0.5 -> rule, as in "
         "{'Conv': 'gamma:0.5'}; or a TOML file of them",
     ] = None,
-    epsilon: Annotated[float, "stabiliser of the epsilon rule, at least 0"] = 1e-6,
-    gamma: Annotated[float, "extra weight of positive parts in the gamma rule, at least 0"] = 0.25,
-    alpha: Annotated[float, "weight of positive contributions; alpha - beta = 1"] = 2.0,
-    beta: Annotated[float, "weight of negative contributions"] = 1.0,
-    low: Annotated[
-        Bound, "lowest input value, a number or one per channel (z-box); None: from the preprocessing"
-    ] = None,
-    high: Annotated[Bound, "highest input value (z-box)"] = None,
     initial: Annotated[Literal["logit", "one"], "relevance put on the target: its score, or 1"] = "logit",
-    zero_bias: Annotated[bool, "biases take no share of the relevance"] = False,
-    mixing: Annotated[bool, "the gamma rule as w+ + gamma w-, gamma from 0 to 1, in place of w + gamma w+"] = False,
+    **params: Any,
 ) -> Result:
-    """Relevance of the score handed back layer by layer, shared by contribution."""
+    """Relevance of the score handed back layer by layer, shared by contribution.
+
+    ``params`` are the fields of :class:`graph_rules.composite_params.CompositeParams`.
+    """
     assert not isinstance(rules, str)  # ``expanded`` has read it
-    table = table_of(context, composite, rules, epsilon, gamma, alpha, beta, low, high, zero_bias, mixing)
+    table = table_of(context.model, composite, rules, **params)
     try:
         swept = context.engine.sweep(table, initial)
-    except ValueError as problem:
+    except RuleError as problem:
         raise UsageError("params.invalid", f"lrp: {problem}", "see `onnxplain methods lrp`") from None
-    expected = context.score if initial == "logit" else _per_sample(context.resolved.weights)
+    expected = context.score if initial == "logit" else _per_sample(context.target.weights)
     complete = context.complete(swept.relevance, expected)
     record = {"overrides": dict(rules)} if rules else {}
     return per_input(context, swept.relevance, completeness=complete, record=record)
 
 
-def table_of(
-    context: Context, composite: str, rules: Mapping[str, str] | None, epsilon: float, gamma: float, alpha: float,
-    beta: float, low: Bound, high: Bound, zero_bias: bool, mixing: bool,
-) -> Table:  # fmt: skip
-    """The rule table of the parameters of ``lrp``. Building it raises UsageError or ValueError where they don't fit."""
-    lowest, highest = bounds(context, low, high)
-    settings = {
-        "epsilon": epsilon, "gamma": gamma, "alpha": alpha, "beta": beta, "low": lowest, "high": highest,
-        "zero_bias": zero_bias, "mixing": mixing,
-    }  # fmt: skip
+def table_of(model: OnnxModel, composite: str, rules: Mapping[str, str] | None, **params: Any) -> TableSpec:
+    """The rule table of the parameters of ``lrp``. Building it raises UsageError or RuleError where they don't fit."""
+    low, high = bounds(model, params.pop("low", None), params.pop("high", None))
+    settings = CompositeParams(low=low, high=high, **params)
 
     def build() -> RuleTable:
         from graph_rules import composites
@@ -77,24 +87,24 @@ def table_of(
         if composite not in composites.names():
             raise UsageError(
                 "params.invalid",
-                f"unknown composite {composite!r}{near(composite, composites.names())}",
+                f"unknown composite {composite!r}{did_you_mean(composite, composites.names())}",
                 f"composites: {', '.join(composites.names())}",
             )
-        return composites.composite(composite, composites.Settings(**settings), rules)
+        return composites.composite(composite, settings, rules)
 
-    said = {"composite": composite, "rules": list((rules or {}).items()), "settings": settings}
-    return Table.of("lrp", said, build)
+    said = {"composite": composite, "rules": list((rules or {}).items()), "settings": dataclasses.asdict(settings)}
+    return TableSpec.of("lrp", said, build)
 
 
 def _per_sample(weights: Any) -> Any:
     return weights.reshape(len(weights), -1).sum(axis=1)
 
 
-def bounds(context: Context, low: Bound, high: Bound) -> tuple[Any, Any]:
+def bounds(model: OnnxModel, low: BoundLike, high: BoundLike) -> tuple[Any, Any]:
     """The bounds of the model's input: as given, else what the preprocessing implies, else None."""
-    if low is None and high is None and context.model.preprocess is not None:
-        spec = next(iter(context.model.inputs.values()))
-        lowest, highest = context.model.preprocess.fit(spec.shape, spec.dtype).low_high()
+    if low is None and high is None and model.preprocess is not None:
+        spec = next(iter(model.inputs.values()))
+        lowest, highest = model.preprocess.fit(spec.shape, spec.dtype).low_high()
         return tuple(float(v) for v in lowest), tuple(float(v) for v in highest)
     if (low is None) != (high is None):
         raise UsageError("params.invalid", "the z-box needs both low and high", "give both, or neither")

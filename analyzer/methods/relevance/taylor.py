@@ -9,7 +9,7 @@ import numpy as np
 from analyzer.errors import UsageError
 from analyzer.methods.context import Array, Context, Result
 from analyzer.methods.gradient.gradients import per_input
-from analyzer.methods.gradient.integrated_gradients import start_of
+from analyzer.methods.gradient.integrated_gradients import baseline_of
 from analyzer.methods.registry import method
 
 Root = Literal["search", "nearest"] | float | list[Any] | np.ndarray[Any, Any]
@@ -36,7 +36,7 @@ def taylor(
     if isinstance(root, str):
         roots = find_roots(context, ends, root == "nearest", tolerance, steps)
     else:
-        roots = {name: start_of(root, name, end) for name, end in ends.items()}
+        roots = {name: baseline_of(context, root, name, end) for name, end in ends.items()}
     swept = context.engine.gradient({k: v.astype(ends[k].dtype) for k, v in roots.items()})
     shares = {
         k: g.astype(np.float64) * (ends[k].astype(np.float64) - roots[k]) for k, g in swept.relevance.items()

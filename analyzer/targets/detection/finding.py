@@ -15,15 +15,15 @@ from numpy.typing import NDArray
 
 from analyzer.errors import UsageError
 from analyzer.importer.loading import tensor_to_numpy
+from analyzer.inputs.decode import CODE, Decode
 from analyzer.inputs.layout import spatial_axes
 from analyzer.targets.detection.proposals import Decoder, Proposals
-from analyzer.targets.detection.schema import CODE, Decode
 from analyzer.targets.detection.target import DetectionTarget, named, resolve_detections
 from analyzer.targets.language import Resolved
 from analyzer.targets.scores import Scored
 
 if TYPE_CHECKING:
-    from analyzer.model import Model
+    from analyzer.onnx_model import OnnxModel
 
 Array = NDArray[Any]
 _SHOWN = 5
@@ -43,7 +43,7 @@ class Found:
         The outputs that they were made of.
     """
 
-    model: Model
+    model: OnnxModel
     resolved: DetectionTarget
     proposals: list[Proposals]
     got: Mapping[str, Array]
@@ -128,7 +128,7 @@ class Found:
         return found
 
 
-def find(model: Model, feed: Mapping[str, Array], target: object) -> Found:
+def find(model: OnnxModel, feed: Mapping[str, Array], target: object) -> Found:
     """A detection target on a batch.
 
     Raises
@@ -149,7 +149,7 @@ def find(model: Model, feed: Mapping[str, Array], target: object) -> Found:
     return Found(model, resolved, proposals, got)
 
 
-def decoder_on(model: Model, spec: Decode, feed: Mapping[str, Array]) -> Decoder:
+def decoder_on(model: OnnxModel, spec: Decode, feed: Mapping[str, Array]) -> Decoder:
     """A spec on a model and its input.
 
     Raises
@@ -170,11 +170,11 @@ def decoder_on(model: Model, spec: Decode, feed: Mapping[str, Array]) -> Decoder
         raise UsageError(
             "target.detection", "a detection needs an input of pictures, of rank 4", f"inputs: {', '.join(feed)}"
         )
-    height, width = (feed[picture].shape[axis] for axis in spatial_axes(feed[picture].shape, model))
+    height, width = (feed[picture].shape[axis] for axis in spatial_axes(feed[picture].shape, model.preprocess))
     return Decoder(spec, boxes, (height, width), picture, _priors(model, spec, feed))
 
 
-def looks_like_a_detector(model: Model) -> bool:
+def looks_like_a_detector(model: OnnxModel) -> bool:
     """Whether a picture becomes boxes, by the outputs' names, or very many short rows; a guess, for a hint."""
     if not any(len(spec.shape) == 4 for spec in model.inputs.values()):
         return False
@@ -187,7 +187,7 @@ def looks_like_a_detector(model: Model) -> bool:
     return False
 
 
-def _priors(model: Model, spec: Decode, feed: Mapping[str, Array]) -> Array | None:
+def _priors(model: OnnxModel, spec: Decode, feed: Mapping[str, Array]) -> Array | None:
     """Rows cx, cy, w, h: the spec's own, a weight, or a value that the model computes."""
     if spec.priors is None or not isinstance(spec.priors, str):
         return None if spec.priors is None else np.asarray(spec.priors, np.float64)

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analyzer.errors import UsageError
-from analyzer.targets.detection.schema import CODE, Decode
+from analyzer.inputs.decode import CODE, Decode
 
 Array = NDArray[Any]
 

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from analyzer.inputs.decode import CENTRE_SIZE, CORNER_SIZE, CORNERS, Decode
 from analyzer.targets.detection.boxes import suppressed
 from analyzer.targets.detection.layouts import anchors_at, columns_of, misfit, places_of, rows_of
-from analyzer.targets.detection.schema import CENTRE_SIZE, CORNER_SIZE, CORNERS, Decode
 
 Array = NDArray[Any]
 #: So many of the best proposals are looked at when detections are chosen.

@@ -28,7 +28,6 @@ from numpy.typing import NDArray
 from analyzer.errors import UsageError
 from analyzer.targets.detection.boxes import iou
 from analyzer.targets.detection.proposals import Decoder, Proposals
-from analyzer.targets.language import Resolved
 
 if TYPE_CHECKING:
     from analyzer.inputs import Labels
@@ -105,27 +104,28 @@ def _trust(proposals: Proposals) -> Array:
     return np.asarray(proposals.probabilities.max(axis=1))
 
 
-@dataclass(frozen=True, kw_only=True)
-class DetectionTarget(Resolved):
-    """Detections on a concrete batch, one for each sample.
+@dataclass(frozen=True)
+class DetectionTarget:
+    """Detections on a concrete batch, one for each sample; a :class:`~analyzer.targets.language.Target`.
 
     Attributes
     ----------
-    weights
-        Of no use: a detection's score isn't linear in the outputs.
     before
         (batch,) similarity of the unchanged pictures' proposals to their detection.
-    alone
+    single
         Whether the outputs hold one picture at a time.
     """
 
+    names: tuple[str, ...]
+    classes: tuple[int, ...]
     decoder: Decoder
     sought: tuple[Sought, ...]
     before: Array
-    alone: bool
+    single: bool
+    notes: tuple[str, ...] = ()
 
     @property
-    def wanted(self) -> tuple[str, ...]:
+    def reads(self) -> tuple[str, ...]:
         """The values that scores are made of."""
         return self.decoder.wanted
 
@@ -133,7 +133,7 @@ class DetectionTarget(Resolved):
         """The explained score of the unchanged samples, (batch,) float64."""
         return self.before
 
-    def score_rows(self, sample: int, got: Mapping[str, Array]) -> Array:
+    def score_copies(self, sample: int, got: Mapping[str, Array]) -> Array:
         """The largest similarity to a sample's detection in each of n changed pictures, (n,) float64."""
         sought = self.sought[sample]
         return np.array([similarities(sought, each).max(initial=0.0) for each in self.decoder(got)])
@@ -162,7 +162,7 @@ def resolve_detections(
             f"{len(texts)} targets were given for a batch of {batch}",
             "give one target, or one per sample",
         )
-    alone = not decoder.batched(got)
+    single = not decoder.batched(got)
     proposals = decoder(got)
     if len(proposals) != batch:
         raise UsageError(
@@ -174,10 +174,7 @@ def resolve_detections(
     sought = tuple(_sought(text, each, labels) for text, each in pairs)
     before = np.array([similarities(s, p).max(initial=0.0) for s, p in zip(sought, proposals, strict=True)])
     names = tuple(f"{named(s.number, labels)} in {', '.join(f'{v:.0f}' for v in s.box)}" for s in sought)
-    resolved = DetectionTarget(
-        np.zeros((batch, 1)), names, tuple(s.number for s in sought),
-        decoder=decoder, sought=sought, before=before, alone=alone,
-    )  # fmt: skip
+    resolved = DetectionTarget(names, tuple(s.number for s in sought), decoder, sought, before, single)
     return resolved, proposals
 
 

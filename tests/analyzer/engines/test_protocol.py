@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from analyzer.engines.protocol import GRADIENT, GUIDED_BACKPROP, Question, Table
+from analyzer.engines.protocol import GRADIENT, GUIDED_BACKPROP, SweepSpec, TableSpec
 
 
-def table(**settings: Any) -> Table:
-    return Table.of("lrp", settings, lambda: GRADIENT.build())
+def table(**settings: Any) -> TableSpec:
+    return TableSpec.of("lrp", settings, lambda: GRADIENT.build())
 
 
 def test_settings_make_a_table() -> None:
@@ -29,12 +29,12 @@ def test_settings_make_a_table() -> None:
 @pytest.mark.parametrize(
     "other",
     [
-        Question(GUIDED_BACKPROP), Question(GRADIENT, "logit"), Question(GRADIENT, "one", "auto"),
-        Question(GRADIENT, "one", "None"), Question(GRADIENT, moved=True), Question(GRADIENT, difference=True),
+        SweepSpec(GUIDED_BACKPROP), SweepSpec(GRADIENT, "logit"), SweepSpec(GRADIENT, "one", "auto"),
+        SweepSpec(GRADIENT, "one", "None"), SweepSpec(GRADIENT, embedded=True), SweepSpec(GRADIENT, difference=True),
     ],
 )  # fmt: skip
-def test_every_part_of_a_question_is_in_its_text(other: Question) -> None:
-    assert other.text() != Question(GRADIENT).text()
+def test_every_part_of_a_question_is_in_its_text(other: SweepSpec) -> None:
+    assert other.text() != SweepSpec(GRADIENT).text()
     assert "\n" not in other.text()
 
 

@@ -12,7 +12,7 @@ from onnx import TensorProto, helper
 
 import analyzer
 from analyzer.compiler import cache
-from analyzer.compiler.sweep_cache import Shelf
+from analyzer.compiler.sweep_cache import SweepCache
 from analyzer.errors import AnalyzerError, ParityError
 from tests.common.models import assemble, cases, cnn, mlp, tokens
 
@@ -43,8 +43,8 @@ def test_auto_uses_what_is_there() -> None:
     first = load(case.proto)
     assert backend(first, case.x, method="lrp") == "torch"
     assert backend(first, case.x, method="lrp") == "torch"
-    first.shelf.fill()
-    assert first.shelf.remarks == []
+    first.backends.sweeps.compile_pending()
+    assert first.backends.sweeps.diagnostics == []
     assert backend(first, case.x, method="lrp") == "onnxruntime"
     later = load(case.proto)
     assert backend(later, case.x, method="lrp") == "onnxruntime"
@@ -59,7 +59,7 @@ def test_several_targets_share_what_is_compiled(folder: Path) -> None:
     model = load(case.proto)
     first = model.explain_targets(case.x, [0, "top2"], method="lrp")
     assert [found.record["backend"] for found in first] == ["torch", "torch"]
-    model.shelf.fill()
+    model.backends.sweeps.compile_pending()
     assert len(list(folder.iterdir())) == 1
     again = load(case.proto).explain_targets(case.x, [0, "top2"], method="lrp")
     assert [found.record["backend"] for found in again] == ["onnxruntime", "onnxruntime"]
@@ -132,7 +132,7 @@ def test_damaged_files_are_made_anew(folder: Path, damage: Any) -> None:
     path.write_bytes(damage(whole))
     model = load(case.proto)
     assert backend(model, case.x) == "torch"
-    model.shelf.fill()
+    model.backends.sweeps.compile_pending()
     assert cache.read(path.stem) is not None
     assert backend(load(case.proto), case.x) == "onnxruntime"
 
@@ -171,7 +171,7 @@ def test_without_a_cache_the_runtime_is_still_used_where_asked_for(monkeypatch: 
     case = CASES["cnn"]
     model = load(case.proto)
     assert backend(model, case.x, backend="onnxruntime") == "onnxruntime"
-    assert "off" in model.shelf.remarks[0]
+    assert "off" in model.backends.sweeps.diagnostics[0]
     assert backend(model, case.x) == "onnxruntime"  # in memory
     assert backend(load(case.proto), case.x) == "torch"
 
@@ -291,8 +291,8 @@ def test_what_depends_on_the_inputs_values_is_refused_and_remembered(folder: Pat
     assert caught.value.code == "compile.data_dependent"
     assert "turns" in caught.value.message
     assert backend(model, x) == "torch"
-    model.shelf.fill()
-    assert model.shelf.remarks == []  # known by now: not tried again
+    model.backends.sweeps.compile_pending()
+    assert model.backends.sweeps.diagnostics == []  # known by now: not tried again
     assert {path.suffix for path in folder.iterdir()} == {".refused"}
 
 
@@ -332,8 +332,8 @@ def test_large_graphs_are_only_kept_where_asked_for(
     monkeypatch.setattr(cache, "LARGEST", largest)
     model = load(case.proto)
     model.explain(case.x)
-    model.shelf.fill()
-    assert len(model.shelf.remarks) == 1
+    model.backends.sweeps.compile_pending()
+    assert len(model.backends.sweeps.diagnostics) == 1
     assert not folder.exists()
     assert backend(load(case.proto), case.x) == "torch"
     assert backend(model, case.x, backend="onnxruntime") == "onnxruntime"
@@ -345,8 +345,8 @@ def test_half_precision_is_only_compiled_where_asked_for(folder: Path) -> None:
     case = CASES["half"]
     model = load(case.proto)
     model.explain(case.x)
-    model.shelf.fill()
-    assert "float32" in model.shelf.remarks[0]
+    model.backends.sweeps.compile_pending()
+    assert "float32" in model.backends.sweeps.diagnostics[0]
     assert not folder.exists()
 
 
@@ -355,9 +355,9 @@ def test_open_sessions_are_bounded() -> None:
     model = load(case.proto)
     for turn in range(10):
         model.explain(case.x, method="lrp", epsilon=0.01 * (turn + 1), backend="onnxruntime")
-    shelf = model.shelf
-    assert isinstance(shelf, Shelf)
-    assert len(shelf._open) == 8
+    sweeps = model.backends.sweeps
+    assert isinstance(sweeps, SweepCache)
+    assert len(sweeps._open) == 8
 
 
 def test_gradients_are_those_of_captum(sample_models: Path) -> None:

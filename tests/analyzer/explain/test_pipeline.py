@@ -36,7 +36,7 @@ def test_wrong_options_are_refused_before_anything_runs(options: dict[str, Any],
     with pytest.raises(UsageError) as caught:
         model.explain(X, **options)
     assert caught.value.code == code
-    assert not model.traces.made
+    assert not model.backends.tracer._traces
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])

@@ -10,7 +10,9 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
+from analyzer.importer import folding, fusion
 from analyzer.importer.passes import run_passes
+from analyzer.importer.rewriting import Refusal
 from tests.graph_rules.graphs import Recorded, aten, record, tensor
 
 G, H = tensor(4, seed=1), tensor(4, seed=2)
@@ -48,9 +50,14 @@ LAYER_NORMS: dict[str, tuple[Function, Function]] = {
 }
 
 
+def changed(graph: Recorded) -> list[str]:
+    """What the passes say that they changed, after running them in place."""
+    return [change for each in run_passes(graph.module)[1] for change in each.changes]
+
+
 def fused(function: Function) -> tuple[Recorded, list[str]]:
     graph = record(function, tensor(2, 3, 4))
-    return graph, run_passes(graph.module)[1]
+    return graph, changed(graph)
 
 
 @pytest.mark.parametrize("name", LAYER_NORMS)
@@ -69,26 +76,55 @@ def test_softmax_is_found() -> None:
     torch.testing.assert_close(graph.module(*graph.inputs)[0], graph.inputs[0].softmax(-1))
 
 
-NOT: dict[str, Function] = {
-    "other-axes": lambda x: (c := x - x.mean(-1, keepdim=True)) / ((c**2).mean((1, 2), keepdim=True) + 1e-5).sqrt(),
-    "inner-axis": lambda x: (c := x - x.mean(1, keepdim=True)) / ((c**2).mean(1, keepdim=True) + 1e-5).sqrt(),
-    "root-mean-square": lambda x: x / ((x**2).mean(-1, keepdim=True) + 1e-5).sqrt(),
-    "another-value": lambda x: (
-        (x - x.mean(-1, keepdim=True)) / (((x * 2 - 1) ** 2).mean(-1, keepdim=True) + 1e-5).sqrt()
+NOT: dict[str, tuple[Function, Refusal | None]] = {
+    "other-axes": (
+        lambda x: (c := x - x.mean(-1, keepdim=True)) / ((c**2).mean((1, 2), keepdim=True) + 1e-5).sqrt(),
+        fusion.OTHER_AXES,
     ),
-    "cubed": lambda x: (c := x - x.mean(-1, keepdim=True)) / ((c**3).mean(-1, keepdim=True).abs() + 1e-5).sqrt(),
-    "softmax-over-other-axis": lambda x: (e := torch.exp(x - x.amax(-1, keepdim=True))) / e.sum(1, keepdim=True),
-    "softmax-of-another-value": lambda x: (
-        (e := torch.exp(x - (2 * x).amax(-1, keepdim=True))) / e.sum(-1, keepdim=True)
+    "inner-axis": (
+        lambda x: (c := x - x.mean(1, keepdim=True)) / ((c**2).mean(1, keepdim=True) + 1e-5).sqrt(),
+        fusion.INNER_AXES,
     ),
-}
+    "root-mean-square": (lambda x: x / ((x**2).mean(-1, keepdim=True) + 1e-5).sqrt(), fusion.NOT_CENTRED),
+    "another-value": (
+        lambda x: (x - x.mean(-1, keepdim=True)) / (((x * 2 - 1) ** 2).mean(-1, keepdim=True) + 1e-5).sqrt(),
+        fusion.OTHER_VALUE,
+    ),
+    "cubed": (
+        lambda x: (c := x - x.mean(-1, keepdim=True)) / ((c**3).mean(-1, keepdim=True) + 2e5).sqrt(), fusion.NOT_SQUARED
+    ),
+    "largest-square": (
+        lambda x: (c := x - x.mean(-1, keepdim=True)) / ((c**2).amax(-1, keepdim=True) + 1e-5).sqrt(),
+        fusion.NOT_A_MEAN,
+    ),
+    "no-epsilon": (
+        lambda x: (c := x - x.mean(-1, keepdim=True)) / (c**2).mean(-1, keepdim=True).sqrt(), fusion.NO_EPSILON
+    ),
+    "softmax-over-other-axis": (
+        lambda x: (e := torch.exp(x - x.amax(-1, keepdim=True))) / e.sum(1, keepdim=True), fusion.OTHER_AXES
+    ),
+    "softmax-over-two-axes": (
+        lambda x: (e := torch.exp(x - x.amax((1, 2), keepdim=True))) / e.sum((1, 2), keepdim=True), fusion.SEVERAL_AXES
+    ),
+    "softmax-of-another-value": (
+        lambda x: (e := torch.exp(x - (2 * x).amax(-1, keepdim=True))) / e.sum(-1, keepdim=True), fusion.NO_MAXIMUM
+    ),
+    "softmax-without-a-maximum": (lambda x: (e := torch.exp(x)) / e.sum(-1, keepdim=True), fusion.NO_MAXIMUM),
+    "softmax-of-a-dropped-axis": (
+        lambda x: (e := torch.exp(x - x.amax(-1, keepdim=True))) / e.sum(-1)[..., None], None
+    ),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", NOT)
-def test_what_only_looks_like_it_stays(name: str) -> None:
-    graph, changes = fused(NOT[name])
-    assert changes == []
-    torch.testing.assert_close(graph.module(*graph.inputs)[0], NOT[name](*graph.inputs))
+def test_what_only_looks_like_it_stays_and_says_why(name: str) -> None:
+    function, refusal = NOT[name]
+    graph = record(function, tensor(2, 3, 4))
+    results = run_passes(graph.module)[1]
+    assert not any(each.modified for each in results)
+    refused = {each.reason for result in results if result.name.startswith("fuse") for each in result.refused}
+    assert refused == ({refusal.reason} if refusal else set())
+    torch.testing.assert_close(graph.module(*graph.inputs)[0], function(*graph.inputs))
 
 
 def test_a_scale_that_varies_by_sample_stays_beside_the_normalisation() -> None:
@@ -133,23 +169,32 @@ SCALED: dict[str, tuple[Function, tuple[int, ...]]] = {
 def test_constant_factors_are_folded_into_the_layer(name: str) -> None:
     function, shape = SCALED[name]
     graph = record(function, tensor(*shape))
-    _, changes = run_passes(graph.module)
+    changes = changed(graph)
     assert any("folded into" in change for change in changes)
     torch.testing.assert_close(graph.module(*graph.inputs)[0], function(*graph.inputs), rtol=1e-10, atol=1e-10)
     assert name == "squeezed" or len([node for node in graph.module.graph.nodes if node.op == "call_function"]) == 1
 
 
 @pytest.mark.parametrize(
-    "function",
+    ("function", "refusal"),
     [
-        lambda x: F.conv1d(x, tensor(6, 3, 2, seed=4)) * tensor(6, 3, seed=5),  # varies by place
-        lambda x: (y := F.conv1d(x, tensor(6, 3, 2, seed=4))) * tensor(6, 1, seed=5) + y.tanh(),  # read elsewhere
-        lambda x: F.conv1d(x, tensor(1, 3, 2, seed=4)) * tensor(6, 1, seed=5),  # widens the value
-        lambda x: F.conv1d(x, tensor(6, 3, 2, seed=4)) * x.mean(),  # no constant
-        lambda x: F.conv1d(x, tensor(1, 3, 2, seed=4)).squeeze(1) * tensor(3, seed=5),  # the channels are gone
+        (lambda x: F.conv1d(x, tensor(6, 3, 2, seed=4)) * tensor(6, 3, seed=5), folding.NOT_PER_CHANNEL),
+        (
+            lambda x: (y := F.conv1d(x, tensor(6, 3, 2, seed=4))) * tensor(6, 1, seed=5) + y.tanh(),
+            folding.READ_ELSEWHERE,
+        ),
+        (lambda x: F.conv1d(x, tensor(1, 3, 2, seed=4)) * tensor(6, 1, seed=5), folding.OTHER_SHAPE),
+        (lambda x: F.conv1d(x, tensor(6, 3, 2, seed=4)) * x.mean(), folding.NOT_CONSTANT),
+        (lambda x: F.conv1d(x, tensor(1, 3, 2, seed=4)).squeeze(1) * tensor(3, seed=5), folding.RESHAPED),
+        (lambda x: x.tanh() * tensor(4, seed=5), folding.NO_LAYER),
+        (lambda x: F.conv1d(x, x[:1, :, :1].tanh()) * tensor(4, seed=5)[0], folding.COMPUTED_WEIGHTS),
+        (lambda x: F.conv1d(x.float(), tensor(6, 3, 2).float()) * tensor(6, 1, seed=5), folding.OTHER_TYPE),
     ],
 )
-def test_other_factors_stay(function: Function) -> None:
+def test_other_factors_stay_and_say_why(function: Function, refusal: Refusal) -> None:
     graph = record(function, tensor(2, 3, 4))
-    assert run_passes(graph.module)[1] == []
+    results = run_passes(graph.module)[1]
+    assert not any(each.modified for each in results)
+    refused = [each.reason for result in results if result.name == "fold scale" for each in result.refused]
+    assert refused == [refusal.reason]
     torch.testing.assert_close(graph.module(*graph.inputs)[0], function(*graph.inputs))

@@ -14,8 +14,9 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from analyzer.errors import InputError, UnsupportedError
+from analyzer.importer.conversion import as_tensor
 from analyzer.importer.graph import Graph, build
-from analyzer.importer.interpreter import Interpreter, as_tensor, missing, run_graph, unsupported
+from analyzer.importer.interpreter import Interpreter, missing, run_graph, unsupported
 
 
 def graph_of(*nodes: onnx.NodeProto, outputs: tuple[str, ...] = ("y",), **weights: np.ndarray) -> Graph:

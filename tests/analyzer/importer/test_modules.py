@@ -12,7 +12,7 @@ from onnx import helper, parser
 from torch import nn
 
 import analyzer
-from analyzer.importer.modules import Place, locate, places_of
+from analyzer.importer.modules import Origin, locate, origins_of
 
 
 class Block(nn.Module):
@@ -79,7 +79,7 @@ def test_children_of_lists_repeat_their_parents_name() -> None:
     nodes = [helper.make_node("Relu", ["x"], [f"y{i}"], name=name) for i, name in enumerate(names)]
     graph = parser.parse_model('<ir_version: 8, opset_import: ["" : 17]> g (float[1] x) => (float[1] x) {}')
     graph.graph.node.extend(nodes)
-    found = places_of(analyzer.load(_ending(graph)).graph.nodes)
+    found = origins_of(analyzer.load(_ending(graph)).graph.nodes)
     assert {k: v.module for k, v in found.items()} == {
         "/conv1/Conv": "conv1", "/layer1/layer1.0/conv1/Conv": "layer1.0.conv1", "/a/b/b.1/b.1.2/Relu_3": "a.b.1.2"
     }  # fmt: skip
@@ -97,18 +97,18 @@ def test_metadata_that_says_nothing(scopes: str) -> None:
         '<ir_version: 10, opset_import: ["" : 17]> g (float[1] x) => (float[1] y) { y = Relu(x) }'
     )
     graph.graph.node[0].metadata_props.add(key="pkg.torch.onnx.name_scopes", value=scopes)
-    assert places_of(analyzer.load(graph).graph.nodes) == {}
+    assert origins_of(analyzer.load(graph).graph.nodes) == {}
 
 
 def test_the_ith_node_of_its_kind() -> None:
-    places = {"a": Place("m", "Add"), "b": Place("m", "Relu"), "c": Place("m", "Add"), "d": Place("m.n", "Add")}
-    assert [locate(f"/m/{last}", places) for last in ("Add", "Add_1", "Add_2", "Relu", "Mul")] == [
+    origins = {"a": Origin("m", "Add"), "b": Origin("m", "Relu"), "c": Origin("m", "Add"), "d": Origin("m.n", "Add")}
+    assert [locate(f"/m/{last}", origins) for last in ("Add", "Add_1", "Add_2", "Relu", "Mul")] == [
         "a",
         "c",
         None,
         "b",
         None,
     ]
-    assert locate("m", places) == "d"
-    assert locate("m.n", places) == "d"
-    assert locate("n", places) is None
+    assert locate("m", origins) == "d"
+    assert locate("m.n", origins) == "d"
+    assert locate("n", origins) is None

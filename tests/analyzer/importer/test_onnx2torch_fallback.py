@@ -1,4 +1,4 @@
-"""onnx2torch as the second source: used where the table has nothing, never unverified."""
+"""onnx2torch as the fallback: used where the table has nothing, never unverified."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 
 import analyzer
-from analyzer.importer import onnx2torch_fallback as second_source
-from analyzer.importer import table
+from analyzer.importer import onnx2torch_fallback, table
 from tests.analyzer.importer.oracle import node_model
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("onnx2torch") is None, reason="onnx2torch is not installed")
@@ -35,7 +34,7 @@ def conv_model(opset: int = 17) -> tuple[Any, np.ndarray, np.ndarray]:
 
 
 def test_imports_beside_a_cpu_only_torch() -> None:
-    assert second_source.available()
+    assert onnx2torch_fallback.available()
 
 
 def test_converts_a_node_that_the_table_lacks(without: Callable[..., None]) -> None:
@@ -65,8 +64,8 @@ def test_an_opset_it_doesnt_know_is_named(without: Callable[..., None]) -> None:
 
 def test_a_wrong_conversion_is_refused(without: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
     without("Conv")
-    real = second_source.run
-    monkeypatch.setattr(second_source, "run", lambda node, *inputs: tuple(v * 1.01 for v in real(node, *inputs)))
+    real = onnx2torch_fallback.run
+    monkeypatch.setattr(onnx2torch_fallback, "run", lambda node, *inputs: tuple(v * 1.01 for v in real(node, *inputs)))
     proto, x, _ = conv_model()
     with pytest.raises(analyzer.ParityError, match="Conv node 'Conv_0'"):
         analyzer.load(proto).predict(x, backend="torch")

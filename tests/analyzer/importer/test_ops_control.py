@@ -11,8 +11,9 @@ import torch
 from onnx import TensorProto, helper, numpy_helper, parser
 
 from analyzer.errors import InputError
+from analyzer.importer.conversion import as_tensor
 from analyzer.importer.graph import build
-from analyzer.importer.interpreter import Interpreter, as_tensor, run_graph
+from analyzer.importer.interpreter import Interpreter, run_graph
 from analyzer.importer.ops import control
 from analyzer.importer.recorder import Recorder
 from tests.analyzer.importer import oracle

@@ -146,8 +146,9 @@ def test_relu6_is_recorded_as_hardtanh_and_its_edges_have_no_gradient() -> None:
     torch.nn.functional.hardtanh(x, 0.0, 6.0).sum().backward()
     assert x.grad is not None and x.grad.tolist() == [0.0, 1.0, 0.0]
     feed = {"x": np.array([-1, 0, 3, 6, 7], np.float32)}
+    from analyzer.importer.conversion import as_tensor
     from analyzer.importer.graph import build
-    from analyzer.importer.interpreter import Interpreter, as_tensor, run_graph
+    from analyzer.importer.interpreter import Interpreter, run_graph
     from analyzer.importer.recorder import Recorder
 
     recorder = Recorder()

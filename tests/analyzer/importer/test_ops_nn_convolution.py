@@ -157,8 +157,9 @@ def test_col2im_with_three_dimensions() -> None:
 def test_one_convolution_is_recorded() -> None:
     import torch
 
+    from analyzer.importer.conversion import as_tensor
     from analyzer.importer.graph import build
-    from analyzer.importer.interpreter import Interpreter, as_tensor, run_graph
+    from analyzer.importer.interpreter import Interpreter, run_graph
     from analyzer.importer.recorder import Recorder
 
     feed = {"x": random(1, 2, 5, 5), "w": random(2, 2, 3, 3), "b": random(2)}

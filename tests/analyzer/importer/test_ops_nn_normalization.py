@@ -10,8 +10,9 @@ import torch
 from onnx import numpy_helper
 
 from analyzer.errors import InputError
+from analyzer.importer.conversion import as_tensor
 from analyzer.importer.graph import build
-from analyzer.importer.interpreter import Interpreter, as_tensor, run_graph
+from analyzer.importer.interpreter import Interpreter, run_graph
 from analyzer.importer.recorder import Recorder
 from tests.analyzer.importer.oracle import check, node_model, table
 

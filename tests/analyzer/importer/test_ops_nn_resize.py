@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import numpy_helper
 
+from analyzer.importer.conversion import as_tensor
 from analyzer.importer.graph import build
-from analyzer.importer.interpreter import Interpreter, as_tensor, run_graph
+from analyzer.importer.interpreter import Interpreter, run_graph
 from analyzer.importer.recorder import Recorder
 from tests.analyzer.importer.oracle import check, node_model
 

@@ -10,8 +10,9 @@ import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
+from analyzer.importer.conversion import as_tensor
 from analyzer.importer.graph import build
-from analyzer.importer.interpreter import Interpreter, as_tensor, run_graph
+from analyzer.importer.interpreter import Interpreter, run_graph
 from analyzer.importer.recorder import Recorder
 from analyzer.importer.straight_through import (
     dynamic_range,

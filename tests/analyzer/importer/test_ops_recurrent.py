@@ -14,8 +14,9 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from analyzer.errors import InputError
+from analyzer.importer.conversion import as_tensor
 from analyzer.importer.graph import build
-from analyzer.importer.interpreter import Interpreter, as_tensor, run_graph
+from analyzer.importer.interpreter import Interpreter, run_graph
 from analyzer.importer.recorder import Recorder
 from tests.analyzer.importer import oracle
 

@@ -10,8 +10,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 import analyzer
 from analyzer.errors import UnsupportedError
+from analyzer.importer.conversion import as_tensor
 from analyzer.importer.graph import build
-from analyzer.importer.interpreter import as_tensor
 from analyzer.importer.trace import Trace, trace
 from tests.common.models import assemble, cases, cnn
 
@@ -156,5 +156,5 @@ def test_a_model_keeps_one_trace_per_signature_and_not_too_many() -> None:
     assert model.trace({"x": x}, torch.float64) is not first
     for size in range(1, 13):
         model.trace({"x": np.ones((size, 3, 8, 8), np.float32)})
-    assert len(model.traces.made) <= 8
+    assert len(model.backends.tracer._traces) <= 8
     assert model.trace({"x": x}) is not first, "the oldest went"

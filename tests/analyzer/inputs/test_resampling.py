@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analyzer.inputs.resampling import resample
+from analyzer.inputs.resampling import interpolation_matrix, resample
 
 LINEAR = {1: "linear", 2: "bilinear", 3: "trilinear"}
 
@@ -41,3 +41,11 @@ def test_the_element_type_stays(dtype: Any) -> None:
 def test_the_same_size_is_the_same_map() -> None:
     map_ = np.random.default_rng(0).random((1, 2, 5, 7)).astype(np.float32)
     np.testing.assert_array_equal(resample(map_, (5, 7)), map_)
+
+
+@pytest.mark.parametrize(("have", "want"), [(1, 5), (2, 2), (4, 11), (9, 3), (7, 40)])
+def test_the_matrix_is_linear_resampling(have: int, want: int) -> None:
+    map_ = np.random.default_rng(1).standard_normal(have)
+    got = interpolation_matrix(have, want)
+    np.testing.assert_allclose(got @ map_, resample(map_[None, None], (want,))[0, 0], rtol=0, atol=1e-12)
+    np.testing.assert_allclose(got.sum(1), 1, rtol=0, atol=1e-12)

@@ -10,7 +10,9 @@ import pytest
 from PIL import Image
 
 import analyzer
-from analyzer.jobs import report as presenting
+from analyzer.jobs import report
+from analyzer.report.explained import panel as panel_of
+from analyzer.report.explained import sample as sample_of
 from tests.common.checks import explain, load
 from tests.common.models import cases, cnn, mlp, tokens
 
@@ -27,7 +29,7 @@ def test_facts_are_the_files() -> None:
     proto.producer_name, proto.producer_version, proto.doc_string = "maker", "1.2", "What it does."
     proto.metadata_props.add(key="k", value="v")
     model = load(proto)
-    facts = presenting.facts(model)
+    facts = report.facts(model)
     assert facts.sha256 == model.sha256
     assert facts.size_bytes == model.size
     assert facts.producer == "maker 1.2"
@@ -41,14 +43,14 @@ def test_facts_are_the_files() -> None:
 
 def test_parameters_are_counted_without_shapes_and_indices() -> None:
     expected = sum(int(np.prod(t.dims)) for t in tokens().graph.initializer)
-    assert presenting.facts(load(tokens())).parameters == expected == 11 * 4 + 4 * 6 + 6 * 3 + 3
+    assert report.facts(load(tokens())).parameters == expected == 11 * 4 + 4 * 6 + 6 * 3 + 3
 
 
 @pytest.mark.parametrize("method", ["gradient", "integrated-gradients", "grad-cam", "lime", "occlusion"])
 def test_a_panel_is_its_samples(method: str) -> None:
     done = explained("cnn", method, target=[0, 1, 2])
     for index in range(3):
-        panel = presenting.panel(done, index)
+        panel = panel_of(done, index)
         np.testing.assert_array_equal(panel.attribution, done.attribution[index])
         assert panel.method == method
         assert panel.target == done.target[index]
@@ -56,19 +58,19 @@ def test_a_panel_is_its_samples(method: str) -> None:
         assert panel.score_kind == "logit"
         assert panel.signed == done.signed or (done.attribution < 0).any()
         assert (panel.completeness is not None) == (done.completeness is not None)
-    notes = presenting.panel(done, 2).notes
+    notes = panel_of(done, 2).notes
     if method == "lime":
         assert any(f"{done.record['r2'][2]:.2f}" in note for note in notes)
     if method == "grad-cam":
         assert any(done.record["layer"] in note for note in notes)
     if method == "integrated-gradients":
-        assert f"{done.completeness.total[2]:.4g}" in str(presenting.panel(done, 2).completeness)
+        assert f"{done.completeness.total[2]:.4g}" in str(panel_of(done, 2).completeness)
 
 
 def test_every_sample_of_a_fixed_batch_has_its_panel() -> None:
     """What methods note per sample is there for samples of every piece."""
     done = explain(load(mlp(1)), CASES["mlp"].x, "lime")
-    assert [presenting.panel(done, i).notes[-1] for i in range(3)] == [
+    assert [panel_of(done, i).notes[-1] for i in range(3)] == [
         f"R² of the linear fit: {r2:.2f}" for r2 in done.record["r2"]
     ]
 
@@ -79,7 +81,7 @@ def test_every_sample_of_a_fixed_batch_has_its_panel() -> None:
 )
 def test_a_sample_is_drawn_as_what_it_is(name: str, kind: str, layout: str | None) -> None:
     done = explained(name)
-    sample = presenting.sample(done, 1, "named")
+    sample = sample_of(done, 1, "named")
     assert sample.name == "named"
     assert sample.kind == kind
     if layout is not None:
@@ -92,9 +94,9 @@ def test_a_sample_is_drawn_as_what_it_is(name: str, kind: str, layout: str | Non
 
 def test_the_kind_of_prediction_is_kept() -> None:
     done = explain(load(mlp(end="Softmax")), CASES["mlp"].x, "gradient")
-    assert presenting.sample(done, 0, "x").top_kind == "probability"
-    assert sum(value for _, value in presenting.sample(done, 0, "x").top) == pytest.approx(1, abs=1e-5)
-    assert presenting.sample(explained("mlp"), 0, "x").top_kind == "logit"
+    assert sample_of(done, 0, "x").top_kind == "probability"
+    assert sum(value for _, value in sample_of(done, 0, "x").top) == pytest.approx(1, abs=1e-5)
+    assert sample_of(explained("mlp"), 0, "x").top_kind == "logit"
 
 
 @pytest.mark.parametrize("name", ["cnn", "nhwc", "mlp", "series", "tokens", "two", "half"])
@@ -124,7 +126,7 @@ def test_names_from_a_model_are_text_on_a_page(tmp_path: Path) -> None:
 def test_a_comparison_shows_every_method_and_sample(tmp_path: Path) -> None:
     model = load(CASES["cnn"].proto)
     explanations = [explain(model, CASES["cnn"].x, m) for m in ("gradient", "grad-cam", "occlusion")]
-    presenting.write_comparison(tmp_path / "r.html", model, [("cat", None, explanations)], "onnxplain explain …")
+    report.write_comparison(tmp_path / "r.html", model, [("cat", None, explanations)], "onnxplain explain …")
     page = (tmp_path / "r.html").read_text(encoding="utf-8")
     for text in ("gradient", "grad-cam", "occlusion", "cat [0]", "cat [2]", model.sha256[:8], "onnxplain explain"):
         assert text in page

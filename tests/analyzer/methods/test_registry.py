@@ -14,7 +14,8 @@ import pytest
 import analyzer
 from analyzer.errors import UsageError
 from analyzer.methods import registry
-from analyzer.methods.registry import MethodInfo, Parameter, get, method, near
+from analyzer.methods.registry import MethodInfo, Parameter, get, method
+from analyzer.nearest import did_you_mean
 
 NAMES = list(analyzer.methods())
 
@@ -83,7 +84,7 @@ def test_an_unknown_method_without_a_near_name() -> None:
         get("ξ")
     assert caught.value.code == "method.unknown"
     assert "did you mean" not in str(caught.value)
-    assert near("ξ", NAMES) == ""
+    assert did_you_mean("ξ", NAMES) == ""
 
 
 # --- parameters -----------------------------------------------------------------------------------------------------

@@ -11,10 +11,9 @@ import pytest
 from numpy.typing import NDArray
 
 import analyzer
-from analyzer.executor import masked_model as composing
-from analyzer.executor import session_pool as streams
-from analyzer.executor.batch_size import Tuner
-from analyzer.executor.masked_model import CannotComposeError
+from analyzer.executor import masked_model, session_pool
+from analyzer.executor.batch_size import BatchSizeTuner
+from analyzer.executor.masked_model import CannotMaskError
 from analyzer.executor.session import OutOfMemoryError, Session
 from tests.analyzer.methods.linear import linear, weights_of
 from tests.common.models import Case, cases, cnn, mlp, two_inputs
@@ -47,12 +46,12 @@ def assert_same(one: analyzer.Explanation, other: analyzer.Explanation, toleranc
 
 @pytest.fixture
 def on_host(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Makes every prelude impossible while it is set."""
+    """Makes every masked model impossible while it is set."""
 
-    def refuse(proto: onnx.ModelProto, wiring: composing.Wiring) -> composing.Composed:
-        raise CannotComposeError("not now")
+    def refuse(proto: onnx.ModelProto, spec: masked_model.MaskedModelSpec) -> masked_model.MaskedModel:
+        raise CannotMaskError("not now")
 
-    return lambda: monkeypatch.setattr(streams, "compose", refuse)
+    return lambda: monkeypatch.setattr(session_pool, "build_masked_model", refuse)
 
 
 def suited(method: str, case: Case) -> bool:
@@ -91,7 +90,9 @@ def test_neither_batch_nor_threads_change_the_result(method: str, nhwc: bool, mo
     assert_same(first, explained(cnn(nhwc=nhwc), x, method, threads=3))
     for size in (1, 7, 64):
         with monkeypatch.context() as patch:
-            patch.setattr(Tuner, "size", property(lambda self, size=size: self._best if self._most == 2 else size))
+            patch.setattr(
+                BatchSizeTuner, "size", property(lambda self, size=size: self._best if self._largest == 2 else size)
+            )
             assert_same(first, explained(cnn(nhwc=nhwc), x, method, threads=2))
     assert_same(first, explained(cnn(2, nhwc=nhwc), x, method, threads=2))  # the batch is fixed
 
@@ -110,11 +111,11 @@ def test_halving_changes_nothing(method: str, monkeypatch: pytest.MonkeyPatch) -
         return whole(self, feed, outputs)
 
     here = analyzer.load(cnn(), "cpu", threads=2)
-    monkeypatch.setattr(Tuner, "learn", lambda self, size, seconds: None)
-    monkeypatch.setattr(Tuner, "size", property(lambda self: min(16, self._most)))
+    monkeypatch.setattr(BatchSizeTuner, "learn", lambda self, size, seconds: None)
+    monkeypatch.setattr(BatchSizeTuner, "size", property(lambda self: min(16, self._largest)))
     here.predict(x)
     monkeypatch.setattr(Session, "run", lambda self, feed, outputs=None: (
-        run(self, feed, outputs) if any(name.startswith("prelude_") for name in feed) else whole(self, feed, outputs)
+        run(self, feed, outputs) if any(name.startswith("masking_") for name in feed) else whole(self, feed, outputs)
     ))  # fmt: skip
     assert_same(first, here.explain(x, method=method, target=1, **METHODS[method]))
     assert refused
@@ -133,7 +134,7 @@ def test_one_session_serves_every_number_of_segments() -> None:
     for segments in ("grid:2", "grid:4"):
         found = model.explain(case.feed, method="feature-ablation", segments=segments)
         assert found.record["masks"] == "graph"
-    assert len(model.streams._kept) == 1
+    assert len(model.session_pool._entries) == 1
 
 
 def test_what_stays_on_the_host_says_so() -> None:
@@ -162,7 +163,9 @@ def test_a_score_that_is_the_input_itself() -> None:
 
 @pytest.mark.parametrize("method", ["rise", "bubbles", "lime", "occlusion"])
 def test_memory_does_not_grow_with_the_number_of_masks(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Tuner, "size", 16)  # the batch that is found depends on the machine, and memory on the batch
+    monkeypatch.setattr(
+        BatchSizeTuner, "size", 16
+    )  # the batch that is found depends on the machine, and memory on the batch
     model = linear(weights_of(1, 96, 96))
     x = np.random.default_rng(5).standard_normal((1, 1, 96, 96)).astype(np.float32)
 

@@ -15,7 +15,7 @@ from PIL import Image
 
 import analyzer
 from analyzer.errors import AnalyzerError
-from analyzer.executor.stream import count_of, rows_of
+from analyzer.executor.batched_runs import count_of, rows_of
 from analyzer.inputs import read_input
 from analyzer.perturbation.replacement import _Repeated
 from tests.analyzer.inputs.test_inpainting import dense

@@ -15,7 +15,7 @@ from analyzer.errors import UsageError
 from analyzer.report import Panel, Sample, draw_picture, save_picture
 from analyzer.report import heat as heat_module
 from analyzer.report.canvas import Canvas, bar_ticks, fit, printable, text_width, wrap
-from analyzer.report.heat import layers, shown_size
+from analyzer.report.heat import display_size, layers
 from analyzer.report.picture_series import outline
 from analyzer.report.scale import fit_scale
 from tests.analyzer.report.records import image_sample, panel, samples_of_every_kind
@@ -46,7 +46,7 @@ def words(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def _parts(pixels: np.ndarray, sample: Sample, explained: Panel) -> list[np.ndarray]:
     """The three parts of an image's picture, found by looking for the drawn input."""
     made = layers(sample, explained)
-    tall, wide = shown_size(*made.picture.shape[:2])
+    tall, wide = display_size(*made.picture.shape[:2])
     wanted = heat_module.resize(made.picture, tall, wide, smooth=True)
     column = max(wide, 260)
     for y in range(pixels.shape[0] - tall):
@@ -142,8 +142,8 @@ def test_heading_names_target_score_method_and_parameters(words: list[str]) -> N
         (2000, 3, (560, 24)),
     ],
 )
-def test_shown_sizes(height: int, width: int, wanted: tuple[int, int]) -> None:
-    assert shown_size(height, width) == wanted
+def test_display_sizes(height: int, width: int, wanted: tuple[int, int]) -> None:
+    assert display_size(height, width) == wanted
 
 
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (8, 8), (200, 31), (40, 300), (1, 500), (900, 2000)])

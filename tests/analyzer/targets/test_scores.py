@@ -11,6 +11,7 @@ from onnx import NodeProto, TensorProto, helper
 
 import analyzer
 from analyzer.errors import UnsupportedError, UsageError
+from analyzer.targets.resolve import scored_value
 from analyzer.targets.scores import Scored, explained, probabilities_of
 from tests.common.models import assemble
 
@@ -286,7 +287,7 @@ def test_classifiers_of_scikit_learn_are_explained_by_probability(
     options = {id(made): {"zipmap": zipmap}}
     proto = skl2onnx.to_onnx(made, x[:1], options=options, target_opset={"": 17, "ai.onnx.ml": 3})
     loaded = analyzer.load(proto, "cpu")
-    scored = loaded.scored()
+    scored = scored_value(loaded)
     assert scored.kind == "probability" or scored.squashed_by
     assert (scored.output == "output_probability") is zipmap
     expected = made.predict_proba(x[:5])

@@ -263,11 +263,12 @@ def test_ablation_cam_equals_zeroing_channels_in_a_cut_graph(shortcut: bool) -> 
 
 
 def test_ablation_cam_doesnt_depend_on_how_many_channels_are_run_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    from analyzer.engines.torch_engine import Engine
+
+    from analyzer.engines.torch_engine import TorchEngine
 
     reference = explain("ablation-cam").raw
     for size in (1, 2, 4):
-        monkeypatch.setattr(Engine, "chunk", lambda _, size=size: size)
+        monkeypatch.setattr(TorchEngine, "chunk", lambda _, size=size: size)
         close(explain("ablation-cam").raw, reference)
 
 

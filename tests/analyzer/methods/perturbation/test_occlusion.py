@@ -223,7 +223,7 @@ def test_many_windows_run_in_batches_of_bounded_size() -> None:
     model = linear(w)
     check(inputs(1, 1, 12, 12), w, (2, 3), 1, 1)  # 144 windows: more than one batch
     model.explain(inputs(1, 1, 12, 12), method="occlusion", window=1, stride=1)
-    assert model.streams.evaluations == 144
+    assert model.session_pool.evaluations == 144
     assert model.session().evaluations == 1
 
 
@@ -318,7 +318,7 @@ def test_the_record_says_what_is_in_the_way() -> None:
     proto = assemble(nodes, shapes, {"y": (TensorProto.FLOAT, ["n", 1])}, {"w": weights_of(192, 1)})
     model = analyzer.load(proto, "cpu", threads=1)
     done = model.explain(inputs(1, 3, 8, 8), "occlusion", incremental="on")
-    assert done.record["incremental"] == "all: Flatten mixes places"
+    assert done.record["incremental"] == "all: Flatten mixes positions"
 
 
 def test_whole_runs_count_for_the_effects_that_they_verify(monkeypatch: pytest.MonkeyPatch) -> None:

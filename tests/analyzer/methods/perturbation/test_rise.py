@@ -11,7 +11,7 @@ from onnx import TensorProto, helper
 
 import analyzer
 from analyzer.errors import UsageError
-from analyzer.executor.mask_ops import interpolation
+from analyzer.inputs.resampling import interpolation_matrix
 from analyzer.methods.perturbation.rise import Smooth, cells
 from analyzer.perturbation.moments import Moments
 from tests.analyzer.methods.linear import Array, linear, weights_of
@@ -37,7 +37,7 @@ def test_interpolation_is_that_of_torch(count: int, side: int) -> None:
     import torch
 
     expected = torch.nn.functional.interpolate(torch.eye(count)[None], side, mode="linear", align_corners=False)[0].T
-    np.testing.assert_allclose(interpolation(count, side), expected.numpy(), atol=1e-5)
+    np.testing.assert_allclose(interpolation_matrix(count, side), expected.numpy(), atol=1e-5)
 
 
 def naive(sides: tuple[int, ...], grid: int, keep: float, n: int, seed: int) -> Array:

@@ -13,9 +13,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 import analyzer
 from analyzer.errors import UsageError
+from analyzer.inputs.decode import Decode
 from analyzer.targets.detection.finding import Found
 from analyzer.targets.detection.proposals import Decoder
-from analyzer.targets.detection.schema import Decode
 from analyzer.targets.detection.target import resolve_detections
 from tests.analyzer.methods.perturbation.test_rise import naive
 from tests.analyzer.targets.detection.nets import BOXES, PATCHES, SIDE, SPECS, detector, picture, probability

@@ -10,8 +10,8 @@ import pytest
 from numpy.typing import NDArray
 
 from analyzer.errors import UsageError
+from analyzer.inputs.decode import Decode
 from analyzer.targets.detection.proposals import Decoder, Proposals
-from analyzer.targets.detection.schema import Decode
 
 Array = NDArray[Any]
 SIZE = (32, 48)  # height, width

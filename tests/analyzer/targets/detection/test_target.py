@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from analyzer.errors import UsageError
 from analyzer.inputs import Labels
+from analyzer.inputs.decode import Decode
 from analyzer.targets.detection.proposals import Decoder, Proposals
-from analyzer.targets.detection.schema import Decode
 from analyzer.targets.detection.target import DetectionTarget, resolve_detections, similarities
 from tests.analyzer.targets.detection.test_boxes import naive_iou
 
@@ -127,7 +127,7 @@ def test_one_target_for_each_sample() -> None:
     for sample, target in enumerate(("detection:0", "detection:5")):
         alone, _ = found(target, rows[sample : sample + 1], spec)
         assert both.names[sample] == alone.names[0]
-        assert both.score_rows(sample, {"out": rows})[sample] == alone.before[0] == both.before[sample]
+        assert both.score_copies(sample, {"out": rows})[sample] == alone.before[0] == both.before[sample]
 
 
 @pytest.mark.parametrize(

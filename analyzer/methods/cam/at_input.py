@@ -1,0 +1,28 @@
+"""A class activation map brought from its layer's resolution to the input's.
+
+Belongs here: that one step. Not here: the maps (the methods), how an engine resamples (``analyzer.engines``), which axes
+are spatial (``analyzer.inputs.layout``).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from analyzer.inputs.layout import channel_axis, spatial_axes
+from analyzer.inputs.resampling import Resampling
+
+if TYPE_CHECKING:
+    from analyzer.methods.context import Array, Context
+
+
+def at_input(context: Context, name: str, raw: Array, how: Resampling = "linear") -> Array | None:
+    """A map (batch, 1, *spatial) at the resolution of an input, broadcastable to it; None where their ranks differ."""
+    shape, preprocess = context.inputs[name].shape, context.model.preprocess
+    axes = spatial_axes(shape, preprocess)
+    if len(axes) != raw.ndim - 2:
+        return None
+    resized = context.engine.resample(raw, [shape[axis] for axis in axes], how)
+    if len(shape) == 2:
+        return resized.reshape((len(raw), -1))
+    moved: Array = context.xp.moveaxis(resized, 1, channel_axis(shape, preprocess))
+    return moved

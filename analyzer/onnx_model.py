@@ -1,0 +1,211 @@
+"""What an ONNX model is, and how it is run.
+
+Belongs here: the file, its inputs and outputs, running it through onnxruntime. Not here: how it is read
+(``importer.loading``), and whatever needs to know what an explanation is: this is what engines, targets and perturbation
+methods take; :class:`analyzer.model.Model` is what a user holds.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from analyzer.errors import InputError
+from analyzer.executor import devices
+from analyzer.executor.session import Session
+from analyzer.executor.session_pool import SessionPool
+from analyzer.importer.loading import LoadedModel, tensor_to_numpy
+from analyzer.tensor_spec import TensorSpec, fitted, spec_of
+
+if TYPE_CHECKING:
+    from analyzer.importer.graph import Graph
+    from analyzer.inputs import Labels, Preprocess
+    from analyzer.inputs.decode import Decode
+
+Array = NDArray[Any]
+Feed = Mapping[str, Array]
+
+
+class OnnxModel:
+    """An ONNX model: what is in the file, and its sessions.
+
+    Attributes
+    ----------
+    path, sha256, size
+        The file and its digest; size in bytes, external data included.
+    inputs, outputs
+        Name -> :class:`~analyzer.tensor_spec.TensorSpec`.
+    device
+        ``cpu`` or ``cuda:N``.
+    preprocess, labels, decode
+        How pictures become inputs, what classes are called, and what a detector's outputs mean, where known.
+    """
+
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        device: str = "auto",
+        preprocess: Preprocess | None = None,
+        labels: Labels | None = None,
+        threads: int = 0,
+        decode: Decode | None = None,
+    ) -> None:
+        self.loaded = loaded
+        self.proto: onnx.ModelProto = loaded.proto
+        self.path: Path | None = loaded.path
+        self.sha256: str = loaded.sha256
+        self.size: int = loaded.size
+        self.device: str = devices.resolve(device)
+        self.threads = threads
+        self.preprocess = preprocess
+        self.labels = labels
+        self.decode = decode
+        self._sessions: dict[tuple[str, ...], Session] = {}
+
+    @functools.cached_property
+    def inputs(self) -> dict[str, TensorSpec]:
+        """Inputs that must be given, initializers listed as inputs left out."""
+        baked = {tensor.name for tensor in self.proto.graph.initializer}
+        return {v.name: spec_of(v) for v in self.proto.graph.input if v.name not in baked}
+
+    @functools.cached_property
+    def outputs(self) -> dict[str, TensorSpec]:
+        """Outputs; dictionaries of probabilities count as the tensor of probabilities that they are made of."""
+        graph, zipped = self.proto.graph, TensorSpec("float32", (None, None))
+        return {v.name: spec_of(v) if probabilities_of(graph, v.name) == v.name else zipped for v in graph.output}
+
+    @functools.cached_property
+    def metadata(self) -> dict[str, str]:
+        """The file's metadata properties."""
+        return {entry.key: entry.value for entry in self.proto.metadata_props}
+
+    @functools.cached_property
+    def fixed_batch(self) -> int | None:
+        """The batch size where every input has the same fixed first dimension, else None."""
+        firsts = {spec.shape[0] for spec in self.inputs.values() if spec.shape}
+        only = next(iter(firsts)) if len(firsts) == 1 else None
+        return only if isinstance(only, int) and only > 0 else None
+
+    @functools.cached_property
+    def graph(self) -> Graph:
+        """The model's graph as the importer's interpreter walks it."""
+        from analyzer.importer.graph import build
+
+        return build(self.proto, lambda tensor: tensor_to_numpy(tensor, self.loaded))
+
+    def __repr__(self) -> str:
+        name = self.path.name if self.path else self.sha256[:12]
+        return f"<{type(self).__name__} {name}: {', '.join(f'{k} {v}' for k, v in self.inputs.items())}>"
+
+    def values(self, feed: Feed, names: Sequence[str]) -> dict[str, Array]:
+        """Outputs or inner values by name, through onnxruntime."""
+        sources = {name: probabilities_of(self.proto.graph, name) for name in names}
+        graph_outputs = {o.name for o in self.proto.graph.output}
+        expose = tuple(dict.fromkeys(s for s in sources.values() if s not in graph_outputs and s not in feed))
+        session = self.session(expose)
+        wanted = list(dict.fromkeys(s for s in sources.values() if s not in feed))
+        got = session.run({k: v for k, v in feed.items() if k in session.inputs}, wanted)
+        return {name: got[source] if source in got else np.asarray(feed[source]) for name, source in sources.items()}
+
+    def session(self, expose: tuple[str, ...] = ()) -> Session:
+        """The onnxruntime session that also gives out the named inner values; made once."""
+        if expose not in self._sessions:
+            wider = next((s for k, s in self._sessions.items() if set(expose) <= set(k)), None)
+            if wider is not None:
+                return wider
+            source, folder = self.source()
+            self._sessions[expose] = Session(source, self.device, expose, folder, self.threads)
+        return self._sessions[expose]
+
+    @functools.cached_property
+    def session_pool(self) -> SessionPool:
+        """Streams of many evaluations, as perturbation methods need them."""
+        return SessionPool(self)
+
+    def close_sessions(self) -> None:
+        """Let go of the sessions that :meth:`session` made; it makes new ones when asked again."""
+        self._sessions.clear()
+
+    def source(self) -> tuple[Path | bytes, Path | None]:
+        """What onnxruntime reads: the file, or what was loaded where that differs from it; where external data lies."""
+        folder = self.path.parent if self.path else None
+        if self.path is None or self.loaded.repaired:
+            return self.proto.SerializeToString(), folder
+        return self.path, folder
+
+    def feed(self, x: Array | Feed) -> dict[str, Array]:
+        """An input as name -> array, checked against the model's inputs.
+
+        Raises
+        ------
+        InputError
+            ``data.bad_shape``, ``data.bad_type``, ``data.nonfinite``, ``data.missing_input``, ``data.unknown_input``.
+        """
+        given = dict(x) if isinstance(x, Mapping) else {next(iter(self.inputs), ""): x}
+        overridable = {value.name for value in self.proto.graph.input}
+        for name in given:
+            if name not in overridable:
+                known = ", ".join(self.inputs)
+                raise InputError("data.unknown_input", f"the model has no input {name!r}", f"its inputs: {known}")
+        for name in self.inputs:
+            if name not in given:
+                raise InputError("data.missing_input", f"input {name!r} is missing", f"it takes {self.inputs[name]}")
+        return {name: fitted(name, np.asarray(value), self.inputs.get(name)) for name, value in given.items()}
+
+    def in_parts(self, feed: dict[str, Array], run: Callable[[dict[str, Array]], dict[str, Array]]) -> dict[str, Array]:
+        """Outputs of an input that is cut to the model's fixed batch where it must be."""
+        size = self.part_size(feed)
+        if size is None:
+            return run(feed)
+        count = len(next(iter(feed.values())))
+        parts = [run({k: v[i : i + size] for k, v in feed.items()}) for i in range(0, count, size)]
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+    def part_size(self, feed: Feed) -> int | None:
+        """The fixed batch size that an input must be cut to, None where it fits as it is."""
+        size = self.fixed_batch
+        if size is None:
+            return None
+        counts = {len(v) if np.ndim(v) else 0 for v in feed.values()}
+        count = next(iter(counts))
+        if len(counts) != 1 or count == size:
+            return None
+        if count % size or not count:
+            raise InputError(
+                "data.bad_shape",
+                f"the model's batch is fixed at {size}, the input has {count} samples",
+                f"give a multiple of {size} samples",
+            )
+        return size
+
+    def clear(self) -> None:
+        """Let go of sessions and of the graph; they are made anew when asked for."""
+        if "session_pool" in self.__dict__:
+            self.session_pool.close()
+        self.close_sessions()
+        for name in ("session_pool", "graph"):
+            self.__dict__.pop(name, None)
+
+
+def probabilities_of(graph: onnx.GraphProto, output: str) -> str:
+    """For an output that ZipMap turns into dictionaries: the tensor of probabilities; else the output itself."""
+    value = output
+    for _ in range(16):
+        node = producer(graph, value)
+        if node is None or node.op_type not in ("ZipMap", "Identity"):
+            break
+        value = str(node.input[0])
+        if node.op_type == "ZipMap":
+            return value
+    return output
+
+
+def producer(graph: onnx.GraphProto, value: str) -> onnx.NodeProto | None:
+    """The node that gives a value; None for inputs and initializers."""
+    return next((node for node in graph.node if value in node.output), None)
