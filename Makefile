@@ -1,6 +1,7 @@
 # make demo   sets everything up and explains a sample picture
 # make test   passes the tests
 # make lint   style and types        make format   rewrites the style
+# make coverage  passes the tests and says which lines they don't run
 # make bench  benchmarks beside other libraries, results in benchmarks/results/
 
 PYTHON ?= python3
@@ -9,7 +10,7 @@ OUT ?= demo-report
 # one thread per process: the tests run one process per core
 TEST_ENV := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
-.PHONY: demo setup test test-all lint format bench docs clean
+.PHONY: demo setup test test-all coverage lint format bench docs clean
 
 demo: setup
 	$(BIN)/onnxplain explain models/shapes_cnn.onnx models/samples/shapes_star.png \
@@ -30,6 +31,9 @@ test: setup
 
 test-all: setup
 	$(TEST_ENV) $(BIN)/python -m pytest -n auto -m "not gpu"
+
+coverage: setup
+	$(TEST_ENV) $(BIN)/python -m pytest -n auto --cov --cov-report=term:skip-covered --cov-report=xml
 
 lint: setup
 	$(BIN)/ruff check .
@@ -57,4 +61,4 @@ docs: setup
 	$(BIN)/python -m docs.make
 
 clean:
-	rm -rf .venv .venv-bench build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis $(OUT)
+	rm -rf .venv .venv-bench build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage coverage.xml $(OUT)

@@ -23,16 +23,16 @@ from analyzer.errors import (
 )
 
 if TYPE_CHECKING:
-    from analyzer import methods
     from analyzer.explanation import Completeness, Explanation
     from analyzer.export.compile import Compiled, compile  # noqa: A004
     from analyzer.importer.parity import Parity
     from analyzer.jobs.rule_assignment import RuleRow, rules
-    from analyzer.methods.registry import MethodInfo, Parameter
+    from analyzer.methods.registry import MethodInfo, Parameter, methods  # the package is callable and stands for it
     from analyzer.model import Model, load
     from analyzer.tensor_spec import TensorSpec
 
-__version__ = "0.1.0"
+#: The installed package's, "unknown" where its metadata is missing.
+__version__: str
 
 _PUBLIC = {
     "compile": "analyzer.export.compile",
@@ -77,6 +77,8 @@ def __getattr__(name: str) -> Any:
     """Load a public name from where it lives, on first use."""
     if name in _PUBLIC:
         return getattr(importlib.import_module(_PUBLIC[name]), name)
+    if name == "__version__":
+        return importlib.import_module("analyzer.versions").version("onnxplain")
     if name == "methods":  # the package, which is callable
         return importlib.import_module("analyzer.methods")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -56,7 +56,7 @@ def measured(model: Path, rounds: int) -> dict[str, Any]:
     """Run -> median CPU seconds and heavy imports; all runs take turns."""
     from PIL import Image
 
-    from benchmarks.perturbation_worker import picture
+    from benchmarks.perturbation_inputs import picture
 
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)

@@ -16,7 +16,6 @@ import argparse
 import json
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -24,13 +23,14 @@ from typing import Any
 
 from benchmarks import cold_start, shapley
 from benchmarks.incremental import file_of
+from benchmarks.perturbation_inputs import FEW
 from benchmarks.perturbation_page import page
-from benchmarks.perturbation_worker import FEW
+from benchmarks.perturbation_side import Side
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 PEERS = ROOT / ".venv-bench" / "bin" / "python"
-SQUEEZENET = Path("/work/shared/data/models/squeezenet1_0_fp32_cast.onnx")
+SQUEEZENET = ROOT.parent / "shared" / "data" / "models" / "squeezenet1_0_fp32_cast.onnx"
 #: Network -> evaluations of a call.
 NETWORKS = {"mobilenet_v2": 400, "resnet18": 150, "vgg16": 40, "squeezenet": 200}
 SIZES = (1, 2, 4, 8, 16, 32, 64)
@@ -45,34 +45,7 @@ BESIDE: dict[str, tuple[str, dict[str, float]]] = {
 }
 TARGET = 5
 _ONE_CLASS = "DIANNA KernelSHAP"
-_START = "from benchmarks.perturbation_worker import main; main()"
 _VERSIONS = ("onnxruntime", "onnxruntime-gpu", "numpy", "torch", "dianna", "captum", "lime", "shap", "scikit-image")
-
-
-class Side:
-    """A process that answers requests in turn."""
-
-    def __init__(self, python: str | Path, name: str) -> None:
-        self._process = subprocess.Popen(
-            [str(python), "-c", _START, name], cwd=ROOT, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
-
-    def ask(self, case: str, **more: Any) -> dict[str, Any]:
-        """An answer, with ``each``: CPU seconds per evaluation."""
-        assert self._process.stdin is not None and self._process.stdout is not None
-        self._process.stdin.write(json.dumps({"case": case, **more}) + "\n")
-        self._process.stdin.flush()
-        got: dict[str, Any] = json.loads(self._process.stdout.readline())
-        if got.get("evaluations") and "seconds" in got:
-            got["each"] = got["seconds"] / got["evaluations"]
-        return got
-
-    def close(self) -> None:
-        """Let it end."""
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait()
 
 
 def one_class(path: Path, folder: Path) -> Path:

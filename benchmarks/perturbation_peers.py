@@ -3,7 +3,7 @@
 Runs in an environment of its own, which ``make bench`` makes; imports nothing of onnxplain. Peers that make their sessions
 themselves get one thread as everybody does.
 
-Belongs here: calls of other libraries and counting their evaluations. Not here: the protocol (``perturbation_worker``).
+Belongs here: calls of other libraries and counting their evaluations. Not here: answering (``perturbation_worker``).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
-from benchmarks.perturbation_worker import SEGMENTS, STRIDE, WINDOW, bare_session, blocks, picture
+from benchmarks.perturbation_inputs import SEGMENTS, STRIDE, WINDOW, bare_session, blocks, picture
 
 _Session = onnxruntime.InferenceSession
 _counted = {"evaluations": 0}

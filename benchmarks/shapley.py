@@ -12,14 +12,13 @@ from __future__ import annotations
 import itertools
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-if TYPE_CHECKING:
-    from benchmarks.perturbation import Side
+from benchmarks.perturbation_side import Side
 
 SAMPLES = (128, 512)
 SEEDS = tuple(range(10))

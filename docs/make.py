@@ -1,4 +1,5 @@
-"""Writes the generated pages: ``operators.md`` from the operator table, ``methods.md`` from the registry.
+"""Writes the generated pages: ``operators.md`` from the operator table, ``methods.md`` from the registry,
+``architecture.md`` and its picture from the imports of the code.
 
     python -m docs.make            write them
     python -m docs.make --check    exit 1 if they are not up to date
@@ -16,6 +17,7 @@ import onnx
 
 from analyzer.importer import table
 from analyzer.methods import registry
+from docs import architecture
 
 HERE = Path(__file__).parent
 #: The oldest opset whose meaning is looked after.
@@ -133,7 +135,18 @@ def methods_page() -> str:
     return "\n".join(lines)
 
 
-PAGES = {"operators.md": operators_page, "methods.md": methods_page}
+PAGES = {
+    "operators.md": operators_page,
+    "methods.md": methods_page,
+    "architecture.md": architecture.page,
+    "images/architecture.svg": architecture.picture,
+}
+
+
+def up_to_date(name: str) -> bool:
+    """Whether a page lies there as it would be written now; counts of lines may be old."""
+    path = HERE / name
+    return path.exists() and architecture.same(path.read_text(encoding="utf-8"), PAGES[name]())
 
 
 def main() -> int:
@@ -143,12 +156,10 @@ def main() -> int:
     check = cli.parse_args().check
     stale = []
     for name, make in PAGES.items():
-        text = make()
-        path = HERE / name
-        if check and (not path.exists() or path.read_text(encoding="utf-8") != text):
+        if not check:
+            (HERE / name).write_text(make(), encoding="utf-8")
+        elif not up_to_date(name):
             stale.append(name)
-        elif not check:
-            path.write_text(text, encoding="utf-8")
     if stale:
         sys.stderr.write(f"not up to date: {', '.join(stale)}; run `make docs`\n")
     return 1 if stale else 0

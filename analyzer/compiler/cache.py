@@ -14,7 +14,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
-import importlib.metadata
 import json
 import os
 import time
@@ -26,6 +25,7 @@ import onnx
 
 from analyzer.errors import UsageError
 from analyzer.files import write_atomically
+from analyzer.versions import version
 
 #: Grows with every change of what a file holds.
 FORMAT = 1
@@ -76,7 +76,7 @@ def code() -> str:
     rooms = (root / "compiler", root / "engines", root / "importer", root.parent / "graph_rules")
     files = sorted(path for room in rooms for path in room.rglob("*.py"))
     state = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files]
-    versions = [importlib.metadata.version(name) for name in ("onnxplain", "torch")]
+    versions = [version(name) for name in ("onnxplain", "torch")]
     return hashlib.sha256(repr((versions, state)).encode()).hexdigest()
 
 

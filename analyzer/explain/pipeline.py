@@ -7,7 +7,6 @@ Belongs here: the steps that every method shares. Not here: the methods, what is
 from __future__ import annotations
 
 import functools
-import importlib.metadata
 import platform
 import time
 from collections.abc import Mapping, Sequence
@@ -29,6 +28,7 @@ from analyzer.methods.context import Context, Evaluator
 from analyzer.onnx_model import OnnxModel
 from analyzer.targets.language import Resolved, TargetLike
 from analyzer.targets.resolve import Explained, resolve_on
+from analyzer.versions import version
 
 Array = NDArray[Any]
 
@@ -195,11 +195,8 @@ def _record(model: OnnxModel, request: Request) -> dict[str, Any]:
 
 @functools.cache
 def _versions() -> dict[str, str]:
-    versions = {name: importlib.metadata.version(name) for name in ("onnx", "numpy")}
-    versions |= {"python": platform.python_version()}
-    for name in ("onnxplain", "onnxruntime-gpu", "onnxruntime", "torch"):
-        try:
-            versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
+    versions = {"python": platform.python_version()} | {name: version(name) for name in ("onnxplain", "onnx", "numpy")}
+    for name in ("onnxruntime-gpu", "onnxruntime", "torch"):  # one of the former two, the last only perhaps
+        if found := version(name, ""):
+            versions[name] = found
     return versions

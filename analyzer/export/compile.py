@@ -244,11 +244,11 @@ def _no_engine(*_: Any) -> NoReturn:
 def _metadata(
     model: Model, method: str, params: dict[str, Any], target: TargetLike, score: str, seed: int, batch: int | None
 ) -> dict[str, str]:
-    from analyzer import __version__
     from analyzer.explanation import jsonable
+    from analyzer.versions import version
 
     said = {
-        "version": __version__, "method": method, "params": json.dumps(jsonable(params), sort_keys=True),
+        "version": version("onnxplain"), "method": method, "params": json.dumps(jsonable(params), sort_keys=True),
         "target": str(target), "score": score, "seed": str(seed), "source_sha256": model.sha256,
         "batch": "dynamic" if batch is None else str(batch),
     }  # fmt: skip

@@ -5,10 +5,11 @@ Belongs here: looking at the machine. Not here: printing it (``cli``).
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
 import platform
 from typing import Any
+
+from analyzer.versions import version
 
 _PACKAGES = (
     "onnxplain", "onnx", "onnxruntime-gpu", "onnxruntime", "onnx2torch", "torch", "torchvision", "numpy", "pillow",
@@ -22,14 +23,8 @@ def diagnose() -> dict[str, Any]:
 
     from analyzer.executor import devices
 
-    versions = {}
-    for name in _PACKAGES:
-        try:
-            versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            versions[name] = "not installed"
     return {
-        "versions": versions,
+        "versions": {name: version(name, "not installed") for name in _PACKAGES},
         "python": platform.python_version(),
         "platform": platform.platform(),
         "cpus": os.cpu_count(),

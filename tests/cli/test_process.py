@@ -125,8 +125,9 @@ def test_signals_stop_cleanly(
 ) -> None:
     owner = {"explain_targets": "analyzer.model.Model", "write_comparison": "analyzer.jobs.report"}[stage]
     script = f"""
-import sys, time
+import signal, sys, time
 import analyzer.model, analyzer.jobs.report
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a test run in the background hands on that it is ignored
 from cli.main import main
 def wait(*_, **__):
     print("ready", file=sys.stderr, flush=True)

@@ -5,7 +5,7 @@ All have an output ``scores`` of three classes, batch first, and weights drawn f
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,14 +20,14 @@ LABELS = ("ant", "bee", "cat")
 
 def assemble(
     nodes: Sequence[NodeProto],
-    inputs: dict[str, tuple[int, Sequence[int | str]]],
-    outputs: dict[str, tuple[int, Sequence[int | str] | None]],
+    inputs: Mapping[str, tuple[int, Sequence[Any]]],
+    outputs: Mapping[str, tuple[int, Sequence[Any] | None]],
     weights: dict[str, Array],
     opset: int = 17,
     domains: dict[str, int] | None = None,
     **graph_parts: Any,
 ) -> onnx.ModelProto:
-    """A model of nodes; inputs and outputs as name -> (element type, shape)."""
+    """A model of nodes; inputs and outputs as name -> (element type, shape of numbers and names)."""
     graph = helper.make_graph(
         list(nodes),
         "tiny",

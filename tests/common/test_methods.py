@@ -145,7 +145,8 @@ def test_an_unknown_parameter_is_named_with_a_near_one(method: str) -> None:
     assert caught.value.code == "params.unknown"
     for known in registered()[method].parameters:
         with pytest.raises(analyzer.UsageError, match=rf"did you mean {known}\?"):
-            run(method, "cnn", **{f"{known}s": 1})
+            wrong: dict[str, Any] = {f"{known}s": 1}
+            run(method, "cnn", **wrong)
 
 
 @each_method
@@ -153,7 +154,8 @@ def test_a_parameter_of_a_wrong_type_is_refused(method: str) -> None:
     typed = [p for p in registered()[method].parameters.values() if p.annotation is not Any]
     for parameter in typed:
         with pytest.raises(analyzer.UsageError, match=f"{parameter.name}=") as caught:
-            run(method, "cnn", **{parameter.name: object()})
+            wrong: dict[str, Any] = {parameter.name: object()}
+            run(method, "cnn", **wrong)
         assert caught.value.code == "params.invalid"
 
 
@@ -318,6 +320,7 @@ def test_another_seed_gives_other_numbers(method: str) -> None:
 
 def test_labels_are_what_the_models_say() -> None:
     """The other tests rely on these names."""
-    assert model_of("cnn").labels is not None
-    assert [model_of("cnn").labels.name(i) for i in range(3)] == list(LABELS)
+    labels = model_of("cnn").labels
+    assert labels is not None
+    assert [labels.name(i) for i in range(3)] == list(LABELS)
     assert isinstance(CASES["cnn"], Case)

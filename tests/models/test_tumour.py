@@ -36,8 +36,8 @@ def test_output_is_a_zipmap(sample_models: Path) -> None:
 
 
 def test_sample_rows_are_held_out_and_recognised(sample_models: Path) -> None:
-    header, *rows = csv.reader((SAMPLES / "tumour_rows.csv").open(encoding="utf-8"))
-    (title,), *truth = csv.reader((SAMPLES / "tumour_labels.csv").open(encoding="utf-8"))
+    header, *rows = csv.reader((SAMPLES / "tumour_rows.csv").read_text(encoding="utf-8").splitlines())
+    (title,), *truth = csv.reader((SAMPLES / "tumour_labels.csv").read_text(encoding="utf-8").splitlines())
     assert header == feature_names()
     assert title == "label"
     assert len(rows) == len(truth) == 8

@@ -203,7 +203,9 @@ def test_a_method_never_runs_twice(monkeypatch: pytest.MonkeyPatch, turn: int) -
     got = model.explain(case.x, progress=lambda now, _: done.append(now), **options)
     assert calls == 1
     assert done == sorted(done)
-    assert got.record["backend"] == ("torch" if turn <= 2 else "onnxruntime and torch")  # the second run proves the first
+    assert got.record["backend"] == (
+        "torch" if turn <= 2 else "onnxruntime and torch"
+    )  # the second run proves the first
     assert got.record["parity"]["ok"]
     close(got, want)
 

@@ -7,7 +7,6 @@ falls short is named in :data:`KNOWN` with the reason.
 from __future__ import annotations
 
 import functools
-import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +16,7 @@ import pytest
 from onnx import numpy_helper
 from onnx.defs import get_all_schemas
 
+from tests.analyzer.importer.backend_cases import node_tests
 from tests.analyzer.importer.oracle import table
 
 #: Operators that are no inference on numeric tensors, by reason.
@@ -88,14 +88,9 @@ class Case:
 
 @functools.cache
 def cases() -> dict[str, Case]:
-    """All numeric cases by name. The package makes them up anew, which takes seconds: so not while collecting."""
-    from onnx.backend.test.loader import load_model_tests
-
-    with warnings.catch_warnings(), np.errstate(all="ignore"):
-        warnings.simplefilter("ignore")
-        loaded = sorted(load_model_tests(kind="node"), key=lambda case: case.name)
+    """All numeric cases by name; they take seconds: so not while collecting."""
     found = {}
-    for case in loaded:
+    for case in node_tests():
         nodes = case.model.graph.node
         domains = {node.domain for node in nodes} - {"", "ai.onnx"}
         if domains or OUTSIDE & {node.op_type for node in nodes} or "training" in case.name or "_train_" in case.name:

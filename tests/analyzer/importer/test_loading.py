@@ -17,13 +17,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
-from onnx.backend.test.loader import load_model_tests
 
 from analyzer.errors import AnalyzerError, InputError, UsageError
 from analyzer.importer import _load_wire
 from analyzer.importer._load_text import quoted
 from analyzer.importer.loading import Limits, LoadedModel, read_model, tensor_to_numpy
 from tests.analyzer.importer import corpus
+from tests.analyzer.importer.backend_cases import node_tests
 
 REFUSED_ON_PURPOSE = {"pcb_aoi_customvision": "op.unknown", "super_resolution": "model.invalid"}
 
@@ -160,7 +160,7 @@ def test_backend_models_that_onnxruntime_takes_load() -> None:
     options.log_severity_level = 4
     loaded = 0
     refused: dict[str, str] = {}
-    for case in load_model_tests(kind="node"):
+    for case in node_tests():
         if case.model is None:
             continue
         data = case.model.SerializeToString()

@@ -132,7 +132,9 @@ def test_leaf(data: Path) -> None:
 
 
 def test_coffee_trees(data: Path) -> None:
-    rows = [[float(v) for v in row] for row in csv.reader((data / "series" / "coffee_test.csv").open())]
+    rows = [
+        [float(v) for v in row] for row in csv.reader((data / "series" / "coffee_test.csv").read_text().splitlines())
+    ]
     table = np.array(rows)
     got = traced(open_model(data, "dianna_coffee"), table[:, 1:].astype(np.float32), 1e-5)
     assert (got["output_label"] == table[:, 0]).all()

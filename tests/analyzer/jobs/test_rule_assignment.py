@@ -15,7 +15,7 @@ from analyzer.errors import AnalyzerError, InputError, UsageError
 from analyzer.methods import registry
 from graph_rules import composites
 
-GOLDEN = Path("/work/shared/golden")
+GOLDEN = Path(__file__).resolve().parents[4] / "shared" / "golden"
 BOX = {"low": -3.0, "high": 3.0}
 golden = pytest.mark.skipif(not GOLDEN.is_dir(), reason=f"needs the reference networks in {GOLDEN}")
 

@@ -278,14 +278,14 @@ EVERY = [(m, k) for m in PARAMS for k in CASES if not (m == "bubbles" and k in (
 
 @pytest.mark.parametrize(("method", "kind"), EVERY)
 def test_one_seed_one_result_in_batches_of_any_size(method: str, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To the last bit in batches of one size; otherwise to rounding, since the size is found by measuring."""
     model, x = CASES[kind]
     first = model.explain(x, method=method, seed=5, target=0, **QUICK.get(method, {}))
-    again = model.explain(x, method=method, seed=5, target=0, **QUICK.get(method, {}))
-    np.testing.assert_array_equal(first.attribution, again.attribution)
-    assert first.record["evaluations"] == again.record["evaluations"] > 0
+    assert first.record["evaluations"] > 0
+    near = 1e-6 * max(float(np.abs(first.attribution).max()), 1)
     for size in (1, 7):
         monkeypatch.setattr(Context, "batch_size", lambda _, size=size: size)
-        other = model.explain(x, method=method, seed=5, target=0, **QUICK.get(method, {}))
-        scale = max(float(np.abs(first.attribution).max()), 1e-12)
-        np.testing.assert_allclose(other.attribution, first.attribution, rtol=0, atol=1e-6 * max(scale, 1))
-        assert other.record["evaluations"] == first.record["evaluations"]
+        once, again = (model.explain(x, method=method, seed=5, target=0, **QUICK.get(method, {})) for _ in range(2))
+        np.testing.assert_allclose(once.attribution, first.attribution, rtol=0, atol=near)
+        np.testing.assert_array_equal(again.attribution, once.attribution)
+        assert once.record["evaluations"] == again.record["evaluations"] == first.record["evaluations"]
