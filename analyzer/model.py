@@ -17,6 +17,7 @@ import onnx
 
 from analyzer.errors import UsageError
 from analyzer.importer.loading import read_model
+from analyzer.memory import release_memory
 from analyzer.onnx_model import Array, Feed, OnnxModel
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ class Model(OnnxModel):
             self.backends.clear()
             del self.__dict__["backends"]
         super().clear()
+        release_memory()
 
     def __enter__(self) -> Model:
         return self

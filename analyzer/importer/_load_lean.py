@@ -10,8 +10,6 @@ long as it lives, and once more for every weight that is looked at. Parsed from 
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import mmap
 from collections.abc import Iterator
 from pathlib import Path
@@ -48,12 +46,6 @@ def without_weights(path: Path, size: int) -> tuple[bytes, dict[str, ExternalTen
             return None
         with memoryview(mapped) as view:
             return _rewritten(view, path)
-
-
-def trim_memory() -> None:
-    """Hand freed memory back to the system where the C library keeps it (glibc); elsewhere nothing is needed."""
-    with contextlib.suppress(OSError, AttributeError, TypeError):
-        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _rewritten(view: memoryview, path: Path) -> tuple[bytes, dict[str, ExternalTensor]] | None:

@@ -24,11 +24,12 @@ from onnx import ModelProto, TensorProto
 
 from analyzer.errors import InputError, UsageError
 from analyzer.importer import _load_file, _load_tensors, _load_wire
-from analyzer.importer._load_lean import trim_memory, without_weights
+from analyzer.importer._load_lean import without_weights
 from analyzer.importer._load_limits import DEFAULT_LIMITS, Limits
 from analyzer.importer._load_text import escape_undecodable, quoted
 from analyzer.importer.external import ExternalTensor, is_external
 from analyzer.importer.validation import validate
+from analyzer.memory import trim_memory
 
 __all__ = ["ExternalTensor", "Limits", "LoadedModel", "read_model", "tensor_to_numpy"]
 

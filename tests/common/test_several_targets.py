@@ -64,7 +64,7 @@ def test_segments_of_an_embedding_too(method: str, batch: int | str, count: int)
     if count % (batch if isinstance(batch, int) else 1):
         pytest.skip("the batch doesn't fit")
     rng = np.random.default_rng(7)
-    feed: dict[str, np.ndarray] = {
+    feed: dict[str, Array] = {
         "ids": rng.integers(0, 11, (count, 7)),
         "mask": rng.uniform(0, 2, (count, 7)).astype(np.float32),
     }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +14,10 @@ from onnx import TensorProto, helper
 
 import analyzer
 from analyzer.compiler import cache
+from analyzer.compiler.engine import CompiledEngine
 from analyzer.compiler.sweep_cache import SweepCache
-from analyzer.errors import AnalyzerError, ParityError
+from analyzer.errors import AnalyzerError, ParityError, UnsupportedError
+from analyzer.methods import registry
 from tests.common.models import assemble, cases, cnn, mlp, tokens
 
 CASES = {case.name: case for case in cases()}
@@ -164,6 +168,57 @@ def test_a_compiled_model_that_disagrees_is_not_used(monkeypatch: pytest.MonkeyP
             model.explain(case.x, target=0, backend="auto")
         assert caught.value.code == "parity.mismatch"
     assert backend(model, case.x, target=0) == "onnxruntime"
+
+
+def fails_from(turn: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compiled sweeps fail from their n-th run on."""
+    run, runs = CompiledEngine._run, itertools.count(1)
+
+    def failing(self: CompiledEngine, *arguments: Any) -> Any:
+        if next(runs) >= turn:
+            raise UnsupportedError("runtime.op_failed", "out of luck")
+        return run(self, *arguments)
+
+    monkeypatch.setattr(CompiledEngine, "_run", failing)
+
+
+@pytest.mark.parametrize("turn", [1, 2, 3, 4])
+def test_a_method_never_runs_twice(monkeypatch: pytest.MonkeyPatch, turn: int) -> None:
+    """Where a compiled sweep fails half way, torch answers from there on; the method isn't begun again."""
+    case, options = CASES["cnn"], {"method": "smoothgrad", "samples": 40, "target": 1}
+    load(case.proto).explain(case.x, backend="onnxruntime")
+    model, calls = load(case.proto), 0
+    info = registry.get("smoothgrad")
+
+    def counted(*given: Any, **params: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        return info.function(*given, **params)
+
+    monkeypatch.setitem(registry._METHODS, "smoothgrad", dataclasses.replace(info, function=counted))
+    want = load(case.proto).explain(case.x, backend="torch", **options)
+    calls = 0
+    fails_from(turn, monkeypatch)
+    done: list[int] = []
+    got = model.explain(case.x, progress=lambda now, _: done.append(now), **options)
+    assert calls == 1
+    assert done == sorted(done)
+    assert got.record["backend"] == (
+        "torch" if turn <= 2 else "onnxruntime and torch"
+    )  # the second run proves the first
+    assert got.record["parity"]["ok"]
+    close(got, want)
+
+
+def test_a_file_is_recorded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    case = CASES["mlp"]
+    np.save(tmp_path / "other.npy", np.full((1, 6), 0.5, np.float32))
+    options = {"method": "meaningful-perturbation", "steps": 4, "fill": f"image:{tmp_path / 'other.npy'}", "target": 1}
+    load(case.proto).explain(case.x, backend="onnxruntime")
+    fails_from(3, monkeypatch)
+    got = load(case.proto).explain(case.x, **options)
+    assert "torch" in got.record["backend"]
+    assert [fill["path"] for fill in got.record["fills"]] == [str(tmp_path / "other.npy")]
 
 
 def test_without_a_cache_the_runtime_is_still_used_where_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
