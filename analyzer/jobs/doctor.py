@@ -40,7 +40,8 @@ def _try(method: str) -> str:
     import numpy as np
     import onnx
 
-    from analyzer import AnalyzerError, load
+    from analyzer.errors import AnalyzerError
+    from analyzer.model import load
 
     weight = onnx.numpy_helper.from_array(np.array([[2.0, 0.0], [-3.0, 0.0]], np.float32), "w")
     graph = onnx.helper.make_graph(

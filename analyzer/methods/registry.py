@@ -11,6 +11,7 @@ import inspect
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 from analyzer.errors import UsageError
@@ -233,13 +234,12 @@ def _modules() -> dict[str, str]:
     """The modules of the families' packages, which hold the methods: last name -> whole name."""
     import pkgutil
 
-    import analyzer.methods as package
-
-    families = [f"{package.__name__}.{m.name}" for m in pkgutil.iter_modules(package.__path__) if m.ispkg]
+    here, package = Path(__file__).parent, __name__.rpartition(".")[0]
+    families = [module.name for module in pkgutil.iter_modules([str(here)]) if module.ispkg]
     return {
-        module.name: f"{family}.{module.name}"
+        module.name: f"{package}.{family}.{module.name}"
         for family in families
-        for module in pkgutil.iter_modules(importlib.import_module(family).__path__)
+        for module in pkgutil.iter_modules([str(here / family)])
     }
 
 
