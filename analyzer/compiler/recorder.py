@@ -14,7 +14,8 @@ from torch import Tensor
 
 from analyzer.compiler.decompositions import OWN
 from analyzer.compiler.lowering import LOWERINGS
-from analyzer.importer.recorder import Recorder
+from analyzer.errors import UnsupportedError
+from analyzer.importer.recorder import Recorder, without_recording
 
 aten = torch.ops.aten
 
@@ -37,6 +38,8 @@ class SweepRecorder(Recorder):
         kwargs = kwargs or {}
         if func in _BY_SHAPE:
             return func(*args, **kwargs)
+        if func._schema.is_mutable and any(self._depends(value) for value in (*args, *kwargs.values())):  # type: ignore[attr-defined]
+            return self._out_of_place(func, args, kwargs)
         apart = None if func in LOWERINGS else OWN.get(func) or _general(func)
         if apart is not None and any(self._depends(value) for value in (*args, *kwargs.values())):
             with self:
@@ -49,6 +52,30 @@ class SweepRecorder(Recorder):
             with self:
                 args = (args[0].clone(memory_format=torch.contiguous_format), *args[1:])
         return super().__torch_dispatch__(func, types, args, kwargs)
+
+    def _out_of_place(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+        """An operator that changes its first argument, as autograd's derivatives use them on values of their own.
+
+        What it gives is recorded, and from then on the changed tensor stands for it.
+
+        Raises
+        ------
+        UnsupportedError
+            ``compile.operator`` for one without a form that changes nothing, and for a view: others would change with it.
+        """
+        changed = args[0]
+        name, overload = func._schema.name.partition("::")[2], func._overloadname
+        plain = getattr(getattr(aten, name.removesuffix("_"), None), overload, None)
+        if not name.endswith("_") or plain is None or changed._is_view():
+            raise UnsupportedError("compile.operator", f"{func} changes a value in place", "use the torch backend")
+        with self:
+            made = plain(*args, **kwargs).to(changed.dtype)
+            made = made if made.shape == changed.shape else made.expand(changed.shape)
+        with without_recording():
+            changed.copy_(made)
+        node = self.node_of(made)
+        self._nodes[changed] = self.constant(made) if node is None else node
+        return changed
 
     def _depends(self, value: Any) -> bool:
         if isinstance(value, (list, tuple)):
