@@ -123,15 +123,14 @@ class _Trial:
         for draw in range(DRAWS):
             for name, value in self.run(Watch(seen.calls, draw=draw)).items():
                 moved[name] = np.maximum(moved[name], np.abs(np.asarray(value, np.float64) - wants[name]))
-        smooth = max(float(np.max(v, initial=0)) / self.scales[name] for name, v in moved.items())
-        for name, value in moved.items():
-            assert np.nansum(value) <= WHOLE * np.nansum(np.abs(wants[name])), (
-                f"{self.what}, and rounding moves so much of {name!r} that equality can't be told"
-            )
-        allowed = {name: self.rtol * self.scales[name] + REACH * value for name, value in moved.items()}
-        left = self.left(wants, allowed)
-        if left <= 1:
-            return Proof(gap, smooth)
+                assert np.nansum(moved[name]) <= WHOLE * np.nansum(np.abs(wants[name])), (
+                    f"{self.what}, and rounding moves so much of {name!r} that equality can't be told"
+                )
+            smooth = max(float(np.max(v, initial=0)) / self.scales[name] for name, v in moved.items())
+            allowed = {name: self.rtol * self.scales[name] + REACH * value for name, value in moved.items()}
+            left = self.left(wants, allowed)
+            if left <= 1:  # further draws would only allow more
+                return Proof(gap, smooth)
         units = sorted((unit for call in seen.calls for unit in call.near()), key=lambda unit: unit.rank)
         flipped, rest = self.search(wants, units[:MOST], seen, allowed)
         if rest <= 1:
@@ -358,8 +357,8 @@ class Watch(TorchDispatchMode):
         """Uniform in -1 to 1; the same for equal calls, as rounding is, so that equal values stay equal."""
         key = (name, tuple(like.shape))
         if key not in self.noise:
-            made = torch.Generator().manual_seed(zlib.crc32(repr((self.draw, key)).encode()))
-            self.noise[key] = torch.rand(like.shape, generator=made, dtype=torch.float64).mul_(2).sub_(1).to(like)
+            made = torch.Generator(like.device).manual_seed(zlib.crc32(repr((self.draw, key)).encode()))
+            self.noise[key] = torch.empty_like(like.detach()).uniform_(-1, 1, generator=made)
         return self.noise[key]
 
 
