@@ -26,7 +26,7 @@ from __future__ import annotations
 import math
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -195,18 +195,26 @@ def _worst(gots: Maps, wants: Maps, scales: Mapping[str, float]) -> float:
 
 @dataclass
 class Edge:
-    """Units of one call before their kinks: ``distance = at(x) - kink``, or ``x[runner] - x[winner]`` of a window."""
+    """Units of one call before their kinks: ``distance = x - kink``, or ``x[runner] - x[winner]`` of a window.
+
+    Without either it is the distance from another value, whose own roundings count.
+    """
 
     x: Tensor
     distance: Tensor
+    kink: Tensor | None = None
     runner: Tensor | None = None
     winner: Tensor | None = None
 
-    def again(self, x: Tensor) -> Edge:
-        """The same pairs of places in another run's value."""
-        assert self.runner is not None and self.winner is not None
+    def again(self, other: Edge) -> Edge:
+        """The same kinks and pairs of places in another run: the nearest may be others there."""
+        x = other.x
+        if self.kink is not None:
+            return Edge(x, x - self.kink, self.kink)
+        if self.runner is None or self.winner is None:
+            return other
         flat = x.reshape(-1)
-        return Edge(x, flat[self.runner] - flat[self.winner], self.runner, self.winner)
+        return Edge(x, flat[self.runner] - flat[self.winner], None, self.runner, self.winner)
 
     def place(self, x: Tensor, unit: int, of: Tensor | None = None) -> tuple[int, ...]:
         """Where in ``x`` a unit's value lies."""
@@ -302,14 +310,13 @@ class Watch(TorchDispatchMode):
     def _at(self, name: str, edge: Edge) -> None:
         number, self.count = self.count, self.count + 1
         if self.first:
-            x, keep = edge.x.new_empty(0), torch.zeros_like(edge.distance)
-            self.calls.append(KinkCall(number, name, Edge(x, edge.distance.clone(), edge.runner, edge.winner), keep))
+            kept = replace(edge, x=edge.x.new_empty(0))
+            self.calls.append(KinkCall(number, name, kept, torch.zeros_like(edge.distance)))
             return
         call = self.calls[number]
         assert (call.name, call.edge.distance.shape) == (name, edge.distance.shape), "two runs do different things"
         base = call.edge
-        if base.runner is not None:
-            edge = base.again(edge.x)
+        edge = base.again(edge)
         if self.draw is not None:
             real = torch.isfinite(base.distance) & torch.isfinite(edge.distance)
             moved = torch.where(real, (edge.distance - base.distance).abs(), 0)
@@ -328,7 +335,7 @@ class Watch(TorchDispatchMode):
                 self._move(edge, unit, float(base.distance.reshape(-1)[unit]))
             if edge.runner is None or not units:
                 return
-            edge = edge.again(edge.x)
+            edge = base.again(edge)
 
     def _move(self, edge: Edge, unit: int, to: float) -> None:
         x = edge.x.data  # another version counter: a tape that holds the value doesn't mind
@@ -422,10 +429,10 @@ def _at(x: Any, *kinks: Any) -> list[Edge]:
     places = [float(k) for k in kinks if isinstance(k, (int, float)) and math.isfinite(k)]
     if not _usable(x) or not places:
         return []
-    distance = x - places[0]
+    kink = torch.full_like(x, places[0])
     for place in places[1:]:
-        distance = torch.where((x - place).abs() < distance.abs(), x - place, distance)
-    return [Edge(x, distance)]
+        kink = torch.where((x - place).abs() < (x - kink).abs(), place, kink)
+    return [Edge(x, x - kink, kink)]
 
 
 def _zero(x: Any, *_: Any, **__: Any) -> list[Edge]:
@@ -454,11 +461,11 @@ def _between(a: Any, b: Any, *_: Any, **__: Any) -> list[Edge]:
 
 
 def _whole(x: Any, *_: Any, **__: Any) -> list[Edge]:
-    return [Edge(x, x - torch.round(x))] if _usable(x) else []
+    return [Edge(x, x - torch.round(x), torch.round(x))] if _usable(x) else []
 
 
 def _half(x: Any, *_: Any, **__: Any) -> list[Edge]:
-    return [Edge(x, x - torch.floor(x) - 0.5)] if _usable(x) else []
+    return [Edge(x, x - (torch.floor(x) + 0.5), torch.floor(x) + 0.5)] if _usable(x) else []
 
 
 def _pairs(x: Tensor, rows: Tensor, places: Tensor, sign: float = 1.0) -> list[Edge]:
@@ -470,7 +477,7 @@ def _pairs(x: Tensor, rows: Tensor, places: Tensor, sign: float = 1.0) -> list[E
     winner, runner = chosen[..., 0].clamp(min=0), chosen[..., 1].clamp(min=0)  # padding has -1, and no finite distance
     flat = x.reshape(-1)
     distance = torch.where(torch.isfinite(torch.gather(rows, -1, at)).all(-1), flat[runner] - flat[winner], -torch.inf)
-    return [Edge(x, distance, runner, winner)]
+    return [Edge(x, distance, None, runner, winner)]
 
 
 def _windows(

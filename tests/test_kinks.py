@@ -290,3 +290,21 @@ def test_inputs_and_constants_are_left_as_they_were() -> None:
         assert np.abs(run() - want).max() > 0.1
     np.testing.assert_array_equal(x, before)
     np.testing.assert_array_equal(run(), want)
+
+
+def test_a_unit_halfway_between_two_kinks_stays() -> None:
+    x = torch.linspace(-1, 1, 9)
+    shift = torch.full((9,), 3.0) - M @ x  # halfway between 0 and 6 rounding decides which is the nearer
+
+    def run() -> Array:
+        leaf = x.clone().requires_grad_(True)
+        (torch.nn.functional.relu6(M @ leaf + shift) ** 2).sum().backward()
+        return np.asarray(leaf.grad)
+
+    want = run()
+    with Watch() as seen:
+        run()
+    for draw in range(kinks.DRAWS):
+        with Watch(seen.calls, draw=draw):
+            assert np.abs(run() - want).max() <= 1e-5 * np.abs(want).max()
+    assert not seen.calls[0].near()
