@@ -63,7 +63,7 @@ class SweepRecorder(Recorder):
         UnsupportedError
             ``compile.operator`` for one without a form that changes nothing, and for a view: others would change with it.
         """
-        changed = args[0]
+        changed: Tensor = args[0]
         name, overload = func._schema.name.partition("::")[2], func._overloadname
         plain = getattr(getattr(aten, name.removesuffix("_"), None), overload, None)
         if not name.endswith("_") or plain is None or changed._is_view():
