@@ -152,8 +152,7 @@ class Evaluator:
             return {"copies": np.stack(block)} if block else {}
 
         self.masks = "host"
-        for _, scores in self._unmasked(sample, source, lambda rows: self._feed(sample, rows["copies"], joined)):
-            yield from map(float, scores)
+        yield from _one_by_one(self._unmasked(sample, source, lambda rows: self._feed(sample, rows["copies"], joined)))
 
     def windows(
         self, sample: int, windows: Sequence[tuple[slice, ...]], replacement: Array | ComputedReplacement
@@ -170,8 +169,8 @@ class Evaluator:
         sides, axes = self.layout.sides, self.layout.sample_axes
         bounds = [[part.indices(side)[:2] for part, side in zip(window, sides, strict=True)] for window in windows]
         source = rows_of(bounds=np.array(bounds, np.int64).reshape(-1, len(axes), 2))
-        for _, scores in self.masked(sample, Windows(self.layout.shape[1:], axes), source, replacement):
-            yield from map(float, scores)
+        mask_ops = Windows(self.layout.shape[1:], axes)
+        return _one_by_one(self.masked(sample, mask_ops, source, replacement))
 
     def segments(
         self, sample: int, ids: Array, source: Source, replacement: Array | ComputedReplacement
@@ -188,8 +187,7 @@ class Evaluator:
             What replaces a segment; an array is of the sample's shape and dtype.
         """
         mask_ops, fixed = Segments(ids.shape), {"ids": ids.reshape(-1).astype(np.int64)}
-        for _, scores in self.masked(sample, mask_ops, source, replacement, fixed):
-            yield from map(float, scores)
+        return _one_by_one(self.masked(sample, mask_ops, source, replacement, fixed))
 
     def masked(
         self,
@@ -294,3 +292,8 @@ class Evaluator:
             return scores
 
         return score
+
+
+def _one_by_one(batches: Iterable[tuple[Rows, Array]]) -> Iterator[float]:
+    for _, scores in batches:
+        yield from map(float, scores)

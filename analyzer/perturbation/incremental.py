@@ -17,7 +17,7 @@ from analyzer.errors import AnalyzerError
 from analyzer.perturbation.evaluator import Array, Evaluator
 
 if TYPE_CHECKING:
-    from analyzer.executor.incremental import Runner, Span
+    from analyzer.executor.incremental import Plan, Runner, Span
 
 #: ``auto`` where it pays, ``on`` wherever it can be done, ``off`` never.
 Mode = Literal["auto", "on", "off"]
@@ -165,9 +165,9 @@ class IncrementalWindows:
         return TOLERANCE_HALF if half else TOLERANCE
 
     def _give_up(self, why: str) -> None:
-        held = self.evaluator.model.session_pool.incremental
-        for key in [key for key, runner in held.items() if runner is self.runner]:
-            del held[key]
+        runners = self.evaluator.model.session_pool.incremental
+        for key in [key for key, runner in runners.items() if runner is self.runner]:
+            del runners[key]
         self.runner, self.why_not = None, why
         self.notes.append(f"incremental inference was given up, every window was run whole: {why}")
 
@@ -205,43 +205,50 @@ def prepared(
 
 
 def _prepare(local: IncrementalWindows, spans: list[Span], mode: Mode) -> None:
-    from analyzer.executor.incremental import Graph, Runner, Source, chain, planned
+    """Give the windows a runner, one that the model holds or a new one, or say why they have none."""
+    from analyzer.executor.incremental import Runner
 
     evaluator, model = local.evaluator, local.evaluator.model
     fixed = model.fixed_batch or (1 if evaluator.target.single else None)
     shapes = tuple((name, np.shape(value)) for name, value in evaluator.inputs.items())
-    grid = tuple((tuple(s.low.tolist()), tuple(s.high.tolist())) for s in spans)
+    grid = tuple((tuple(span.low.tolist()), tuple(span.high.tolist())) for span in spans)
     key = shapes, evaluator.perturbed, evaluator.target.reads, local.axes, grid, fixed
-    held = model.session_pool.incremental
-    if key in held:
-        plan = held[key].plan
-        if mode == "auto" and plan.predicted < LEAST:
-            local.why_not = _poor(plan.predicted)
+    runners = model.session_pool.incremental
+    if key in runners:
+        gain = runners[key].plan.predicted
+        if mode == "auto" and gain < LEAST:
+            local.why_not = _small(gain)
         else:
-            local.runner, local.new = held[key], False
+            local.runner, local.new = runners[key], False
         return
-    batch = model.fixed_batch or 1
-    source = Source(model.proto, model.path.parent if model.path else None, model.device, model.threads)
+    plan = _plan(local, spans)
+    if isinstance(plan, str):
+        local.why_not = plan
+    elif not plan.cut or (mode == "auto" and plan.first < LEAST):
+        local.why_not = _small(plan.first)
+    else:
+        local.runner = runners[key] = Runner(plan, fixed)
+        while len(runners) > _RUNNERS:
+            del runners[next(iter(runners))]
+
+
+def _plan(local: IncrementalWindows, spans: list[Span]) -> Plan | str:
+    """What to compute for each window; where no layer is local, the reason."""
+    from analyzer.executor.incremental import Graph, Source, chain, planned
+
+    evaluator, model = local.evaluator, local.evaluator.model
     sizes = {}
     for name, value in evaluator.inputs.items():
-        axis, shape = evaluator.batch_axis(name), list(np.shape(value))
+        axis, sizes[name] = evaluator.batch_axis(name), list(np.shape(value))
         if axis is not None:
-            shape[axis] = batch
-        sizes[name] = shape
-    links = chain(Graph(source, sizes), evaluator.perturbed, local.axes, evaluator.target.reads)
-    if not links.stages:
-        first = next(iter(links.ends.items()), ("the model", "no layer is local"))
-        local.why_not = f"{first[0]}: {first[1]}"
-        return
-    plan = planned(links, spans, evaluator.batch)
-    if not plan.cut or (mode == "auto" and plan.first < LEAST):
-        local.why_not = _poor(plan.first)
-        return
-    local.runner = Runner(plan, fixed)
-    held[key] = local.runner
-    while len(held) > _RUNNERS:
-        del held[next(iter(held))]
+            sizes[name][axis] = model.fixed_batch or 1
+    source = Source(model.proto, model.path.parent if model.path else None, model.device, model.threads)
+    layers = chain(Graph(source, sizes), evaluator.perturbed, local.axes, evaluator.target.reads)
+    if not layers.stages:
+        where, why = next(iter(layers.ends.items()), ("the model", "no layer is local"))
+        return f"{where}: {why}"
+    return planned(layers, spans, evaluator.batch)
 
 
-def _poor(gain: float) -> str:
+def _small(gain: float) -> str:
     return f"a gain of {gain:.2f} is predicted, less than {LEAST}"

@@ -88,7 +88,7 @@ class _MaskedValues:
     ----------
     cells
         Of the mask, per spatial axis.
-    cell_each
+    per_element
         Whether every element has a cell of its own.
     upsampling
         Per spatial axis the matrix (side, cells) that enlarges a mask.
@@ -100,7 +100,7 @@ class _MaskedValues:
     replacement: Array
     layout: SpatialLayout
     cells: list[int]
-    cell_each: bool
+    per_element: bool
     upsampling: list[Array]
 
     def gradient(self, mask: Array, upsampling: Sequence[Array]) -> tuple[Array, Array]:
@@ -116,7 +116,7 @@ class _MaskedValues:
         """The matrices of a mask that is shifted at random by up to ``jitter`` of each axis."""
         sides = self.layout.sides
         shifts = np.round(rng.uniform(-jitter, jitter, len(sides)) * sides).astype(int)
-        if self.cell_each:
+        if self.per_element:
             return self.upsampling
         rows = [np.clip(np.arange(side) + shift, 0, side - 1) for side, shift in zip(sides, shifts, strict=True)]
         return [matrix[at] for matrix, at in zip(self.upsampling, rows, strict=True)]
@@ -125,7 +125,7 @@ class _MaskedValues:
         """How much of each element a mask removes, and the same by cell where these are larger."""
         layout, context = self.layout, self.context
         large = {self.name: layout.shared(multiplied(removed, self.upsampling))}
-        small = {} if self.cell_each else {self.name: layout.shared(removed)}
+        small = {} if self.per_element else {self.name: layout.shared(removed)}
         notes = [*notes, *(context.unchanged if self.name == context.perturbed else [])]
         return Result(large, small, notes=notes, record=record)
 
@@ -135,19 +135,19 @@ def _masked_values(context: Context, fill: Fill, grid: int | None) -> _MaskedVal
     name = context.perturbed if context.perturbed in explained else next(iter(explained))
     values, layout = context.engine.values()[name], SpatialLayout.of(context.model, context.inputs[name].shape)
     sides, tokens = layout.sides, explained[name].tokens
-    cell_each = tokens or (len(layout.shape) == 2 and sides[0] <= COLUMNS)
-    if cell_each and isinstance(fill, str) and fill.startswith("blur"):
+    per_element = tokens or (len(layout.shape) == 2 and sides[0] <= COLUMNS)
+    if per_element and isinstance(fill, str) and fill.startswith("blur"):
         fill = 0.0  # columns and words have no neighbours
-    replacement = np.full_like(values, _number(fill)) if tokens else _array(context, name, fill)
-    if cell_each:
+    replacement = np.full_like(values, _number(fill)) if tokens else _one_array(context, name, fill)
+    if per_element:
         cells, upsampling = list(sides), [np.eye(side) for side in sides]
     else:
         cells = [min(grid or int(np.clip(side // 4, 4, 28)), side) for side in sides]
         upsampling = [interpolation_matrix(count, side) for count, side in zip(cells, sides, strict=True)]
-    return _MaskedValues(context, name, values, replacement.astype(np.float64), layout, cells, cell_each, upsampling)
+    return _MaskedValues(context, name, values, replacement.astype(np.float64), layout, cells, per_element, upsampling)
 
 
-def _array(context: Context, name: str, fill: Fill) -> Array:
+def _one_array(context: Context, name: str, fill: Fill) -> Array:
     found = replacement_for(context, name, fill, without=("inpaint", "samples"))
     assert isinstance(found, np.ndarray), "other kinds are refused"
     return found

@@ -51,8 +51,8 @@ def rise(
     if masks < 2 or grid < 1 or not 0 < keep < 1:
         raise UsageError("params.invalid", "rise needs masks >= 2, grid >= 1, 0 < keep < 1", "see the defaults")
     value, sides = evaluator.inputs[evaluator.perturbed], evaluator.layout.sides
-    cell_each = value.dtype.kind in "iu" or (value.ndim == 2 and sides[0] <= COLUMNS)
-    draw = independent_cells(sides, keep) if cell_each else SmoothGrids(sides, grid, keep)
+    per_element = value.dtype.kind in "iu" or (value.ndim == 2 and sides[0] <= COLUMNS)
+    draw = independent_cells(sides, keep) if per_element else SmoothGrids(sides, grid, keep)
 
     def estimate(moments: Moments) -> tuple[Array, Array]:
         mean, error = moments.covariance() if centre else moments.product()
