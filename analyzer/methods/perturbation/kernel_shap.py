@@ -51,11 +51,13 @@ def kernel_shap(
     segmentations = space.segmentations(segments)
     designs = [design_of(segmentation.count, limits.draws, evaluator.seed) for segmentation in segmentations]
     sampling = SequentialSampling(limits, [len(design.present) for design in designs], evaluator.advance)
-    maps, games = [], []
+    maps, exact, baseline_scores = [], [], []
     for sample, (segmentation, design) in enumerate(zip(segmentations, designs, strict=True)):
         scores = CoalitionScores(space.scorer(sample, segmentation, replacement, sampling.progress))
-        games.append(_Game(design, limits.draws, evaluator.seed, scores))
-        maps.append(segmentation.spread(sampling.estimate(games[-1].after, first=8 * segmentation.count)))
+        game = _Game(design, limits.draws, evaluator.seed, scores)
+        maps.append(segmentation.spread(sampling.estimate(game.after, first=8 * segmentation.count)))
+        exact.append(game.design.complete)
+        baseline_scores.append(game.baseline_score)
     notes = feature_notes(replacement, segmentations)
     if any(estimate.errors is None for estimate in sampling.estimates):
         notes.append(
@@ -64,9 +66,9 @@ def kernel_shap(
     record = {
         "segments": [segmentation.count for segmentation in segmentations],
         **sampling.record(),
-        "exact": [game.design.complete for game in games],
+        "exact": exact,
         "sum": [float(estimate.values.sum()) for estimate in sampling.estimates],
-        "baseline_score": [game.baseline_score for game in games],
+        "baseline_score": baseline_scores,
     }
     return space.result(maps, notes, record)
 

@@ -51,9 +51,7 @@ def occlusion(
         grid, more = grid.affordable(budget // cost)
         notes += more
     windows, samples = grid.windows(), evaluator.batch
-    mode: Mode = (
-        incremental if isinstance(replacement, np.ndarray) else "off"
-    )  # else each window has its own replacement
+    mode: Mode = incremental if isinstance(replacement, np.ndarray) else "off"  # the same array for every window
     local = prepared(evaluator, layout.axes, grid.spans(), windows, mode, replacement)
     progress = Progress(samples * len(windows) * cost, evaluator.advance, cost)
     drops = np.zeros((samples, *layout.sides))
