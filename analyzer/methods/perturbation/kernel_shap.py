@@ -15,6 +15,8 @@ from analyzer.perturbation.features import FeatureSpace, feature_notes
 from analyzer.perturbation.fill_parameter import BACKGROUND_HELP, FILL_HELP
 from analyzer.perturbation.replacement import cost_of
 
+_TOO_FEW = "fewer pairs of coalitions than segments: the values are the smallest ones that fit; raise samples"
+
 
 @method(
     "kernel-shap", "perturbation", quick={"samples": 40}, headline=("samples",), needs="runtime",
@@ -60,9 +62,7 @@ def kernel_shap(
         baseline_scores.append(game.baseline_score)
     notes = feature_notes(replacement, segmentations)
     if any(estimate.errors is None for estimate in sampling.estimates):
-        notes.append(
-            "fewer pairs of coalitions than segments: the values are the smallest ones that fit; raise samples"
-        )
+        notes.append(_TOO_FEW)
     record = {
         "segments": [segmentation.count for segmentation in segmentations],
         **sampling.record(),
