@@ -1,6 +1,6 @@
 """Masks of an input in two forms: as ONNX operators put before a model, and as arrays made on the host.
 
-Each kind of mask turns a few numbers per evaluation (its rows) into a mask of what is kept of an input. Inside the graph only
+Each kind of mask turns a few numbers per evaluation (its rows) into a mask of what is left of an input. Inside the graph only
 the rows cross to the device; where a masked model can't be built, the same masks are made in numpy.
 
 Belongs here: which rows become which mask. Not here: joining the operators to a model (``masked_model``), drawing the rows
@@ -85,13 +85,13 @@ class MaskOps(Protocol):
 
     @property
     def binary(self) -> bool:
-        """Whether masks are bool, so that every element is either kept or replaced."""
+        """Whether masks are bool, so that every element is either present or replaced."""
         ...
 
 
 @dataclass(frozen=True)
 class Windows:
-    """Everything outside a box of elements is kept; the box is given by its bounds.
+    """Everything outside a box of elements is present; the box is given by its bounds.
 
     Attributes
     ----------
@@ -145,7 +145,7 @@ class Windows:
 
 @dataclass(frozen=True)
 class Segments:
-    """Segments that are each kept or replaced as a whole.
+    """Segments that are each present or replaced.
 
     Attributes
     ----------
@@ -154,7 +154,7 @@ class Segments:
 
     Notes
     -----
-    Row ``kept``: (segments,) bool; their number is a free dimension, so that one graph serves every picture's superpixels.
+    Row ``present``: (segments,) bool; their number is a free dimension, so that one graph serves every picture's superpixels.
     Fixed ``ids``: int64, from 0.
     """
 
@@ -163,17 +163,17 @@ class Segments:
 
     @property
     def rows(self) -> Mapping[str, tuple[Any, tuple[int | None, ...]]]:
-        return {"kept": (np.bool_, (None,))}
+        return {"present": (np.bool_, (None,))}
 
     @property
     def fixed(self) -> dict[str, tuple[Any, tuple[int, ...]]]:
         return {"ids": (np.int64, (math.prod(self.shape),))}
 
     def nodes(self, build: Builder, names: Mapping[str, str]) -> str:
-        return build.shaped(build("Gather", names["kept"], names["ids"], axis=1), self.shape)
+        return build.shaped(build("Gather", names["present"], names["ids"], axis=1), self.shape)
 
     def masks(self, rows: Rows, fixed: Rows) -> Array:
-        masks: Array = rows["kept"][:, fixed["ids"]]
+        masks: Array = rows["present"][:, fixed["ids"]]
         return masks.reshape(-1, *self.shape)
 
 

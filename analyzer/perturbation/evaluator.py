@@ -1,7 +1,7 @@
 """Scores of changed copies of the inputs: the only way from a perturbation to numbers.
 
-Belongs here: evaluating a model on copies of one sample, which input is changed, what goes along. Not here: what the changes
-are (``replacement``, ``features``, ``random_masks``), sessions and batches (``analyzer.executor``).
+Belongs here: evaluating a model on copies of one sample, which input is changed, what the other inputs are meanwhile. Not
+here: what the changes are (``replacement``, ``features``, ``random_masks``), sessions and batches (``analyzer.executor``).
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from analyzer.executor.batched_runs import Rows, Scoring, Source, rows_of
 from analyzer.executor.mask_ops import MaskOps, Segments, Windows, mixed
 from analyzer.executor.masked_model import MaskedModelSpec
 from analyzer.onnx_model import OnnxModel, probabilities_of
+from analyzer.perturbation.spatial_layout import SpatialLayout
 from analyzer.targets.language import Target, no_batch
 from analyzer.tensor_spec import batch_axis
 
@@ -90,6 +91,11 @@ class Evaluator:
                 return name
         raise UsageError("input.no_batch", "no input has a batch axis to perturb", "give a batch-first input")
 
+    @functools.cached_property
+    def layout(self) -> SpatialLayout:
+        """Where the perturbed input's spatial axes are."""
+        return SpatialLayout.of(self.model, self.inputs[self.perturbed].shape)
+
     @property
     def unchanged(self) -> list[str]:
         """A note that names the inputs with samples that perturbation methods leave as they are; empty without such."""
@@ -109,6 +115,11 @@ class Evaluator:
         first = main.shape[0] if main is not None and main.shape else None
         value = self.inputs[name]
         return batch_axis(specs[name].shape if name in specs else (), first, value, self.batch)
+
+    def repeated(self, name: str, sample: int, times: int = 1) -> Array:
+        """An input for so many copies of one sample; as it is where it is the same for all samples."""
+        value, axis = self.inputs[name], self.batch_axis(name)
+        return value if axis is None else np.repeat(value.take([sample], axis), times, axis)
 
     def advance(self, done: int, total: int) -> None:
         """Report progress in model evaluations."""
@@ -141,30 +152,25 @@ class Evaluator:
             return {"copies": np.stack(block)} if block else {}
 
         self.masks = "host"
-        for _, scores in self._plainly(sample, source, lambda rows: self._feed(sample, rows["copies"], joined)):
-            yield from map(float, scores)
+        yield from _one_by_one(self._unmasked(sample, source, lambda rows: self._feed(sample, rows["copies"], joined)))
 
     def windows(
-        self, sample: int, places: Sequence[tuple[slice, ...]], replacement: Array | ComputedReplacement
+        self, sample: int, windows: Sequence[tuple[slice, ...]], replacement: Array | ComputedReplacement
     ) -> Iterator[float]:
         """Scores of one sample with each of some windows replaced, in order.
 
         Parameters
         ----------
-        places
-            One slice per place axis of the perturbed input (:func:`~analyzer.inputs.layout.spatial_axes`).
+        windows
+            One slice per spatial axis of the perturbed input, see :attr:`layout`.
         replacement
             What replaces a window; an array is of the sample's shape and dtype.
         """
-        from analyzer.inputs.layout import spatial_axes
-
-        shape = self.inputs[self.perturbed].shape
-        axes = spatial_axes(shape, self.model.preprocess)
-        bounds = [[part.indices(shape[axis])[:2] for part, axis in zip(place, axes, strict=True)] for place in places]
+        sides, axes = self.layout.sides, self.layout.sample_axes
+        bounds = [[part.indices(side)[:2] for part, side in zip(window, sides, strict=True)] for window in windows]
         source = rows_of(bounds=np.array(bounds, np.int64).reshape(-1, len(axes), 2))
-        mask_ops = Windows(shape[1:], tuple(axis - 1 for axis in axes))
-        for _, scores in self.masked(sample, mask_ops, source, replacement):
-            yield from map(float, scores)
+        mask_ops = Windows(self.layout.shape[1:], axes)
+        return _one_by_one(self.masked(sample, mask_ops, source, replacement))
 
     def segments(
         self, sample: int, ids: Array, source: Source, replacement: Array | ComputedReplacement
@@ -176,13 +182,12 @@ class Evaluator:
         ids
             Of the sample's rank and broadcastable to it, numbered from 0.
         source
-            Gives rows ``kept``: (n, segments) bool, false for what is replaced.
+            Gives rows ``present``: (n, segments) bool, false for what is replaced.
         replacement
             What replaces a segment; an array is of the sample's shape and dtype.
         """
         mask_ops, fixed = Segments(ids.shape), {"ids": ids.reshape(-1).astype(np.int64)}
-        for _, scores in self.masked(sample, mask_ops, source, replacement, fixed):
-            yield from map(float, scores)
+        return _one_by_one(self.masked(sample, mask_ops, source, replacement, fixed))
 
     def masked(
         self,
@@ -201,7 +206,7 @@ class Evaluator:
         source
             Gives their rows.
         replacement
-            What hidden elements become; an array is of the sample's shape and dtype.
+            What masked elements become; an array is of the sample's shape and dtype.
         fixed
             The mask operators' arrays that all evaluations share.
 
@@ -214,40 +219,42 @@ class Evaluator:
         if not isinstance(replacement, np.ndarray):
             yield from replacement.scores(self, sample, mask_ops, source, fixed)
             return
-        name, others, constant = self.perturbed, self._others(sample), self._constant
-        x, gone = self.inputs[name][sample], np.asarray(replacement)
-        along = tuple((n, v.dtype.name, v.shape, axis) for n, (v, axis) in others.items())
+        x, others = self.inputs[self.perturbed][sample], self._others(sample)
         spec = MaskedModelSpec(
-            mask_ops, name, x.dtype.name, x.shape, along, tuple(constant), self._fetched,
-            self.model.fixed_batch, not gone.any(),
+            mask_ops, self.perturbed, x.dtype.name, x.shape,
+            tuple((name, value.dtype.name, value.shape, axis) for name, (value, axis) in others.items()),
+            tuple(self._constant), self._fetched, self.model.fixed_batch, not replacement.any(),
         )  # fmt: skip
         opened = self.model.session_pool.masked(spec, self.batch_size())
         self.masks = "host" if opened is None else "graph"
         if opened is None:
-            yield from self.hosted(sample, source, lambda rows: mixed(x[None], gone[None], mask_ops.masks(rows, fixed)))
+            yield from self.hosted(
+                sample, source, lambda rows: mixed(x[None], replacement[None], mask_ops.masks(rows, fixed))
+            )
             return
-        stream, graph = opened
-        always = {graph.original: x[None], **{graph.fixed[role]: value for role, value in fixed.items()}, **constant}
-        always |= {graph.others[other]: value for other, (value, _) in others.items()}
+        runs, graph = opened
+        constant = {graph.original: x[None], **{graph.fixed[role]: value for role, value in fixed.items()}}
+        constant |= {**self._constant, **{graph.others[name]: value for name, (value, _) in others.items()}}
         if graph.replacement:
-            always[graph.replacement] = gone[None]
-        yield from stream.scores(
-            source, self._scoring(sample), always, lambda rows: {graph.rows[role]: v for role, v in rows.items()}
+            constant[graph.replacement] = replacement[None]
+        yield from runs.scores(
+            source, self._scoring(sample), constant, lambda rows: {graph.rows[role]: v for role, v in rows.items()}
         )
 
     def hosted(self, sample: int, source: Source, copies: Callable[[Rows], Array]) -> Iterator[tuple[Rows, Array]]:
         """Scores of copies of one sample that are made on the host, in the threads that run them, with their rows."""
         self.masks = "host"
-        yield from self._plainly(sample, source, lambda rows: self._feed(sample, copies(rows)))
+        yield from self._unmasked(sample, source, lambda rows: self._feed(sample, copies(rows)))
 
-    def _plainly(self, sample: int, source: Source, prepare: Callable[[Rows], Rows]) -> Iterator[tuple[Rows, Array]]:
-        stream = self.model.session_pool.unmasked(self._fetched, self.batch_size())
-        yield from stream.scores(source, self._scoring(sample), prepare=prepare)
+    def _unmasked(self, sample: int, source: Source, feed: Callable[[Rows], Rows]) -> Iterator[tuple[Rows, Array]]:
+        """Scores of feeds to the model as it is, with the rows that they are made of."""
+        runs = self.model.session_pool.unmasked(self._fetched, self.batch_size())
+        yield from runs.scores(source, self._scoring(sample), prepare=feed)
 
     def _others(self, sample: int) -> dict[str, tuple[Array, int]]:
         """The other inputs that have samples: one sample's part, and the axis that counts them."""
         axes = {name: self.batch_axis(name) for name in self.inputs if name != self.perturbed}
-        return {n: (self.inputs[n].take([sample], axis), axis) for n, axis in axes.items() if axis is not None}
+        return {name: (self.repeated(name, sample), axis) for name, axis in axes.items() if axis is not None}
 
     @functools.cached_property
     def _constant(self) -> dict[str, Array]:
@@ -264,25 +271,29 @@ class Evaluator:
             elif name == self.perturbed and not joined:
                 feed[name] = np.ascontiguousarray(copies, value.dtype)
             else:
-                axis = self.batch_axis(name)
-                feed[name] = value if axis is None else np.repeat(value.take([sample], axis), len(copies), axis)
+                feed[name] = self.repeated(name, sample, len(copies))
         return feed
 
     @functools.cached_property
-    def _sources(self) -> dict[str, str]:
+    def _tensors(self) -> dict[str, str]:
         """Each of the values that the target reads -> the tensor that holds it."""
         return {name: probabilities_of(self.model.proto.graph, name) for name in self.target.reads}
 
     @property
     def _fetched(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(self._sources.values()))
+        return tuple(dict.fromkeys(self._tensors.values()))
 
     def _scoring(self, sample: int) -> Scoring:
         def score(got: Mapping[str, Array], count: int) -> Array:
-            scores = self.target.score_copies(sample, {name: got[source] for name, source in self._sources.items()})
+            scores = self.target.score_copies(sample, {name: got[tensor] for name, tensor in self._tensors.items()})
             if len(scores) != count:
-                name, source = next(iter(self._sources.items()))
-                raise no_batch(name, np.shape(got[source]))
+                name, tensor = next(iter(self._tensors.items()))
+                raise no_batch(name, np.shape(got[tensor]))
             return scores
 
         return score
+
+
+def _one_by_one(batches: Iterable[tuple[Rows, Array]]) -> Iterator[float]:
+    for _, scores in batches:
+        yield from map(float, scores)

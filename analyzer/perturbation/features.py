@@ -1,29 +1,62 @@
-"""What perturbation methods share: what is changed, how it is cut, its scores with some segments replaced.
+"""The features that LIME, SHAP and ablation work with: segments of the input, and scores where some are replaced.
 
-Belongs here: what more than one of these methods needs. Not here: the methods, what replaces a removed element
-(``replacement``), random masks (``random_masks``).
+Belongs here: what is changed, how it is cut into segments, from values per segment to a map. Not here: the methods, what
+replaces a segment (``replacement``), random masks (``random_masks``).
 """
 
 from __future__ import annotations
 
+import functools
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from analyzer.executor.batched_runs import Source, count_of
+from analyzer.executor.batched_runs import Source, count_of, rows_of
 from analyzer.explanation import Result
 from analyzer.inputs.layout import channel_axis
+from analyzer.perturbation.budget import Progress
 from analyzer.perturbation.evaluator import Array, Evaluator
-from analyzer.perturbation.replacement import BackgroundRows, Fill, Replacement, replaced
+from analyzer.perturbation.fill_parameter import Fill, replacement_for
+from analyzer.perturbation.replacement import BackgroundRows, Replacement, notes_of
 from analyzer.targets.language import Resolved
 
 if TYPE_CHECKING:
     from analyzer.engines.protocol import Engine
 
 Kind = Literal["image", "table", "series", "tokens"]
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """One sample cut into segments.
+
+    Attributes
+    ----------
+    ids
+        Of the sample's rank and broadcastable to it, numbered from 0 without gaps.
+    notes
+        What the user should know.
+    """
+
+    ids: Array
+    notes: tuple[str, ...] = ()
+
+    @functools.cached_property
+    def count(self) -> int:
+        """How many there are."""
+        return int(self.ids.max()) + 1
+
+    def spread(self, values: Array) -> Array:
+        """Every element with its segment's value."""
+        return np.asarray(values[self.ids])
+
+
+def feature_notes(replacement: Replacement, segmentations: Iterable[Segmentation]) -> list[str]:
+    """What the user should know of a replacement and of how the samples were cut, each note once."""
+    return list(dict.fromkeys([*notes_of(replacement), *(note for each in segmentations for note in each.notes)]))
 
 
 @dataclass(frozen=True)
@@ -70,23 +103,32 @@ class FeatureSpace:
                     return cls(evaluator, name, engine.values()[name], engine)
         return cls(evaluator, name, values)
 
-    def replaced(self, how: Fill | list[Any], background: int = 100) -> Any:
-        """What removed elements become, by sample; see :func:`~analyzer.perturbation.replacement.replaced`."""
-        given, columns = self.values if self.embedded or self.joined else None, self.evaluator.columns
-        return replaced(
-            self.evaluator, self.name, how, values=given, columns=columns if self.joined else (), background=background
-        )
+    def replacement(self, fill: Fill | list[Any], background: int = 100) -> Replacement:
+        """What replaced segments become; see :func:`~analyzer.perturbation.fill_parameter.replacement_for`."""
+        values = self.values if self.embedded or self.joined else None
+        columns = self.evaluator.columns if self.joined else ()
+        return replacement_for(self.evaluator, self.name, fill, values=values, columns=columns, background=background)
 
-    def segments(self, sample: int, how: Any) -> tuple[Array, tuple[str, ...]]:
-        """Segment ids of one sample, see :func:`segments_of`."""
-        if not self.embedded:
-            return segments_of(self.evaluator, self.values[sample], how)
+    def segmentation(self, sample: int, how: Any) -> Segmentation:
+        """One sample cut as a method's ``segments`` says; None suits the input."""
         from analyzer.inputs import segment_with_notes
 
-        return segment_with_notes(self.values[sample], np.asarray(how), None, self.evaluator.seed)
+        x, seed = self.values[sample], self.evaluator.seed
+        if self.embedded:
+            return Segmentation(*segment_with_notes(x, np.asarray(how), None, seed))
+        kind, layout = _kind(self.evaluator, x)
+        if isinstance(how, str) and how.isdigit():
+            how = int(how)
+        count, how = (how, None) if isinstance(how, int) else (None, how)
+        ids, notes = segment_with_notes(x, how, count, seed, kind=kind, layout=layout)
+        return Segmentation(ids.reshape((1,) * (x.ndim - ids.ndim) + ids.shape), notes)
+
+    def segmentations(self, how: Any) -> list[Segmentation]:
+        """Every sample cut as a method's ``segments`` says."""
+        return [self.segmentation(sample, how) for sample in range(len(self.values))]
 
     def scores(self, sample: int, copies: Iterable[Array]) -> Iterator[float]:
-        """Scores of changed copies of one sample, in order, a batch at a time."""
+        """Scores of perturbed copies of one sample, in order, a batch at a time."""
         if not self.embedded:
             yield from self.evaluator.evaluate(sample, copies, joined=self.joined)
             return
@@ -97,77 +139,70 @@ class FeatureSpace:
             scores = engine.scores_with_inputs({self.name: np.stack(padded).astype(self.values.dtype)})
             yield from (float(score) for score in scores[: len(block)])
 
-    def kept_scores(self, sample: int, ids: Array, source: Source, gone: Replacement) -> Iterator[float]:
+    def masked_scores(
+        self, sample: int, segmentation: Segmentation, source: Source, replacement: Replacement
+    ) -> Iterator[float]:
         """Scores of one sample with some of its segments replaced, in order.
 
         Parameters
         ----------
-        ids
-            Of :meth:`segments`.
         source
-            Gives rows ``kept``: (n, segments) bool, false for what is replaced.
-        gone
-            What replaces it; an array is of the sample's shape.
+            Gives rows ``present``: (n, segments) bool, false for what is replaced.
+        replacement
+            The sample's; an array is of its shape.
         """
+        ids = segmentation.ids
         if not self.embedded and not self.joined:
-            yield from self.evaluator.segments(sample, ids, source, gone)
+            yield from self.evaluator.segments(sample, ids, source, replacement)
             return
         x, masks = self.values[sample], (row[ids] for row in _one_by_one(source))
-        if isinstance(gone, BackgroundRows):
-            yield from gone.averages(lambda copies: self.scores(sample, copies), x, masks)
+        if isinstance(replacement, BackgroundRows):
+            yield from replacement.averages(lambda copies: self.scores(sample, copies), x, masks)
         else:
-            assert isinstance(gone, np.ndarray), "columns and embeddings have no surroundings"
-            yield from self.scores(sample, (np.where(mask, x, gone) for mask in masks))
+            assert isinstance(replacement, np.ndarray), "columns and embeddings have no surroundings"
+            yield from self.scores(sample, (np.where(mask, x, replacement) for mask in masks))
+
+    def scorer(
+        self, sample: int, segmentation: Segmentation, replacement: Replacement, progress: Progress
+    ) -> Callable[[Array], Iterator[float]]:
+        """A function from ``present`` (n, segments) to the scores of one sample, each counted by the progress."""
+
+        def scores(present: Array) -> Iterator[float]:
+            source = rows_of(present=present)
+            return progress.counted(self.masked_scores(sample, segmentation, source, replacement[sample]))
+
+        return scores
 
     def _repeated(self, sample: int) -> tuple[Engine, int]:
         """The engine on one sample repeated to a batch, and how often it is."""
         evaluator = self.evaluator
         times = evaluator.model.fixed_batch or min(evaluator.batch_size(), 16)
-        axes = {name: evaluator.batch_axis(name) for name in evaluator.inputs}
-        inputs = {
-            name: value if (axis := axes[name]) is None else np.repeat(value.take([sample], axis), times, axis)
-            for name, value in evaluator.inputs.items()
-        }
+        inputs = {name: evaluator.repeated(name, sample, times) for name in evaluator.inputs}
         assert isinstance(evaluator.target, Resolved)
         weights = np.repeat(evaluator.target.weights[sample : sample + 1], times, axis=0)
         return evaluator.engine_on(inputs, weights), times
 
-    def result(self, maps: Sequence[Array], **more: Any) -> Result:
+    def result(self, maps: Sequence[Array], notes: Sequence[str], record: dict[str, Any]) -> Result:
         """Maps per sample, of its rank; of an embedding, their sum over its width beside them."""
         stacked = np.stack(maps).astype(np.float32)
         if self.joined:
-            names, inputs = self.evaluator.columns, self.evaluator.inputs
-            return Result({n: stacked[:, i].reshape(inputs[n].shape) for i, n in enumerate(names)}, **more)
-        more["notes"] = [*more.get("notes", []), *self.evaluator.unchanged]
+            columns, inputs = self.evaluator.columns, self.evaluator.inputs
+            by_column = {name: stacked[:, at].reshape(inputs[name].shape) for at, name in enumerate(columns)}
+            return Result(by_column, notes=list(notes), record=record)
+        notes = [*notes, *self.evaluator.unchanged]
         if self.engine is None:
-            return Result({self.name: stacked}, **more)
-        more["record"] = {
-            **more.get("record", {}),
-            "parity": self.engine.record()["parity"],
-        }
+            return Result({self.name: stacked}, notes=notes, record=record)
+        record = {**record, "parity": self.engine.record()["parity"]}
         rank = self.evaluator.inputs[self.name].ndim
         wide = np.broadcast_to(stacked, np.broadcast_shapes(stacked.shape, self.values.shape))
-        return Result({self.name: wide.reshape(*wide.shape[:rank], -1).sum(axis=-1)}, {self.name: wide}, **more)
+        summed = wide.reshape(*wide.shape[:rank], -1).sum(axis=-1)
+        return Result({self.name: summed}, {self.name: wide}, notes=notes, record=record)
 
 
 def _one_by_one(source: Source) -> Iterator[Array]:
-    """The ``kept`` of a source's rows."""
+    """The ``present`` of a source's rows."""
     while count_of(rows := source(1)):
-        yield rows["kept"][0]
-
-
-def segments_of(evaluator: Evaluator, x: Array, how: Any) -> tuple[Array, tuple[str, ...]]:
-    """Segment ids of one sample, of its rank and broadcastable to it, numbered from 0 without gaps; and what was noted."""
-    from analyzer.inputs import segment_with_notes
-
-    kind, layout = _kind(evaluator, x)
-    count = None
-    if isinstance(how, str) and how.isdigit():
-        how = int(how)
-    if isinstance(how, int):
-        count, how = how, None
-    ids, notes = segment_with_notes(x, how, count, evaluator.seed, kind=kind, layout=layout)
-    return ids.reshape((1,) * (x.ndim - ids.ndim) + ids.shape), notes
+        yield rows["present"][0]
 
 
 def _kind(evaluator: Evaluator, x: Array) -> tuple[Kind, Literal["CHW", "HWC"] | None]:

@@ -25,7 +25,7 @@ _MOST_BYTES = 2**28
 
 @dataclass
 class Moments:
-    """Sums over random masks; nothing else is kept.
+    """Sums over random masks, of which nothing else is stored.
 
     Attributes
     ----------
@@ -64,22 +64,29 @@ class Moments:
 
     def covariance(self) -> tuple[Array, Array]:
         """Unbiased covariance of score and mask, and its standard error."""
-        n, at, mask = self.scores[0], self.scores[1] / self.scores[0], self.first[0] / self.scores[0]
-        mean = self.first[1] / n - at * mask
-        one, two = (m[2] - 2 * at * m[1] + at**2 * m[0] for m in (self.first, self.second))
-        none = self.scores[2] - n * at**2
-        square = (two - 2 * mask * one + mask**2 * none) / n
-        return mean * n / max(n - 1, 1), np.sqrt(np.maximum(square - mean**2, 0) / max(n - 1, 1))
+        n, score, mask = self._means()
+        covariance = self.first[1] / n - score * mask
+        # sums of (score - its mean)², of the same times the mask, and times the mask's square
+        squares = self.scores[2] - n * score**2
+        first, second = (sums[2] - 2 * score * sums[1] + score**2 * sums[0] for sums in (self.first, self.second))
+        square = (second - 2 * mask * first + mask**2 * squares) / n
+        error = np.sqrt(np.maximum(square - covariance**2, 0) / max(n - 1, 1))
+        return covariance * n / max(n - 1, 1), error
 
     def correlation(self) -> tuple[Array, Array]:
         """Pearson's correlation of score and mask, and its standard error; 0 where either doesn't vary."""
-        n, at, mask = self.scores[0], self.scores[1] / self.scores[0], self.first[0] / self.scores[0]
-        spread = np.maximum(self.scores[2] / n - at**2, 0) * np.maximum(self.second[0] / n - mask**2, 0)
+        n, score, mask = self._means()
+        variances = np.maximum(self.scores[2] / n - score**2, 0) * np.maximum(self.second[0] / n - mask**2, 0)
         scale = max(float(self.scores[2] / n), 1e-300) * np.maximum(self.second[0] / n, 1e-300)
-        varies = spread > 1e-12 * scale
-        found = np.where(varies, (self.first[1] / n - at * mask) / np.sqrt(np.where(varies, spread, 1)), 0.0)
-        found = np.clip(found, -1, 1)
-        return found, np.sqrt((1 - found**2) / max(n - 2, 1))
+        varies = variances > 1e-12 * scale
+        covariance = self.first[1] / n - score * mask
+        correlation = np.clip(np.where(varies, covariance / np.sqrt(np.where(varies, variances, 1)), 0.0), -1, 1)
+        return correlation, np.sqrt((1 - correlation**2) / max(n - 2, 1))
+
+    def _means(self) -> tuple[float, float, Array]:
+        """How many masks, the mean of g, and the mean mask."""
+        n = self.scores[0]
+        return n, self.scores[1] / n, self.first[0] / n
 
 
 class GridMoments:
@@ -92,7 +99,7 @@ class GridMoments:
     Parameters
     ----------
     grid
-        The masks' prelude.
+        The mask operators.
     reference
         As of :class:`Moments`.
     """
@@ -136,18 +143,18 @@ class GridMoments:
         counts, axes = self._grid.counts, len(self._pairs)
         sums = self._sums.reshape(*self._grid.steps, 3, *self._pairs)
         cells = tuple(slice(count) for count in counts)
-        alone = sums[(slice(None),) * (axes + 1) + cells]  # zeros and ones are their own squares
+        singles = sums[(slice(None),) * (axes + 1) + cells]  # zeros and ones are their own squares
         enlarging = [self._shifted(axis) for axis in range(axes)]
         squares = [np.concatenate([r**2, r[:, :-1] * r[:, 1:]], axis=1) for r in enlarging]
-        first, second = (_enlarged(values, by) for values, by in ((alone, enlarging), (sums, squares)))
+        first, second = (_enlarged(values, by) for values, by in ((singles, enlarging), (sums, squares)))
         return Moments(self._reference, self._scores.copy(), first, second)
 
     def _shifted(self, axis: int) -> Array:
-        """How much of each cell every element shows, by shift: (steps, count, side)."""
+        """The weight of each cell in every element, by shift: (steps, count, side)."""
         step, side = self._grid.steps[axis], self._grid.sides[axis]
         at = np.arange(step)[:, None] + np.arange(side)
-        taken: Array = self._grid.enlarging(axis)[at]
-        return taken.transpose(0, 2, 1)
+        weights: Array = self._grid.enlarging(axis)[at]
+        return weights.transpose(0, 2, 1)
 
 
 def _enlarged(values: Array, by: Sequence[Array]) -> Array:

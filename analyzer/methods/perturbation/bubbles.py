@@ -9,14 +9,12 @@ import numpy as np
 
 from analyzer.errors import UsageError
 from analyzer.explanation import Result
-from analyzer.inputs.layout import spatial_axes
-from analyzer.methods.perturbation.occlusion import spread
 from analyzer.methods.registry import method
-from analyzer.perturbation.budget import BUDGET, WANTED
+from analyzer.perturbation.budget import BUDGET_HELP, STANDARD_ERROR_HELP
 from analyzer.perturbation.evaluator import Array, Evaluator
+from analyzer.perturbation.fill_parameter import BACKGROUND_HELP, BLENDED_FILL_HELP, Fill
 from analyzer.perturbation.moments import Moments
 from analyzer.perturbation.random_masks import Draw, MonteCarlo
-from analyzer.perturbation.replacement import BACKGROUND, BLENDED, Fill
 
 #: Products in one multiplication of matrices: few enough for numpy not to wake threads, which the model needs.
 _PRODUCTS = 250_000
@@ -34,10 +32,10 @@ def bubbles(
     ] = 1000,
     count: Annotated[int, "bubbles in a mask, at least 1"] = 10,
     sigma: Annotated[float | None, "a bubble's standard deviation in elements; None: a sixteenth of each axis"] = None,
-    fill: Annotated[Fill, f"what shows between the bubbles: {BLENDED}"] = 0.0,
-    background: Annotated[int, BACKGROUND] = 100,
-    budget: Annotated[int | None, BUDGET] = None,
-    standard_error: Annotated[float | None, WANTED] = None,
+    fill: Annotated[Fill, f"what shows between the bubbles: {BLENDED_FILL_HELP}"] = 0.0,
+    background: Annotated[int, BACKGROUND_HELP] = 100,
+    budget: Annotated[int | None, BUDGET_HELP] = None,
+    standard_error: Annotated[float | None, STANDARD_ERROR_HELP] = None,
 ) -> Result:
     """Correlation of the score with what each mask of Gaussian bubbles shows of an element.
 
@@ -48,32 +46,27 @@ def bubbles(
     """
     if samples < 3 or count < 1 or (sigma is not None and not 0 < sigma < np.inf):
         raise UsageError("params.invalid", "bubbles needs samples >= 3, count >= 1, sigma > 0", "see the defaults")
-    value = evaluator.inputs[evaluator.perturbed]
-    if value.dtype.kind in "iu":
+    if evaluator.inputs[evaluator.perturbed].dtype.kind in "iu":
         raise UsageError(
             "method.unsuitable", "bubbles blend values, which tokens can't be", "use rise, lime or kernel-shap"
         )
-    axes = spatial_axes(value.shape, evaluator.model.preprocess)
-    sides = [value.shape[axis] for axis in axes]
+    sides = evaluator.layout.sides
     widths = [max(side / 16, 0.5) if sigma is None else sigma for side in sides]
-    probe = MonteCarlo.of(
-        evaluator, fill, samples, (budget, standard_error), shown(sides, count, widths), Moments.correlation,
+    return MonteCarlo.of(
+        evaluator, fill, samples, (budget, standard_error), gaussian_windows(sides, count, widths), Moments.correlation,
         background=background, least=3,
-    )  # fmt: skip
-    found = probe.run()
-    maps = {evaluator.perturbed: spread(np.stack([each.values for each in found]), value, axes, evaluator)}
-    return Result(maps, notes=probe.notes(), record=probe.record(found))
+    ).result()  # fmt: skip
 
 
-def shown(sides: Sequence[int], count: int, widths: Sequence[float]) -> Draw:
-    """Masks of ``count`` Gaussian windows of height 1 at random places, added up and cut off at 1."""
+def gaussian_windows(sides: Sequence[int], count: int, widths: Sequence[float]) -> Draw:
+    """Masks of ``count`` Gaussian windows of height 1 at random centres, added up and cut off at 1."""
 
     def draw(rng: np.random.Generator, n: int) -> Array:
-        places = rng.random((n, len(sides), count))
+        centres = rng.random((n, len(sides), count))
         sums = np.ones((n, count, 1), np.float32)
         for axis, (side, width) in enumerate(zip(sides, widths, strict=True)):
-            away = np.arange(side) - (places[:, axis, :, None] * side - 0.5)
-            bell = np.exp(-0.5 * (away / width) ** 2).astype(np.float32)
+            distance = np.arange(side) - (centres[:, axis, :, None] * side - 0.5)
+            bell = np.exp(-0.5 * (distance / width) ** 2).astype(np.float32)
             if axis < len(sides) - 1:
                 sums = (sums[..., None] * bell[:, :, None]).reshape(n, count, -1)
         rows, masks = sums.transpose(0, 2, 1), np.empty((n, sums.shape[2], sides[-1]), np.float32)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from typing import Annotated, Any
 
 import numpy as np
@@ -11,9 +12,11 @@ from analyzer.errors import UsageError
 from analyzer.executor.batched_runs import Rows, Source
 from analyzer.explanation import Result
 from analyzer.methods.registry import method
-from analyzer.perturbation.evaluator import Array, Evaluator
-from analyzer.perturbation.features import FeatureSpace
-from analyzer.perturbation.replacement import BACKGROUND, FILLING, Fill, cost_of, notes_of
+from analyzer.perturbation.budget import Progress
+from analyzer.perturbation.evaluator import Evaluator
+from analyzer.perturbation.features import FeatureSpace, Segmentation, feature_notes
+from analyzer.perturbation.fill_parameter import BACKGROUND_HELP, FILL_HELP, Fill
+from analyzer.perturbation.replacement import cost_of
 
 
 @method(
@@ -26,50 +29,47 @@ def feature_ablation(
     segments: Annotated[
         Any, "count, slic, grid:8, or an integer mask (of tokens, or of their embedding); None: suits the input"
     ] = None,
-    fill: Annotated[Fill, f"what replaces a segment: {FILLING}"] = 0.0,
-    background: Annotated[int, BACKGROUND] = 100,
+    fill: Annotated[Fill, f"what replaces a segment: {FILL_HELP}"] = 0.0,
+    background: Annotated[int, BACKGROUND_HELP] = 100,
     budget: Annotated[int | None, "most model evaluations per sample; fewer segments keep to it"] = None,
 ) -> Result:
     """Drop of the score when a superpixel, column, word or piece of a series is replaced, one at a time."""
-    field = FeatureSpace.of(evaluator, segments)
-    replacement = field.replaced(fill, background)
+    space = FeatureSpace.of(evaluator, segments)
+    replacement = space.replacement(fill, background)
     cost = cost_of(replacement)
     most = None if budget is None else budget // cost
-    cuts = [_cut(field, sample, segments, most) for sample in range(len(field.values))]
-    counts = [int(ids.max()) + 1 for ids, _ in cuts]
-    maps, done = [], 0
-    for sample, ((ids, _), count) in enumerate(zip(cuts, counts, strict=True)):
-        drops = np.empty(count)
-        for segment, score in enumerate(field.kept_scores(sample, ids, _all_but_one(count), replacement[sample])):
-            drops[segment] = evaluator.score[sample] - score
-            done += 1
-            evaluator.advance(done * cost, sum(counts) * cost)
-        maps.append(drops[ids])
-    notes = [*notes_of(replacement), *dict.fromkeys(note for _, said in cuts for note in said)]
+    segmentations = [_affordable(space, sample, segments, most) for sample in range(len(space.values))]
+    counts = [segmentation.count for segmentation in segmentations]
+    progress = Progress(sum(counts) * cost, evaluator.advance, cost)
+    maps = []
+    for sample, segmentation in enumerate(segmentations):
+        source = _all_but_one(segmentation.count)
+        scores = progress.counted(space.masked_scores(sample, segmentation, source, replacement[sample]))
+        maps.append(segmentation.spread(evaluator.score[sample] - np.fromiter(scores, np.float64)))
     record = {"segments": counts, "evaluations": sum(counts) * cost}
-    return field.result(maps, notes=notes, record=record)
+    return space.result(maps, feature_notes(replacement, segmentations), record)
 
 
-def _cut(field: FeatureSpace, sample: int, how: Any, most: int | None) -> tuple[Array, tuple[str, ...]]:
-    """Segments of a sample, no more than the budget allows.
+def _affordable(space: FeatureSpace, sample: int, how: Any, most: int | None) -> Segmentation:
+    """A sample cut into no more segments than the budget allows.
 
     Raises
     ------
     UsageError
         ``params.invalid`` where a mask, or whatever can't be cut more coarsely, has more.
     """
-    ids, notes = field.segments(sample, how)
-    asked = int(ids.max()) + 1
-    if most is None or asked <= most:
-        return ids, notes
-    coarser = most > 0 and not field.embedded and not isinstance(how, list | tuple | np.ndarray)
-    for count in itertools.takewhile(lambda count: count >= 1, (most * 7**k // 8**k for k in itertools.count())):
-        if not coarser:
-            break
-        ids, notes = field.segments(sample, count)
-        if (found := int(ids.max()) + 1) <= most:
-            return ids, (*notes, f"{found} segments instead of {asked}: the budget allows for no more")
-    raise UsageError("params.invalid", f"a budget for {most} of {asked} segments", "raise it, or give fewer segments")
+    full = space.segmentation(sample, how)
+    if most is None or full.count <= most:
+        return full
+    coarser = most > 0 and not space.embedded and not isinstance(how, list | tuple | np.ndarray)
+    fewer = (most * 7**k // 8**k for k in itertools.count())
+    for wanted in itertools.takewhile(lambda wanted: coarser and wanted >= 1, fewer):
+        found = space.segmentation(sample, wanted)
+        if found.count <= most:
+            note = f"{found.count} segments instead of {full.count}: the budget allows for no more"
+            return replace(found, notes=(*found.notes, note))
+    message = f"a budget for {most} of {full.count} segments"
+    raise UsageError("params.invalid", message, "raise it, or give fewer segments")
 
 
 def _all_but_one(count: int) -> Source:
@@ -78,7 +78,7 @@ def _all_but_one(count: int) -> Source:
     starts = iter(each)
 
     def source(size: int) -> Rows:
-        gone = np.fromiter(itertools.islice(starts, size), np.int64)
-        return {"kept": each != gone[:, None]}
+        left_out = np.fromiter(itertools.islice(starts, size), np.int64)
+        return {"present": each != left_out[:, None]}
 
     return source

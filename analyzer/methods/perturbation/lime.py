@@ -1,19 +1,21 @@
-"""LIME: a sparse linear model of the score over segments that are there or replaced."""
+"""LIME: a sparse linear model of the score over segments that are present or replaced."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 import numpy as np
 
 from analyzer.errors import UsageError
-from analyzer.executor.batched_runs import rows_of
 from analyzer.explanation import Result
 from analyzer.methods.registry import method
-from analyzer.perturbation.budget import BUDGET, WANTED, Budget, Tally, relative
+from analyzer.perturbation.budget import BUDGET_HELP, STANDARD_ERROR_HELP, Budget, SequentialSampling
 from analyzer.perturbation.evaluator import Array, Evaluator
-from analyzer.perturbation.features import FeatureSpace
-from analyzer.perturbation.replacement import BACKGROUND, FILLING, Fill, cost_of, notes_of
+from analyzer.perturbation.features import FeatureSpace, feature_notes
+from analyzer.perturbation.fill_parameter import BACKGROUND_HELP, FILL_HELP, Fill
+from analyzer.perturbation.replacement import cost_of
 
 
 @method(
@@ -30,10 +32,10 @@ def lime(
     features: Annotated[int | None, "largest number of segments with a weight (K of K-Lasso); None: all"] = None,
     kernel_width: Annotated[float, "width of the exponential kernel on the cosine distance, above 0"] = 0.25,
     alpha: Annotated[float, "ridge penalty of the final fit, at least 0"] = 1.0,
-    fill: Annotated[Fill, f"what replaces a segment: {FILLING}"] = "mean",
-    background: Annotated[int, BACKGROUND] = 100,
-    budget: Annotated[int | None, BUDGET] = None,
-    standard_error: Annotated[float | None, WANTED] = None,
+    fill: Annotated[Fill, f"what replaces a segment: {FILL_HELP}"] = "mean",
+    background: Annotated[int, BACKGROUND_HELP] = 100,
+    budget: Annotated[int | None, BUDGET_HELP] = None,
+    standard_error: Annotated[float | None, STANDARD_ERROR_HELP] = None,
 ) -> Result:
     """Weights of a local linear model of the score over superpixels, table columns, words or pieces of a series.
 
@@ -47,118 +49,149 @@ def lime(
         raise UsageError(
             "params.invalid", "lime needs samples >= 2, kernel_width > 0, alpha >= 0, features >= 1", "see the defaults"
         )
-    field = FeatureSpace.of(evaluator, segments)
-    value = field.values
-    if isinstance(fill, str) and fill == "mean" and (field.embedded or value.ndim < 3 or value.dtype.kind in "iu"):
-        fill = 0.0
-    replacement = field.replaced(fill, background)
-    cost = cost_of(replacement)
-    spend = Budget.of(samples, budget, standard_error, cost=cost)
+    space = FeatureSpace.of(evaluator, segments)
+    replacement = space.replacement(_suited(fill, space), background)
+    limits = Budget.of(samples, budget, standard_error, cost=cost_of(replacement))
     if standard_error is not None and features is not None:
         raise UsageError(
             "params.invalid", "a choice of features has no standard error", "give standard_error or features, not both"
         )
-    tally = Tally(spend.draws * cost * len(value), evaluator.advance)
-    maps: list[Array] = []
-    notes: list[str] = notes_of(replacement)
-    fits: list[float] = []
-    counts: list[int] = []
-    errors: list[Array | None] = []
-    stopped: list[str] = []
-    shares: list[float | None] = []
-    for sample in range(len(value)):
-        ids, said = field.segments(sample, segments)
-        notes += [note for note in said if note not in notes]
-        count = int(ids.max()) + 1
-        kept = np.random.default_rng(evaluator.seed).integers(0, 2, (spend.draws, count)).astype(bool)  # as if alone
-        kept[0] = True  # the unchanged input anchors the fit
-        scores, done = np.empty(spend.draws), 0
-        for look in spend.looks(4 * count):
-            part = rows_of(kept=kept[done:look])
-            for score in field.kept_scores(sample, ids, part, replacement[sample]):
-                scores[done] = score
-                done += 1
-                tally.add(cost)
-            weights, r2 = fit(kept[:done], scores[:done], kernel_width, alpha, features)
-            error = spread(kept[:done], scores[:done], kernel_width, alpha, weights) if features is None else None
-            if spend.enough(weights, error):
-                break
-        tally.spare((spend.draws - done) * cost)
-        fits.append(r2)
-        counts.append(count)
-        errors.append(error)
-        stopped.append(spend.stopped(done, weights, error))
-        shares.append(None if error is None else relative(weights, error))
-        maps.append(weights[ids])
-    record = {
-        "r2": fits,
-        "segments": counts,
-        "evaluations": tally.done,
-        "standard_error": [None if error is None else [float(e) for e in error] for error in errors],
-        "relative_error": shares,
-        "stopped": stopped,
-    }
-    return field.result(maps, notes=notes, record=record)
+    surrogate = Surrogate(kernel_width, alpha, features)
+    segmentations = space.segmentations(segments)
+    sampling = SequentialSampling(limits, [limits.draws] * len(segmentations), evaluator.advance)
+    maps, r2 = [], []
+    for sample, segmentation in enumerate(segmentations):
+        present = draw_present(limits.draws, segmentation.count, evaluator.seed)
+        local = _LocalFit(surrogate, present, space.scorer(sample, segmentation, replacement, sampling.progress))
+        maps.append(segmentation.spread(sampling.estimate(local.after, first=4 * segmentation.count)))
+        r2.append(local.r2)
+    counts = [segmentation.count for segmentation in segmentations]
+    record = {"r2": r2, "segments": counts, **sampling.record()}
+    return space.result(maps, feature_notes(replacement, segmentations), record)
 
 
-def fit(kept: Array, scores: Array, width: float, alpha: float, features: int | None) -> tuple[Array, float]:
-    """Weighted ridge on the K segments that the Lasso path takes up first.
+def _suited(fill: Fill, space: FeatureSpace) -> Fill:
+    """The fill, and 0 for the default ``mean`` where there are no channels to take a mean of."""
+    values = space.values
+    channels = not space.embedded and values.ndim > 2 and values.dtype.kind not in "iu"
+    return 0.0 if isinstance(fill, str) and fill == "mean" and not channels else fill
 
-    Parameters
-    ----------
-    kept
-        (samples, segments) bool.
-    scores
-        (samples,).
 
-    Returns
-    -------
-    tuple
-        Weight per segment (0 for those left out), and the fit's weighted R².
+def draw_present(draws: int, count: int, seed: int) -> Array:
+    """Which segments are present in each copy, (draws, count) bool: the same for a sample in any batch.
+
+    The first copy is the unchanged input, which anchors the fit.
     """
-    count = kept.shape[1]
-    kernel = _kernel(kept, width)
-    z = kept.astype(np.float64)
-    chosen = np.arange(count)
-    if features is not None and features < count:
+    present = np.random.default_rng(seed).integers(0, 2, (draws, count)).astype(bool)
+    present[0] = True
+    return present
+
+
+@dataclass
+class _LocalFit:
+    """The surrogate of one sample, on as many of its copies as are asked for.
+
+    Attributes
+    ----------
+    present
+        (draws, segments) bool, all copies.
+    evaluate
+        Gives the scores of some of them.
+    r2
+        Of the latest fit.
+    """
+
+    surrogate: Surrogate
+    present: Array
+    evaluate: Callable[[Array], Iterator[float]]
+    scores: list[float] = field(default_factory=list)
+    r2: float = 0.0
+
+    def after(self, draws: int) -> tuple[Array, Array | None]:
+        """Weights and their standard errors from the first so many copies."""
+        self.scores.extend(self.evaluate(self.present[len(self.scores) : draws]))
+        present, scores = self.present[:draws], np.array(self.scores)
+        weights, self.r2 = self.surrogate.fit(present, scores)
+        return weights, self.surrogate.standard_errors(present, scores, weights)
+
+
+@dataclass(frozen=True)
+class Surrogate:
+    """A weighted ridge regression of scores on which segments are present.
+
+    Attributes
+    ----------
+    width
+        Of the exponential kernel that weights the copies.
+    alpha
+        The ridge penalty.
+    features
+        The most segments with a weight; None: all.
+    """
+
+    width: float
+    alpha: float
+    features: int | None = None
+
+    def fit(self, present: Array, scores: Array) -> tuple[Array, float]:
+        """Ridge on the K segments that the Lasso path takes up first.
+
+        Parameters
+        ----------
+        present
+            (samples, segments) bool.
+        scores
+            (samples,).
+
+        Returns
+        -------
+        tuple
+            Weight per segment (0 for those left out), and the fit's weighted R².
+        """
+        kernel, z = self._kernel(present), present.astype(np.float64)
+        weights, chosen = np.zeros(z.shape[1]), self._chosen(z, scores, kernel)
+        if len(chosen) == 0:
+            return weights, 0.0
+        z, mean = z[:, chosen], np.average(scores, weights=kernel)
+        centred = z - np.average(z, axis=0, weights=kernel)
+        weighted = centred.T * kernel  # scikit-learn's Ridge makes a square matrix of all samples here
+        gram = weighted @ centred + self.alpha * np.eye(len(chosen))
+        weights[chosen] = np.linalg.lstsq(gram, weighted @ (scores - mean))[0]
+        residual, total = (kernel @ part**2 for part in (scores - mean - centred @ weights[chosen], scores - mean))
+        return weights, float(1 - residual / total) if total > 0 else float(residual == 0)
+
+    def standard_errors(self, present: Array, scores: Array, weights: Array) -> Array | None:
+        """Of all segments' weights under new draws of the copies; None with chosen features or too few copies.
+
+        The sandwich inv(A) M inv(A) with A = Z'KZ + alpha and M = sum of (k e z)(k e z)' over the copies but the
+        unchanged one, which is no draw; times n / (n - segments - 1) (MacKinnon, White 1985, HC1).
+        """
+        number, count = present.shape
+        if self.features is not None or number <= count + 1:
+            return None
+        kernel = self._kernel(present)
+        z = present - np.average(present, axis=0, weights=kernel)
+        residuals = scores - np.average(scores, weights=kernel) - z @ weights
+        gradients = (z * (kernel * residuals)[:, None])[1:]
+        bread = np.linalg.pinv((z.T * kernel) @ z + self.alpha * np.eye(count))
+        variance = ((gradients @ bread) ** 2).sum(axis=0) * number / (number - count - 1)
+        return np.asarray(np.sqrt(variance))
+
+    def _chosen(self, z: Array, scores: Array, kernel: Array) -> Array:
+        """The segments that get a weight: the largest support on the Lasso path of no more than ``features``."""
+        count = z.shape[1]
+        if self.features is None or self.features >= count:
+            return np.arange(count)
         from sklearn.linear_model import lars_path
 
         root = np.sqrt(kernel)[:, None]
         centred = (z - np.average(z, axis=0, weights=kernel)) * root
         target = (scores - np.average(scores, weights=kernel)) * root[:, 0]
         _, _, path = lars_path(centred, target, method="lasso")
-        support = [np.flatnonzero(step) for step in path.T]
-        chosen = next((s for s in reversed(support) if 0 < len(s) <= features), np.arange(0))
-    weights = np.zeros(count)
-    if len(chosen) == 0:
-        return weights, 0.0
-    z, mean = z[:, chosen], np.average(scores, weights=kernel)
-    centred = z - np.average(z, axis=0, weights=kernel)
-    pulled = centred.T * kernel  # scikit-learn's Ridge makes a square matrix of all samples here
-    weights[chosen] = np.linalg.lstsq(pulled @ centred + alpha * np.eye(len(chosen)), pulled @ (scores - mean))[0]
-    left, there = (kernel @ part**2 for part in (scores - mean - centred @ weights[chosen], scores - mean))
-    return weights, float(1 - left / there) if there > 0 else float(left == 0)
+        supports = [np.flatnonzero(step) for step in path.T]
+        return next((s for s in reversed(supports) if 0 < len(s) <= self.features), np.arange(0))
 
-
-def spread(kept: Array, scores: Array, width: float, alpha: float, weights: Array) -> Array | None:
-    """Standard errors of all segments' weights under new draws of the copies; None where these are too few.
-
-    The sandwich inv(A) M inv(A) with A = Z'KZ + alpha and M = sum of (k e z)(k e z)' over the copies but the unchanged
-    one, which is no draw; times n / (n - segments - 1) (MacKinnon, White 1985, HC1).
-    """
-    number, count = kept.shape
-    if number <= count + 1:
-        return None
-    kernel = _kernel(kept, width)
-    z = kept - np.average(kept, axis=0, weights=kernel)
-    left = scores - np.average(scores, weights=kernel) - z @ weights
-    pull = (z * (kernel * left)[:, None])[1:]
-    bread = np.linalg.pinv((z.T * kernel) @ z + alpha * np.eye(count))
-    variance = ((pull @ bread) ** 2).sum(axis=0) * number / (number - count - 1)
-    return np.asarray(np.sqrt(variance))
-
-
-def _kernel(kept: Array, width: float) -> Array:
-    """Weight of each copy: exponential in the cosine distance of a 0/1 row from the row of ones, its root as in LIME."""
-    similarity = np.sqrt(kept.sum(axis=1) / kept.shape[1])
-    return np.asarray(np.sqrt(np.exp(-((1 - similarity) ** 2) / width**2)))
+    def _kernel(self, present: Array) -> Array:
+        """Weight of each copy: exponential in the cosine distance of its 0/1 row from the row of ones, the root as in LIME."""
+        similarity = np.sqrt(present.sum(axis=1) / present.shape[1])
+        return np.asarray(np.sqrt(np.exp(-((1 - similarity) ** 2) / self.width**2)))

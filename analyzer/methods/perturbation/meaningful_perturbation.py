@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 
 from analyzer.errors import UsageError
-from analyzer.inputs.layout import spatial_axes
 from analyzer.inputs.resampling import interpolation_matrix
 from analyzer.methods.context import Array, Context, Result
-from analyzer.methods.perturbation.occlusion import spread
 from analyzer.methods.registry import method
-from analyzer.perturbation.replacement import COLUMNS, Fill, replaced
+from analyzer.perturbation.fill_parameter import COLUMNS, Fill, replacement_for
+from analyzer.perturbation.spatial_layout import SpatialLayout
 
 
 @method(
@@ -47,96 +46,111 @@ def meaningful_perturbation(
     is gained, else the mask would go on to noise that fools the model. Reported: 1 - m at the input's resolution, and the
     score before, after and with everything removed.
     """
+    _check(steps, grid, rate, l1, tv, jitter)
+    masked, rng, adam = _masked_values(context, fill, grid), np.random.default_rng(context.seed), Adam(rate)
+    mask = np.ones((len(masked.values), *masked.cells))
+    filled, _ = masked.gradient(np.zeros_like(mask), masked.upsampling)
+    change = np.abs(context.score - filled)
+    least = 1e-6 * np.maximum(np.abs(context.score), 1e-6)
+    scale = 1 / np.maximum(change, least)
+    for step in range(steps):
+        score, slope = masked.gradient(mask, masked.shifted(rng, jitter))
+        falling = (scale * (score > context.score - change)).reshape(-1, *[1] * (mask.ndim - 1))
+        slope = slope * falling * mask[0].size - l1 + tv * roughness(mask)
+        mask = np.clip(mask - adam.step(slope), 0, 1)
+        context.advance(step + 1, steps + 2)
+    after, _ = masked.gradient(mask, masked.upsampling)
+    context.advance(steps + 2, steps + 2)
+    record = {
+        "evaluations": (steps + 2) * len(mask),
+        "score_before": context.score.tolist(),
+        "score_after": after.tolist(),
+        "score_filled": filled.tolist(),
+        "removed": (1 - mask.reshape(len(mask), -1).mean(axis=1)).tolist(),
+    }
+    notes = ["nothing changes where all is replaced: choose another fill"] if (change < least).any() else []
+    return masked.result(1 - mask, notes, record)
+
+
+def _check(steps: int, grid: int | None, rate: float, l1: float, tv: float, jitter: float) -> None:
     if steps < 1 or (grid is not None and grid < 1) or rate <= 0 or l1 < 0 or tv < 0 or not 0 <= jitter < 1:
         raise UsageError(
             "params.invalid",
             "it needs steps >= 1, grid >= 1, rate > 0, l1 >= 0, tv >= 0, 0 <= jitter < 1",
             "see the defaults",
         )
-    scene = _scene(context, fill, grid)
-    mask = np.ones((len(scene.value), *scene.counts))
-    price = np.full(mask.shape, l1)
-    adam = Adam(rate)
-    filled = scene.run(np.zeros_like(mask), scene.enlarge)[0]
-    change = np.abs(context.score - filled)
-    least = 1e-6 * np.maximum(np.abs(context.score), 1e-6)
-    scale = 1 / np.maximum(change, least)
-    rng = np.random.default_rng(context.seed)
-    for step in range(steps):
-        shifts = np.round(rng.uniform(-jitter, jitter, len(scene.sides)) * scene.sides).astype(int)
-        rows = [np.clip(np.arange(s) + by, 0, s - 1) for s, by in zip(scene.sides, shifts, strict=True)]
-        moved = [m if scene.alone else m[r] for m, r in zip(scene.enlarge, rows, strict=True)]
-        score, slope = scene.run(mask, moved)
-        gain = _per_sample(scale * (score > context.score - change), mask)
-        slope = slope * gain * mask[0].size - price + tv * roughness(mask)
-        mask = np.clip(mask - adam.step(slope), 0, 1)
-        context.advance(step + 1, steps + 2)
-    after = scene.run(mask, scene.enlarge)[0]
-    context.advance(steps + 2, steps + 2)
-    record = {
-        "evaluations": (steps + 2) * len(mask),
-        "score_before": [float(v) for v in context.score],
-        "score_after": [float(v) for v in after],
-        "score_filled": [float(v) for v in filled],
-        "removed": [float(v) for v in 1 - mask.reshape(len(mask), -1).mean(axis=1)],
-    }
-    large = spread(along(1 - mask, scene.enlarge), context.inputs[scene.name], scene.axes, context)
-    small = spread(1 - mask, context.inputs[scene.name], scene.axes, context)
-    notes = ["nothing changes where all is replaced: choose another fill"] if (change < least).any() else []
-    notes += context.unchanged if scene.name == context.perturbed else []
-    return Result({scene.name: large}, {} if scene.alone else {scene.name: small}, notes=notes, record=record)
 
 
 @dataclass(frozen=True)
-class _Scene:
-    """What is masked: explained values, what they become, and the matrices that enlarge a mask to them.
+class _MaskedValues:
+    """The explained values, what they are blended with, and the coarse mask that blends them.
 
     Attributes
     ----------
-    axes, sides, counts
-        The input's place axes, their lengths, and the mask's.
-    alone
+    cells
+        Of the mask, per spatial axis.
+    per_element
         Whether every element has a cell of its own.
+    upsampling
+        Per spatial axis the matrix (side, cells) that enlarges a mask.
     """
 
     context: Context
     name: str
-    value: Array
-    gone: Array
-    axes: tuple[int, ...]
-    sides: list[int]
-    counts: list[int]
-    alone: bool
-    enlarge: list[Array]
+    values: Array
+    replacement: Array
+    layout: SpatialLayout
+    cells: list[int]
+    per_element: bool
+    upsampling: list[Array]
 
-    def run(self, mask: Array, enlarge: Sequence[Array]) -> tuple[Array, Array]:
-        """Scores of the values mixed by a mask (batch, *counts), and their derivative by the mask."""
-        large, others = along(mask, enlarge), tuple(a for a in range(1, self.value.ndim) if a not in self.axes)
-        mixed = self.gone + np.expand_dims(large, others) * (self.value - self.gone)
-        swept = self.context.engine.gradient({self.name: mixed.astype(self.value.dtype)})
-        slope = swept.relevance[self.name].astype(np.float64) * (self.value - self.gone)
-        return swept.score, along(slope.sum(axis=others), [matrix.T for matrix in enlarge])
+    def gradient(self, mask: Array, upsampling: Sequence[Array]) -> tuple[Array, Array]:
+        """Scores of the values blended by a mask (batch, *cells), and their derivative by the mask."""
+        others = tuple(axis for axis in range(1, self.values.ndim) if axis not in self.layout.axes)
+        large, change = multiplied(mask, upsampling), self.values - self.replacement
+        blended = self.replacement + np.expand_dims(large, others) * change
+        swept = self.context.engine.gradient({self.name: blended.astype(self.values.dtype)})
+        slope = swept.relevance[self.name].astype(np.float64) * change
+        return swept.score, multiplied(slope.sum(axis=others), [matrix.T for matrix in upsampling])
+
+    def shifted(self, rng: np.random.Generator, jitter: float) -> list[Array]:
+        """The matrices of a mask that is shifted at random by up to ``jitter`` of each axis."""
+        sides = self.layout.sides
+        shifts = np.round(rng.uniform(-jitter, jitter, len(sides)) * sides).astype(int)
+        if self.per_element:
+            return self.upsampling
+        rows = [np.clip(np.arange(side) + shift, 0, side - 1) for side, shift in zip(sides, shifts, strict=True)]
+        return [matrix[at] for matrix, at in zip(self.upsampling, rows, strict=True)]
+
+    def result(self, removed: Array, notes: list[str], record: dict[str, Any]) -> Result:
+        """How much of each element a mask removes, and the same by cell where these are larger."""
+        layout, context = self.layout, self.context
+        large = {self.name: layout.shared(multiplied(removed, self.upsampling))}
+        small = {} if self.per_element else {self.name: layout.shared(removed)}
+        notes = [*notes, *(context.unchanged if self.name == context.perturbed else [])]
+        return Result(large, small, notes=notes, record=record)
 
 
-def _scene(context: Context, fill: Fill, grid: int | None) -> _Scene:
-    sources = {entry.name: entry for entry in context.engine.explained}
-    name = context.perturbed if context.perturbed in sources else next(iter(sources))
-    shape, value = context.inputs[name].shape, context.engine.values()[name]
-    axes = spatial_axes(shape, context.model.preprocess)
-    sides = [shape[axis] for axis in axes]
-    alone = sources[name].tokens or (len(shape) == 2 and sides[0] <= COLUMNS)
-    if alone:
-        how = 0.0 if isinstance(fill, str) and fill.startswith("blur") else fill
-        gone = np.full_like(value, _number(how)) if sources[name].tokens else _single(context, name, how)
+def _masked_values(context: Context, fill: Fill, grid: int | None) -> _MaskedValues:
+    explained = {entry.name: entry for entry in context.engine.explained}
+    name = context.perturbed if context.perturbed in explained else next(iter(explained))
+    values, layout = context.engine.values()[name], SpatialLayout.of(context.model, context.inputs[name].shape)
+    sides, tokens = layout.sides, explained[name].tokens
+    per_element = tokens or (len(layout.shape) == 2 and sides[0] <= COLUMNS)
+    if per_element and isinstance(fill, str) and fill.startswith("blur"):
+        fill = 0.0  # columns and words have no neighbours
+    replacement = np.full_like(values, _number(fill)) if tokens else _one_array(context, name, fill)
+    if per_element:
+        cells, upsampling = list(sides), [np.eye(side) for side in sides]
     else:
-        gone = _single(context, name, fill)
-    counts = sides if alone else [min(grid or int(np.clip(side // 4, 4, 28)), side) for side in sides]
-    enlarge = [np.eye(side) if alone else interpolation_matrix(c, side) for c, side in zip(counts, sides, strict=True)]
-    return _Scene(context, name, value, gone.astype(np.float64), axes, sides, list(counts), alone, enlarge)
+        cells = [min(grid or int(np.clip(side // 4, 4, 28)), side) for side in sides]
+        upsampling = [interpolation_matrix(count, side) for count, side in zip(cells, sides, strict=True)]
+    return _MaskedValues(context, name, values, replacement.astype(np.float64), layout, cells, per_element, upsampling)
 
 
-def _single(context: Context, name: str, fill: Fill) -> Array:
-    found: Array = replaced(context, name, fill, without=("inpaint", "samples"))
+def _one_array(context: Context, name: str, fill: Fill) -> Array:
+    found = replacement_for(context, name, fill, without=("inpaint", "samples"))
+    assert isinstance(found, np.ndarray), "other kinds are refused"
     return found
 
 
@@ -149,7 +163,7 @@ def _number(fill: Fill) -> float:
         ) from None
 
 
-def along(values: Array, matrices: Sequence[Array]) -> Array:
+def multiplied(values: Array, matrices: Sequence[Array]) -> Array:
     """Every axis after the first multiplied by its matrix."""
     for axis, matrix in enumerate(matrices, 1):
         values = np.moveaxis(np.tensordot(matrix, values, axes=(1, axis)), 0, axis)
@@ -157,25 +171,23 @@ def along(values: Array, matrices: Sequence[Array]) -> Array:
 
 
 def roughness(mask: Array) -> Array:
-    """Derivative of the sum over neighbours of |difference| ** 3 by each cell; (batch, *counts)."""
+    """Derivative of the sum over neighbours of |difference| ** 3 by each cell; (batch, *cells)."""
     slope = np.zeros_like(mask)
     for axis in range(1, mask.ndim):
         step = np.diff(mask, axis=axis)
-        pull = 3 * step * np.abs(step)
-        none = [(0, 0)] * mask.ndim
-        before, after = list(none), list(none)
+        derivative = 3 * step * np.abs(step)
+        before, after = [(0, 0)] * mask.ndim, [(0, 0)] * mask.ndim
         before[axis], after[axis] = (1, 0), (0, 1)
-        slope += np.pad(pull, before) - np.pad(pull, after)
+        slope += np.pad(derivative, before) - np.pad(derivative, after)
     return slope
-
-
-def _per_sample(values: Array, like: Array) -> Array:
-    return values.reshape(-1, *[1] * (like.ndim - 1))
 
 
 @dataclass
 class Adam:
-    """Kingma, Ba 2015, algorithm 1; epsilon is large, so that slopes of rounding size don't move anything."""
+    """Kingma, Ba 2015, algorithm 1; epsilon is large, so that slopes of rounding size don't move anything.
+
+    Here because this method runs without torch, and numpy and scipy have no optimiser that takes one gradient at a time.
+    """
 
     rate: float
     epsilon: float = 1e-3

@@ -1,4 +1,4 @@
-"""RISE: the mean score under random coarse masks that show an element."""
+"""RISE: the mean score under random coarse masks that leave an element as it is."""
 
 from __future__ import annotations
 
@@ -13,14 +13,12 @@ from analyzer.errors import UsageError
 from analyzer.executor.batched_runs import Rows
 from analyzer.executor.mask_ops import Grid
 from analyzer.explanation import Result
-from analyzer.inputs.layout import spatial_axes
-from analyzer.methods.perturbation.occlusion import spread
 from analyzer.methods.registry import method
-from analyzer.perturbation.budget import BUDGET, WANTED
+from analyzer.perturbation.budget import BUDGET_HELP, STANDARD_ERROR_HELP
 from analyzer.perturbation.evaluator import Array, Evaluator
+from analyzer.perturbation.fill_parameter import BACKGROUND_HELP, BLENDED_FILL_HELP, COLUMNS, Fill
 from analyzer.perturbation.moments import Moments
 from analyzer.perturbation.random_masks import Draw, MonteCarlo
-from analyzer.perturbation.replacement import BACKGROUND, BLENDED, COLUMNS, Fill
 
 
 @method(
@@ -33,13 +31,13 @@ def rise(
     masks: Annotated[int, "number of masks, each a model evaluation (or one per background sample), at least 2"] = 4000,
     grid: Annotated[int, "cells of a mask per axis; columns of a table and words are cells of their own"] = 8,
     keep: Annotated[float, "probability that a cell shows, between 0 and 1"] = 0.5,
-    fill: Annotated[Fill, f"what hidden elements become: {BLENDED}"] = 0.0,
+    fill: Annotated[Fill, f"what hidden elements become: {BLENDED_FILL_HELP}"] = 0.0,
     centre: Annotated[
         bool, "subtract the mean score (covariance with the mask over keep): less noise, 0 is neutral"
     ] = False,
-    background: Annotated[int, BACKGROUND] = 100,
-    budget: Annotated[int | None, BUDGET] = None,
-    standard_error: Annotated[float | None, WANTED] = None,
+    background: Annotated[int, BACKGROUND_HELP] = 100,
+    budget: Annotated[int | None, BUDGET_HELP] = None,
+    standard_error: Annotated[float | None, STANDARD_ERROR_HELP] = None,
 ) -> Result:
     """Mean score over random smooth masks, weighted by how much of an element each shows.
 
@@ -52,29 +50,25 @@ def rise(
     """
     if masks < 2 or grid < 1 or not 0 < keep < 1:
         raise UsageError("params.invalid", "rise needs masks >= 2, grid >= 1, 0 < keep < 1", "see the defaults")
-    value = evaluator.inputs[evaluator.perturbed]
-    axes = spatial_axes(value.shape, evaluator.model.preprocess)
-    sides = tuple(value.shape[axis] for axis in axes)
-    alone = value.dtype.kind in "iu" or (value.ndim == 2 and sides[0] <= COLUMNS)
+    value, sides = evaluator.inputs[evaluator.perturbed], evaluator.layout.sides
+    per_element = value.dtype.kind in "iu" or (value.ndim == 2 and sides[0] <= COLUMNS)
+    draw = independent_cells(sides, keep) if per_element else SmoothGrids(sides, grid, keep)
 
     def estimate(moments: Moments) -> tuple[Array, Array]:
         mean, error = moments.covariance() if centre else moments.product()
         return mean / keep, error / keep
 
-    draw = cells(sides, keep) if alone else Smooth(sides, grid, keep)
-    probe = MonteCarlo.of(evaluator, fill, masks, (budget, standard_error), draw, estimate, background=background)
-    found = probe.run()
-    maps = {evaluator.perturbed: spread(np.stack([each.values for each in found]), value, axes, evaluator)}
-    return Result(maps, notes=probe.notes(), record=probe.record(found))
+    limits = budget, standard_error
+    return MonteCarlo.of(evaluator, fill, masks, limits, draw, estimate, background=background).result()
 
 
-def cells(sides: Sequence[int], keep: float) -> Draw:
+def independent_cells(sides: Sequence[int], keep: float) -> Draw:
     """Masks in which every element is a cell of its own."""
     return lambda rng, n: (rng.random((n, *sides)) < keep).astype(np.float32)
 
 
 @dataclass(frozen=True)
-class Smooth:
+class SmoothGrids:
     """Masks of a coarse grid: enlarged linearly by one cell more than fits, cut out at a random shift.
 
     Attributes
@@ -92,15 +86,15 @@ class Smooth:
     keep: float
 
     def grid(self, shape: tuple[int, ...]) -> Grid:
-        """The prelude that enlarges them to masks of the given shape."""
+        """The mask operators that enlarge them to masks of the given shape."""
         return Grid(tuple(min(self.cells, side) for side in self.sides), self.sides, shape)
 
     def rows(self, rng: np.random.Generator, n: int) -> Rows:
         """n grids and shifts."""
         grid = self.grid(self.sides)
         drawn = rng.random((n, len(self.sides) + math.prod(grid.counts)))
-        shift, shown = drawn[:, : len(self.sides)], drawn[:, len(self.sides) :] < self.keep
+        shift, present = drawn[:, : len(self.sides)], drawn[:, len(self.sides) :] < self.keep
         return {
-            "cells": shown.astype(np.float32).reshape(n, *grid.counts),
+            "cells": present.astype(np.float32).reshape(n, *grid.counts),
             "shift": (shift * grid.steps).astype(np.int64),
         }

@@ -44,7 +44,7 @@ def given(
     if kind == "segments":
         ids = rng.integers(0, 6, np.prod(placed))
         ids[0] = 5
-        return Segments(placed), {"kept": rng.random((n, 6)) < 0.5}, {"ids": ids}
+        return Segments(placed), {"present": rng.random((n, 6)) < 0.5}, {"ids": ids}
     if kind == "masks":
         return Masks(sides, placed), {"mask": rng.random((n, *sides)).astype(np.float32)}, {}
     grid = Grid(tuple(min(4, side) for side in sides), sides, placed)
@@ -63,7 +63,7 @@ def looped(kind: str, shape: tuple[int, ...], axes: tuple[int, ...], rows: Rows,
             mask[index] = not all(low <= place < high for place, (low, high) in zip(places, bounds, strict=True))
         elif kind == "segments":
             own = tuple(i if size > 1 else 0 for i, size in zip(index, placed, strict=True))
-            mask[index] = rows["kept"][at, fixed["ids"].reshape(placed)[own]]
+            mask[index] = rows["present"][at, fixed["ids"].reshape(placed)[own]]
         elif kind == "masks":
             mask[index] = rows["mask"][at][tuple(places)]
         else:
@@ -182,7 +182,7 @@ def test_inputs_held_on_a_device_give_the_same() -> None:
     )
     session = Session(masked.content, threads=1)
     constant = {masked.original: x[None], masked.fixed["ids"]: fixed["ids"]}
-    fed = {masked.rows["kept"]: rows["kept"]}
+    fed = {masked.rows["present"]: rows["present"]}
     bound = BoundSession(session, constant, ("scores", "a2"))
     expected = session.run({**fed, **constant}, ("scores", "a2"))
     for _ in range(2):
@@ -190,7 +190,7 @@ def test_inputs_held_on_a_device_give_the_same() -> None:
         for name in expected:
             np.testing.assert_array_equal(got[name], expected[name])
     with pytest.raises(InputError):
-        bound.run({masked.rows["kept"]: rows["kept"][:, :2]})
+        bound.run({masked.rows["present"]: rows["present"][:, :2]})
 
 
 def test_a_batch_of_one_needs_no_repeating() -> None:

@@ -13,9 +13,9 @@ from onnx import TensorProto, helper
 
 import analyzer
 from analyzer.errors import UsageError
-from analyzer.methods.perturbation.kernel_shap import _design
-from analyzer.methods.perturbation.lime import fit, spread
-from analyzer.perturbation.budget import Budget, relative
+from analyzer.methods.perturbation.lime import Surrogate
+from analyzer.perturbation.budget import Budget, Progress, SequentialSampling, relative_error
+from analyzer.perturbation.coalitions import design_of
 from tests.analyzer.methods.known import forest, network, row
 from tests.analyzer.methods.linear import Array, linear, weights_of
 from tests.common.models import assemble
@@ -35,26 +35,70 @@ def some(*shape: int, seed: int = 9) -> Array:
     draws=st.integers(2, 5000),
     budget=st.none() | st.integers(2, 5000),
     cost=st.integers(1, 30),
-    wanted=st.none() | st.floats(0.01, 0.9),
+    standard_error=st.none() | st.floats(0.01, 0.9),
 )
-def test_looks_grow_up_to_what_is_allowed(draws: int, budget: int | None, cost: int, wanted: float | None) -> None:
+def test_checkpoints_grow_up_to_what_is_allowed(
+    draws: int, budget: int | None, cost: int, standard_error: float | None
+) -> None:
     if budget is not None and budget // cost < 2:
         with pytest.raises(UsageError):
-            Budget.of(draws, budget, wanted, cost=cost)
+            Budget.of(draws, budget, standard_error, cost=cost)
         return
-    spend = Budget.of(draws, budget, wanted, cost=cost)
-    looks = spend.looks()
-    assert looks[-1] == spend.draws <= draws
-    assert all(a < b for a, b in itertools.pairwise(looks))
-    assert len(looks) == 1 or wanted is not None
-    assert budget is None or spend.draws * cost <= budget
-    assert spend.limited == (spend.draws < draws)
+    limits = Budget.of(draws, budget, standard_error, cost=cost)
+    checkpoints = limits.checkpoints()
+    assert checkpoints[-1] == limits.draws <= draws
+    assert all(a < b for a, b in itertools.pairwise(checkpoints))
+    assert len(checkpoints) == 1 or standard_error is not None
+    assert budget is None or limits.draws * cost <= budget
+    assert limits.limited == (limits.draws < draws)
 
 
 def test_the_share_of_the_range() -> None:
-    assert relative(np.array([[1.0, 5.0]]), np.array([[0.1, 0.4]])) == pytest.approx(0.1)
-    assert relative(np.array([2.0, 2.0]), np.zeros(2)) == 0
-    assert relative(np.array([2.0, 2.0]), np.array([0.0, 0.1])) == np.inf
+    assert relative_error(np.array([[1.0, 5.0]]), np.array([[0.1, 0.4]])) == pytest.approx(0.1)
+    assert relative_error(np.array([2.0, 2.0]), np.zeros(2)) == 0
+    assert relative_error(np.array([2.0, 2.0]), np.array([0.0, 0.1])) == np.inf
+
+
+def test_each_sample_stops_at_its_own_error_and_the_total_shrinks() -> None:
+    """Errors fall with the root of the draws, from a start of its own for each sample."""
+    calls: list[tuple[int, int]] = []
+    limits = Budget(400, cost=3, standard_error=0.1)
+    sampling = SequentialSampling(limits, [400] * 3, lambda *call: calls.append(call))
+    values, starts = np.array([0.0, 1.0]), (0.5, 1.0, 100.0)
+    for start in starts:
+        done = 0
+
+        def after(draws: int, start: float = start) -> tuple[Array, Array]:
+            nonlocal done
+            list(sampling.progress.counted([0.0] * (draws - done)))
+            done = draws
+            return values, np.full(2, start / np.sqrt(draws))
+
+        np.testing.assert_array_equal(sampling.estimate(after), values)
+        ends = [draws for draws in limits.checkpoints() if start / np.sqrt(draws) <= 0.1]
+        assert done == (ends[0] if ends else 400)
+    record = sampling.record(lambda errors: float(errors.max()))
+    assert record["stopped"] == ["standard error", "standard error", "all samples"]
+    assert record["relative_error"] == record["standard_error"]
+    assert calls[-1] == (record["evaluations"],) * 2
+    assert calls[0] == (3, 3600)
+
+
+def test_without_standard_errors_all_draws_are_taken() -> None:
+    sampling = SequentialSampling(Budget(90, limited=True, standard_error=0.5), [90], lambda done, total: None)
+    seen: list[int] = []
+    sampling.estimate(lambda draws: (np.ones(2), seen.append(draws)), first=70)  # type: ignore[func-returns-value]
+    assert seen == [70, 77, 84, 90]
+    record = sampling.record()
+    assert (record["standard_error"], record["relative_error"], record["stopped"]) == ([None], [None], ["budget"])
+
+
+def test_progress_reports_each_mask_once() -> None:
+    calls: list[tuple[int, int]] = []
+    progress = Progress(12, lambda *call: calls.append(call), cost=2)
+    for masks in (2, 1, 4, 3, 6):
+        progress.reach(masks)
+    assert calls == [(done, 12) for done in range(2, 13, 2)]
 
 
 @pytest.mark.parametrize("given_", [{"budget": 1}, {"budget": 0}, {"standard_error": 0.0}, {"standard_error": 1.0}])
@@ -124,7 +168,7 @@ def test_rise_that_stopped_equals_so_many_masks() -> None:
 
 @pytest.mark.parametrize("method", ["rise", "lime", "kernel-shap"])
 def test_the_error_at_the_stop_is_the_true_one(method: str) -> None:
-    """Over seeds, what is off at the stop is as large as was said."""
+    """Over seeds, what is off at the stop is as large as the record says."""
     w, x = weights_of(8), some(1, 8)
     model, more = linear(w), {"alpha": 1e-9} if method == "lime" else {}
     truth = w * x
@@ -142,7 +186,7 @@ def test_the_error_at_the_stop_is_the_true_one(method: str) -> None:
         assert done.record["stopped"] == ["standard error"]
         errors = np.array(done.record["relative_error"][0]) * np.ptp(done.attribution)
         misses.append(np.sqrt(np.mean((done.attribution - truth) ** 2)) / errors)
-    assert 0.5 < np.sqrt(np.mean(np.square(misses))) < 1.25  # the root mean square over places is below the largest
+    assert 0.5 < np.sqrt(np.mean(np.square(misses))) < 1.25  # the root mean square over elements is below the largest
 
 
 def saturating(*shape: int) -> Any:
@@ -160,12 +204,12 @@ def saturating(*shape: int) -> Any:
 
 @pytest.mark.parametrize("count", [3, 7, 12, 30])
 def test_smaller_designs_lie_in_larger_ones(count: int) -> None:
-    whole = _design(count, 900, 5)
-    everything = {row.tobytes() for row in whole.kept}
+    full = design_of(count, 900, 5)
+    everything = {row.tobytes() for row in full.present}
     for samples in (20, 60, 200, 500):
-        part = _design(count, samples, 5, whole)
-        assert len(part.kept) <= samples or part.complete
-        assert {row.tobytes() for row in part.kept} <= everything
+        part = design_of(count, samples, 5, full)
+        assert len(part.present) <= samples or part.complete
+        assert {row.tobytes() for row in part.present} <= everything
 
 
 def test_kernel_shap_runs_no_coalition_twice_and_keeps_to_its_budget() -> None:
@@ -182,16 +226,17 @@ def test_kernel_shap_runs_no_coalition_twice_and_keeps_to_its_budget() -> None:
 def test_limes_standard_errors_are_the_spread_between_draws() -> None:
     rng = np.random.default_rng(0)
     w, pairs = rng.standard_normal(7), rng.standard_normal((7, 7))
-    found, said = [], []
+    surrogate = Surrogate(0.5, 1.0)
+    found, stated = [], []
     for seed in range(300):
-        kept = np.random.default_rng(seed).integers(0, 2, (200, 7)).astype(bool)
-        kept[0] = True
-        z = kept.astype(float)
+        present = np.random.default_rng(seed).integers(0, 2, (200, 7)).astype(bool)
+        present[0] = True
+        z = present.astype(float)
         scores = z @ w + np.einsum("ni,ij,nj->n", z, pairs, z)
-        weights, _ = fit(kept, scores, 0.5, 1.0, None)
+        weights, _ = surrogate.fit(present, scores)
         found.append(weights)
-        said.append(spread(kept, scores, 0.5, 1.0, weights))
-    np.testing.assert_allclose(np.mean(said, axis=0), np.std(found, axis=0, ddof=1), rtol=0.15)
+        stated.append(surrogate.standard_errors(present, scores, weights))
+    np.testing.assert_allclose(np.mean(stated, axis=0), np.std(found, axis=0, ddof=1), rtol=0.15)
 
 
 def test_lime_has_no_error_where_features_are_chosen() -> None:

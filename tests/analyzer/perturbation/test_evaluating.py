@@ -1,4 +1,4 @@
-"""The context: evaluating perturbed copies in batches, whatever the model's batch and other inputs are."""
+"""The evaluator: scoring perturbed copies in batches, whatever the model's batch and other inputs are."""
 
 from __future__ import annotations
 
@@ -27,22 +27,22 @@ def test_copies_are_scored_in_order_over_several_batches() -> None:
 
 
 def test_copies_are_taken_a_batch_at_a_time() -> None:
-    """Memory is the batches under way: no further copy is asked for before the scores of earlier ones are taken."""
+    """Memory is the batches under way: no further copy is drawn before the scores of earlier ones are taken."""
     case = CASES["mlp"]
     here = evaluator(load(case.proto), case.feed)
-    asked = 0
+    drawn = 0
 
     def copies() -> Any:
-        nonlocal asked
+        nonlocal drawn
         for _ in range(1000):
-            asked += 1
+            drawn += 1
             yield case.x[0]
 
     scores, workers = here.evaluate(0, copies()), here.model.session_pool.workers
     for done in range(1, 1001):
         next(scores)
-        assert done <= asked < done + (workers + 2) * here.batch_size()
-    assert asked == 1000
+        assert done <= drawn < done + (workers + 2) * here.batch_size()
+    assert drawn == 1000
 
 
 @pytest.mark.parametrize("batch", [1, 2, 3])

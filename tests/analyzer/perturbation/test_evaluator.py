@@ -1,4 +1,4 @@
-"""Perturbation methods as a whole: masks in the graph or on the host, any batch, any threads, and memory: one result."""
+"""Perturbation methods end to end: masks in the graph or on the host, any batch, any threads, and memory: one result."""
 
 from __future__ import annotations
 
@@ -101,21 +101,21 @@ def test_neither_batch_nor_threads_change_the_result(method: str, nhwc: bool, mo
 def test_halving_changes_nothing(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
     x = np.random.default_rng(4).standard_normal((1, 3, 8, 8)).astype(np.float32)
     first = explained(cnn(), x, method)
-    whole, refused = Session.run, 0
+    original, refused = Session.run, 0
 
     def run(self: Session, feed: Any, outputs: Any = None) -> dict[str, Any]:
         nonlocal refused
-        if max(len(value) for name, value in feed.items() if name.endswith(("bounds", "kept", "mask", "cells"))) > 3:
+        if max(len(value) for name, value in feed.items() if name.endswith(("bounds", "present", "mask", "cells"))) > 3:
             refused += 1
             raise OutOfMemoryError("limit.memory", "no memory")
-        return whole(self, feed, outputs)
+        return original(self, feed, outputs)
 
     here = analyzer.load(cnn(), "cpu", threads=2)
     monkeypatch.setattr(BatchSizeTuner, "learn", lambda self, size, seconds: None)
     monkeypatch.setattr(BatchSizeTuner, "size", property(lambda self: min(16, self._largest)))
     here.predict(x)
     monkeypatch.setattr(Session, "run", lambda self, feed, outputs=None: (
-        run(self, feed, outputs) if any(name.startswith("masking_") for name in feed) else whole(self, feed, outputs)
+        run(self, feed, outputs) if any(name.startswith("masking_") for name in feed) else original(self, feed, outputs)
     ))  # fmt: skip
     assert_same(first, here.explain(x, method=method, target=1, **METHODS[method]))
     assert refused

@@ -49,10 +49,10 @@ def test_grids_of_many_axes_are_summed_up_at_full_size() -> None:
 def test_moments_do_not_depend_on_how_masks_are_cut_into_pieces() -> None:
     rng = np.random.default_rng(6)
     masks, scores = rng.random((90, 40, 70)).astype(np.float32), rng.standard_normal(90)
-    whole, pieces = Moments(0.1), Moments(0.1)
-    whole.add(masks, scores)
+    full, pieces = Moments(0.1), Moments(0.1)
+    full.add(masks, scores)
     for start in range(0, 90, 13):
         pieces.add(masks[start : start + 13], scores[start : start + 13])
-    np.testing.assert_allclose(pieces.first, whole.first, rtol=1e-10, atol=1e-12)
-    np.testing.assert_allclose(whole.second[2], np.tensordot(  # beside the definition
+    np.testing.assert_allclose(pieces.first, full.first, rtol=1e-10, atol=1e-12)
+    np.testing.assert_allclose(full.second[2], np.tensordot(  # beside the definition
         (scores - 0.1) ** 2, masks.astype(np.float64) ** 2, 1), rtol=1e-10)  # fmt: skip

@@ -17,7 +17,7 @@ import analyzer
 from analyzer.errors import AnalyzerError
 from analyzer.executor.batched_runs import count_of, rows_of
 from analyzer.inputs import read_input
-from analyzer.perturbation.replacement import _Repeated
+from analyzer.perturbation.replacement import _RepeatedRows
 from tests.analyzer.inputs.test_inpainting import dense
 from tests.analyzer.methods.known import five, network, row, shapley
 from tests.analyzer.methods.linear import Array, linear, weights_of
@@ -67,9 +67,9 @@ def test_a_linear_model_has_closed_forms(seed: int, count: int, rows: int, batch
 
 def draws(count: int) -> Array:
     """What lime draws with the seed 0, with a column of ones."""
-    kept = np.random.default_rng(0).integers(0, 2, (64, count))
-    kept[0] = 1
-    return np.hstack([kept, np.ones((64, 1))])
+    present = np.random.default_rng(0).integers(0, 2, (64, count))
+    present[0] = 1
+    return np.hstack([present, np.ones((64, 1))])
 
 
 def test_rise_on_background_samples() -> None:
@@ -87,8 +87,8 @@ def test_kernel_shap_gives_interventional_shapley_values(name: str) -> None:
     game = next(game for game in five() if game.name == name)
     background = some(7, 12, seed=5)
 
-    def value(kept: Array) -> Array:
-        return np.mean([game.score(np.where(kept, game.x, one)) for one in background], axis=0)
+    def value(present: Array) -> Array:
+        return np.mean([game.score(np.where(present, game.x, one)) for one in background], axis=0)
 
     truth = shapley(value, 12)
     done = game.model.explain(game.x, method="kernel-shap", samples=2**12, baseline=background)
@@ -155,10 +155,10 @@ def test_more_rows_than_asked_for_are_drawn_with_the_seed() -> None:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_one_sample_is_a_replacement(method: str) -> None:
-    x, w, alone = some(2, 5), weights_of(5), some(1, 5, seed=4)
+    x, w, single = some(2, 5), weights_of(5), some(1, 5, seed=4)
     model = linear(w)
-    one = model.explain(x, method=method, **named(method, alone))
-    twice = model.explain(x, method=method, **named(method, np.concatenate([alone, alone])))
+    one = model.explain(x, method=method, **named(method, single))
+    twice = model.explain(x, method=method, **named(method, np.concatenate([single, single])))
     np.testing.assert_allclose(one.attribution, twice.attribution, atol=1e-5)
 
 
@@ -181,18 +181,18 @@ def test_a_fixed_batch_is_filled_up(batch: int) -> None:
 @given(total=st.integers(0, 40), times=st.integers(2, 7), counts=st.lists(st.integers(1, 20), min_size=1, max_size=5))
 def test_every_row_meets_every_background_sample(total: int, times: int, counts: list[int]) -> None:
     """In full batches, whatever is asked for; the means are those of each row's own scores."""
-    kept = np.arange(total)
-    repeated = _Repeated(rows_of(kept=kept), times)
-    asked, given_, scores = itertools.cycle(counts), [], []
-    while count_of(rows := repeated.rows(size := next(asked))):
-        scores.append(10.0 * rows["kept"] + rows["background"])
+    present = np.arange(total)
+    repeated = _RepeatedRows(rows_of(present=present), times)
+    sizes, given_, scores = itertools.cycle(counts), [], []
+    while count_of(rows := repeated.rows(size := next(sizes))):
+        scores.append(10.0 * rows["present"] + rows["background"])
         given_.append((count_of(rows), size))
     assert all(got == size for got, size in given_[:-1])
     assert sum(got for got, _ in given_) == total * times
     found = list(repeated.averaged(iter(scores)))
-    np.testing.assert_array_equal(np.concatenate([np.zeros(0), *(rows["kept"] for rows, _ in found)]), kept)
+    np.testing.assert_array_equal(np.concatenate([np.zeros(0), *(rows["present"] for rows, _ in found)]), present)
     means = np.concatenate([np.zeros(0), *(mean for _, mean in found)])
-    np.testing.assert_allclose(means, 10.0 * kept + (times - 1) / 2)
+    np.testing.assert_allclose(means, 10.0 * present + (times - 1) / 2)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -202,8 +202,8 @@ def test_a_batch_is_explained_as_each_sample_alone(method: str) -> None:
     model = linear(weights_of(5))
     together = model.explain(x, method=method, **named(method, background)).attribution
     for sample in range(3):
-        alone = model.explain(x[sample : sample + 1], method=method, **named(method, background)).attribution
-        np.testing.assert_allclose(alone[0], together[sample], atol=1e-5)
+        single = model.explain(x[sample : sample + 1], method=method, **named(method, background)).attribution
+        np.testing.assert_allclose(single[0], together[sample], atol=1e-5)
 
 
 def test_samples_of_pictures(tmp_path: Path) -> None:
@@ -262,9 +262,9 @@ def test_coalitions_are_inpainted_as_a_whole() -> None:
     x, w = some(1, 1, 6, 6), weights_of(1, 6, 6)
     ids = np.arange(36).reshape(6, 6) // 6 // 2 * 2 + np.arange(6) // 3
 
-    def value(kept: Array) -> Array:
+    def value(present: Array) -> Array:
         filled = []
-        for one in kept:
+        for one in present:
             hole = ~one[ids]
             whole = np.full((6, 6), x.mean()) if hole.all() else dense(x[0, 0], hole)
             filled.append((w[0] * whole).sum() + 0.5)

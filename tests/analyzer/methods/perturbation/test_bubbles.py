@@ -9,7 +9,7 @@ import pytest
 from onnx import TensorProto
 
 from analyzer.errors import UsageError
-from analyzer.methods.perturbation.bubbles import shown
+from analyzer.methods.perturbation.bubbles import gaussian_windows
 from tests.analyzer.methods.linear import Array, linear, weights_of
 
 
@@ -17,12 +17,12 @@ def naive(sides: tuple[int, ...], count: int, widths: tuple[float, ...], n: int,
     """Sums of Gaussian windows, cut off at 1, element by element."""
     rng, masks = np.random.default_rng(seed), []
     for _ in range(n):
-        places = rng.random((len(sides), count))
+        centres = rng.random((len(sides), count))
         mask = np.zeros(sides)
         for bubble in range(count):
             away: Any = 0.0
             for axis, (index, side) in enumerate(zip(np.indices(sides), sides, strict=True)):
-                away = away + ((index - (places[axis, bubble] * side - 0.5)) / widths[axis]) ** 2
+                away = away + ((index - (centres[axis, bubble] * side - 0.5)) / widths[axis]) ** 2
             mask += np.exp(-away / 2)
         masks.append(np.minimum(mask, 1))
     return np.stack(masks)
@@ -30,10 +30,10 @@ def naive(sides: tuple[int, ...], count: int, widths: tuple[float, ...], n: int,
 
 @pytest.mark.parametrize(("sides", "widths"), [((9, 14), (2.0, 1.0)), ((30,), (3.0,)), ((4, 5, 6), (1.0, 1.0, 2.0))])
 def test_masks_are_sums_of_windows(sides: tuple[int, ...], widths: tuple[float, ...]) -> None:
-    masks = shown(sides, 4, widths)(np.random.default_rng(3), 5)
+    masks = gaussian_windows(sides, 4, widths)(np.random.default_rng(3), 5)
     np.testing.assert_allclose(masks, naive(sides, 4, widths, 5, 3), atol=1e-5)
     rng = np.random.default_rng(3)
-    parts = [shown(sides, 4, widths)(rng, n) for n in (2, 3)]
+    parts = [gaussian_windows(sides, 4, widths)(rng, n) for n in (2, 3)]
     np.testing.assert_allclose(np.concatenate(parts), masks, atol=1e-7)
 
 

@@ -11,7 +11,7 @@ from onnx import TensorProto
 
 import analyzer
 from analyzer.errors import UsageError
-from analyzer.methods.perturbation.kernel_shap import _design
+from analyzer.perturbation.coalitions import design_of
 from tests.analyzer.methods.known import Game, five, network, products, row, row_model, shapley
 from tests.analyzer.methods.linear import Array, linear, weights_of
 
@@ -76,13 +76,13 @@ def unpaired(game: Game, samples: int, seed: int) -> Array:
     rng, count = np.random.default_rng(seed), game.x.shape[1]
     sizes = np.arange(1, count)
     weight = 1 / (sizes * (count - sizes))
-    kept = np.zeros((samples - 2, count), bool)
-    for coalition in kept:
+    present = np.zeros((samples - 2, count), bool)
+    for coalition in present:
         coalition[rng.choice(count, rng.choice(sizes, p=weight / weight.sum()), replace=False)] = True
     nothing, everything = game.coalitions(np.array([[False] * count, [True] * count]))
-    z, one = kept.astype(float), np.ones((count, 1))
+    z, one = present.astype(float), np.ones((count, 1))
     system = np.block([[z.T @ z, one], [one.T, np.zeros((1, 1))]])
-    goal = np.append(z.T @ (game.coalitions(kept) - nothing), everything - nothing)
+    goal = np.append(z.T @ (game.coalitions(present) - nothing), everything - nothing)
     return np.linalg.lstsq(system, goal, rcond=None)[0][:count]
 
 
@@ -92,11 +92,11 @@ def orders(game: Game, samples: int, seed: int) -> Array:
     turns, total = max(1, (samples - 2) // (count - 1)), np.zeros(count)
     for _ in range(turns):
         order = rng.permutation(count)
-        kept = np.zeros((count + 1, count), bool)
+        present = np.zeros((count + 1, count), bool)
         for at, feature in enumerate(order):
-            kept[at + 1] = kept[at]
-            kept[at + 1, feature] = True
-        total[order] += np.diff(game.coalitions(kept))
+            present[at + 1] = present[at]
+            present[at + 1, feature] = True
+        total[order] += np.diff(game.coalitions(present))
     return total / turns
 
 
@@ -153,18 +153,18 @@ def test_too_few_samples_are_said_and_still_sum_up() -> None:
 @pytest.mark.parametrize(("count", "samples"), [(3, 7), (5, 20), (6, 50), (13, 500), (14, 4000), (40, 1000), (41, 90)])
 def test_the_sampled_coalitions(count: int, samples: int) -> None:
     """Complements in pairs, no coalition twice where all could be listed, weights as the kernel's mass of each size."""
-    design = _design(count, samples, seed=3)
-    kept = design.kept[2:]
-    assert len(design.kept) <= samples
-    assert len(design.kept) >= samples - 3
-    np.testing.assert_array_equal(kept[::2], ~kept[1::2])
-    np.testing.assert_array_equal(np.minimum(kept[::2].sum(1), count - kept[::2].sum(1)), design.stratum)
+    design = design_of(count, samples, seed=3)
+    present = design.present[2:]
+    assert len(design.present) <= samples
+    assert len(design.present) >= samples - 3
+    np.testing.assert_array_equal(present[::2], ~present[1::2])
+    np.testing.assert_array_equal(np.minimum(present[::2].sum(1), count - present[::2].sum(1)), design.stratum)
     if count <= 14:
-        assert len(np.unique(kept, axis=0)) == len(kept)
+        assert len(np.unique(present, axis=0)) == len(present)
     for size in np.unique(design.stratum):
         mass = (count - 1) / (size * (count - size)) * (1 if 2 * size == count else 2)
         assert design.weight[np.repeat(design.stratum, 2) == size].sum() == pytest.approx(mass)
-    assert ((design.missed >= 0) & (design.missed < 1)).all()
+    assert ((design.undrawn >= 0) & (design.undrawn < 1)).all()
 
 
 # --- segments, batches, seeds ---------------------------------------------------------------------------------------

@@ -10,20 +10,20 @@ from onnx import TensorProto, helper
 
 import analyzer
 from analyzer.errors import UsageError
-from analyzer.methods.perturbation.lime import fit
+from analyzer.methods.perturbation.lime import Surrogate
 from tests.analyzer.methods.linear import Array, linear, weights_of
 from tests.common.models import assemble
 
 
-def kernel(kept: Array, width: float) -> Array:
+def kernel(present: Array, width: float) -> Array:
     """The weight of each row: exponential kernel on the cosine distance to the row of ones."""
-    cosine = kept.sum(axis=1) / (np.sqrt(kept.sum(axis=1)) * np.sqrt(kept.shape[1]) + 1e-300)
+    cosine = present.sum(axis=1) / (np.sqrt(present.sum(axis=1)) * np.sqrt(present.shape[1]) + 1e-300)
     return np.sqrt(np.exp(-((1 - cosine) ** 2) / width**2))
 
 
-def weighted_ridge(kept: Array, scores: Array, weights: Array, alpha: float) -> tuple[Array, float]:
+def weighted_ridge(present: Array, scores: Array, weights: Array, alpha: float) -> tuple[Array, float]:
     """Ridge with a free intercept by the normal equations; and the weighted R²."""
-    z = np.hstack([kept.astype(np.float64), np.ones((len(kept), 1))])
+    z = np.hstack([present.astype(np.float64), np.ones((len(present), 1))])
     penalty = alpha * np.eye(z.shape[1])
     penalty[-1, -1] = 0
     solved = np.linalg.solve(z.T @ (weights[:, None] * z) + penalty, z.T @ (weights * scores))
@@ -34,9 +34,9 @@ def weighted_ridge(kept: Array, scores: Array, weights: Array, alpha: float) -> 
 
 def drawn(samples: int, count: int, seed: int = 0) -> Array:
     """Rows of segments that are there."""
-    kept = np.random.default_rng(seed).integers(0, 2, (samples, count)).astype(bool)
-    kept[0] = True
-    return kept
+    present = np.random.default_rng(seed).integers(0, 2, (samples, count)).astype(bool)
+    present[0] = True
+    return present
 
 
 # --- the fit --------------------------------------------------------------------------------------------------------
@@ -45,29 +45,29 @@ def drawn(samples: int, count: int, seed: int = 0) -> Array:
 @pytest.mark.parametrize("alpha", [1e-9, 0.1, 1.0, 30.0])
 @pytest.mark.parametrize("width", [0.1, 0.25, 2.0])
 def test_the_fit_is_weighted_ridge(alpha: float, width: float) -> None:
-    kept = drawn(200, 7)
-    scores = np.random.default_rng(1).standard_normal(200) + kept @ np.arange(7.0)
-    expected, r2 = weighted_ridge(kept, scores, kernel(kept, width), alpha)
-    got, said = fit(kept, scores, width, alpha, None)
+    present = drawn(200, 7)
+    scores = np.random.default_rng(1).standard_normal(200) + present @ np.arange(7.0)
+    expected, r2 = weighted_ridge(present, scores, kernel(present, width), alpha)
+    got, found_r2 = Surrogate(width, alpha).fit(present, scores)
     np.testing.assert_allclose(got, expected, rtol=1e-6, atol=1e-8)
-    assert said == pytest.approx(r2, rel=1e-6)
+    assert found_r2 == pytest.approx(r2, rel=1e-6)
 
 
 def test_a_linear_score_is_recovered_exactly() -> None:
-    kept = drawn(100, 6)
+    present = drawn(100, 6)
     truth = np.array([3.0, -1.0, 0.0, 0.5, 2.0, -4.0])
-    got, r2 = fit(kept, kept @ truth + 7, 0.25, 1e-9, None)
+    got, r2 = Surrogate(0.25, 1e-9).fit(present, present @ truth + 7)
     np.testing.assert_allclose(got, truth, atol=1e-6)
     assert r2 == pytest.approx(1.0)
 
 
 @pytest.mark.parametrize("features", [1, 2, 3])
 def test_k_lasso_keeps_the_segments_that_count(features: int) -> None:
-    kept = drawn(400, 12)
+    present = drawn(400, 12)
     truth = np.zeros(12)
     truth[[8, 2, 5]] = [5.0, -3.0, 2.0]
     noise = 0.05 * np.random.default_rng(3).standard_normal(400)
-    got, r2 = fit(kept, kept @ truth + noise, 0.25, 1e-9, features)
+    got, r2 = Surrogate(0.25, 1e-9, features).fit(present, present @ truth + noise)
     assert set(np.flatnonzero(got)) == set([8, 2, 5][:features])
     if features == 3:
         np.testing.assert_allclose(got[[8, 2, 5]], [5.0, -3.0, 2.0], atol=0.05)
@@ -75,15 +75,16 @@ def test_k_lasso_keeps_the_segments_that_count(features: int) -> None:
 
 
 def test_as_many_features_as_segments_are_all_of_them() -> None:
-    kept = drawn(50, 4)
+    present = drawn(50, 4)
     scores = np.random.default_rng(4).standard_normal(50)
     for features in (4, 9):
-        np.testing.assert_array_equal(fit(kept, scores, 0.25, 1.0, features)[0], fit(kept, scores, 0.25, 1.0, None)[0])
+        chosen, every = (Surrogate(0.25, 1.0, most).fit(present, scores)[0] for most in (features, None))
+        np.testing.assert_array_equal(chosen, every)
 
 
 @pytest.mark.parametrize("features", [None, 2])
 def test_a_constant_score_has_no_weights(features: int | None) -> None:
-    got, r2 = fit(drawn(50, 4), np.full(50, 3.0), 0.25, 1.0, features)
+    got, r2 = Surrogate(0.25, 1.0, features).fit(drawn(50, 4), np.full(50, 3.0))
     np.testing.assert_allclose(got, 0, atol=1e-12)
     assert np.isfinite(r2)
 
@@ -200,9 +201,9 @@ def test_a_linear_model_is_recovered_from_what_the_runtime_was_given() -> None:
     model = analyzer.load(proto, "cpu")
     x = rng.standard_normal((1, 5)).astype(np.float32)
     done = model.explain(x, method="lime", samples=120, seed=6, fill=0.0, kernel_width=0.4, alpha=0.7)
-    kept = drawn(120, 5, seed=6)
-    scores = (np.tanh(np.where(kept, x, 0.0) @ w1) @ w2)[:, 0]
-    expected, r2 = weighted_ridge(kept, scores, kernel(kept, 0.4), 0.7)
+    present = drawn(120, 5, seed=6)
+    scores = (np.tanh(np.where(present, x, 0.0) @ w1) @ w2)[:, 0]
+    expected, r2 = weighted_ridge(present, scores, kernel(present, 0.4), 0.7)
     np.testing.assert_allclose(done.attribution[0], expected, rtol=1e-3, atol=1e-4)
     assert done.record["r2"][0] == pytest.approx(r2, rel=1e-3)
 

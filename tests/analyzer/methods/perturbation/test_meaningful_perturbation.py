@@ -10,7 +10,7 @@ from onnx import TensorProto, helper
 
 import analyzer
 from analyzer.errors import UsageError
-from analyzer.methods.perturbation.meaningful_perturbation import Adam, along, roughness
+from analyzer.methods.perturbation.meaningful_perturbation import Adam, multiplied, roughness
 from tests.analyzer.methods.linear import Array, linear, weights_of
 from tests.common.models import assemble
 
@@ -63,9 +63,9 @@ def test_enlarging_and_its_transpose_are_adjoint() -> None:
     matrices = [rng.random((9, 4)), rng.random((7, 3))]
     small, large = rng.random((2, 4, 3)), rng.random((2, 9, 7))
     direct = np.einsum("ai,bj,nij->nab", *matrices, small)
-    np.testing.assert_allclose(along(small, matrices), direct)
-    assert (along(small, matrices) * large).sum() == pytest.approx(
-        (small * along(large, [m.T for m in matrices])).sum()
+    np.testing.assert_allclose(multiplied(small, matrices), direct)
+    assert (multiplied(small, matrices) * large).sum() == pytest.approx(
+        (small * multiplied(large, [m.T for m in matrices])).sum()
     )
 
 

@@ -117,8 +117,8 @@ def test_the_preprocessing_says_where_the_channels_are() -> None:
     assert guessed.attribution.shape == (1, 1, 9, 5)
     model = linear(w)
     model.preprocess = Preprocess(layout="NHWC")
-    told = model.explain(x, method="occlusion", window=2, stride=2)
-    np.testing.assert_allclose(told.attribution, naive(x * w, (1, 2), (2, 2), (2, 2)), rtol=1e-4, atol=1e-4)
+    declared = model.explain(x, method="occlusion", window=2, stride=2)
+    np.testing.assert_allclose(declared.attribution, naive(x * w, (1, 2), (2, 2), (2, 2)), rtol=1e-4, atol=1e-4)
 
 
 def test_windows_further_apart_than_wide_leave_zeros() -> None:
@@ -284,16 +284,16 @@ def convolutional(seed: int = 0, dtype: Any = np.float32, batch: int | str = "n"
 
 
 @pytest.mark.parametrize(("window", "stride"), [(8, 8), (6, 4), ((5, 48), (3, 7)), (64, 8)])
-def test_incremental_and_whole_runs_give_the_same_map(window: Any, stride: Any) -> None:
+def test_incremental_and_full_runs_give_the_same_map(window: Any, stride: Any) -> None:
     x, given = inputs(2, 3, 48, 40), {"window": window, "stride": stride, "fill": "mean", "target": [1, 3]}
     part = convolutional().explain(x, "occlusion", incremental="on", **given)
-    whole = convolutional().explain(x, "occlusion", incremental="off", **given)
+    full = convolutional().explain(x, "occlusion", incremental="off", **given)
     assert set(part.record["incremental"]) == {"predicted", "share", "stages", "verified"}
-    assert whole.record["incremental"] == "switched off"
-    assert part.record["evaluations"] == whole.record["evaluations"]
-    scale = np.abs(whole.score).max()
-    np.testing.assert_allclose(part.attribution, whole.attribution, rtol=0, atol=1e-5 * scale)
-    assert np.abs(whole.attribution).max() > 1e-3 * scale
+    assert full.record["incremental"] == "switched off"
+    assert part.record["evaluations"] == full.record["evaluations"]
+    scale = np.abs(full.score).max()
+    np.testing.assert_allclose(part.attribution, full.attribution, rtol=0, atol=1e-5 * scale)
+    assert np.abs(full.attribution).max() > 1e-3 * scale
 
 
 def test_it_is_chosen_where_it_pays_and_prepared_once() -> None:
@@ -303,8 +303,8 @@ def test_it_is_chosen_where_it_pays_and_prepared_once() -> None:
     assert first.record["incremental"]["predicted"] >= 1.3
     again = model.explain(x[:1], "occlusion", window=4, stride=4)
     assert again.record["incremental"]["predicted"] == first.record["incremental"]["predicted"]
-    whole = model.explain(x[:1], "occlusion", window=4, stride=4, incremental="off")
-    np.testing.assert_allclose(again.attribution, whole.attribution, rtol=0, atol=1e-5 * np.abs(whole.score).max())
+    full = model.explain(x[:1], "occlusion", window=4, stride=4, incremental="off")
+    np.testing.assert_allclose(again.attribution, full.attribution, rtol=0, atol=1e-5 * np.abs(full.score).max())
 
 
 def test_little_work_is_not_worth_it() -> None:
@@ -321,12 +321,12 @@ def test_the_record_says_what_is_in_the_way() -> None:
     assert done.record["incremental"] == "all: Flatten mixes positions"
 
 
-def test_whole_runs_count_for_the_effects_that_they_verify(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_runs_count_for_the_effects_that_they_verify(monkeypatch: pytest.MonkeyPatch) -> None:
     """A fault in the arithmetic of regions is found, said and made good."""
     from analyzer.executor.incremental.reach import Reach, Span
 
     model, x = convolutional(), inputs(1, 3, 48, 40)
-    whole = model.explain(x, "occlusion", window=8, stride=8, incremental="off")
+    full = model.explain(x, "occlusion", window=8, stride=8, incremental="off")
     honest = Reach.forward
 
     def narrow(self: Reach, change: Span, size: int) -> Span:
@@ -337,13 +337,13 @@ def test_whole_runs_count_for_the_effects_that_they_verify(monkeypatch: pytest.M
     done = model.explain(x, "occlusion", window=8, stride=8, incremental="on")
     assert "differs from its whole run" in done.record["incremental"]
     assert any("every window was run whole" in note for note in done.record["notes"])
-    np.testing.assert_array_equal(done.attribution, whole.attribution)
+    np.testing.assert_array_equal(done.attribution, full.attribution)
     monkeypatch.undo()
     mended = model.explain(x, "occlusion", window=8, stride=8, incremental="on")
     assert mended.record["incremental"]["verified"] <= 1e-5
 
 
-def test_a_fault_of_the_runtime_ends_in_whole_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fault_of_the_runtime_ends_in_full_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     from analyzer.errors import InputError
     from analyzer.executor.incremental import Runner
 
@@ -358,10 +358,10 @@ def test_a_fault_of_the_runtime_ends_in_whole_runs(monkeypatch: pytest.MonkeyPat
 def test_half_precision_is_verified_by_its_own_tolerance() -> None:
     x = inputs(1, 3, 48, 40).astype(np.float16)
     done = convolutional(dtype=np.float16).explain(x, "occlusion", window=8, stride=8, incremental="on")
-    whole = convolutional(dtype=np.float16).explain(x, "occlusion", window=8, stride=8, incremental="off")
+    full = convolutional(dtype=np.float16).explain(x, "occlusion", window=8, stride=8, incremental="off")
     assert done.record["incremental"]["verified"] <= 4e-3
-    scale = float(np.abs(whole.score).max())
-    np.testing.assert_allclose(done.attribution, whole.attribution, rtol=0, atol=8e-3 * scale)
+    scale = float(np.abs(full.score).max())
+    np.testing.assert_allclose(done.attribution, full.attribution, rtol=0, atol=8e-3 * scale)
 
 
 def test_a_fixed_batch_is_incremental_too() -> None:
@@ -381,7 +381,7 @@ def test_progress_of_incremental_inference_goes_up_one_by_one() -> None:
     assert steps == [(i, total) for i in range(1, total + 1)]
 
 
-def test_on_a_device_and_with_other_fills_windows_are_run_whole() -> None:
+def test_on_a_device_and_with_other_fills_windows_are_run_in_full() -> None:
     from types import SimpleNamespace
 
     from analyzer.perturbation.incremental import prepared

@@ -12,7 +12,7 @@ from onnx import TensorProto, helper
 import analyzer
 from analyzer.errors import UsageError
 from analyzer.inputs.resampling import interpolation_matrix
-from analyzer.methods.perturbation.rise import Smooth, cells
+from analyzer.methods.perturbation.rise import SmoothGrids, independent_cells
 from analyzer.perturbation.moments import Moments
 from tests.analyzer.methods.linear import Array, linear, weights_of
 from tests.common.models import assemble
@@ -25,7 +25,7 @@ def some(*shape: int, seed: int = 9) -> Array:
 
 def smooth(*how: Any) -> Any:
     """Grids as the masks that they stand for."""
-    draw = Smooth(*how)
+    draw = SmoothGrids(*how)
     return lambda rng, n: draw.grid(draw.sides).masks(draw.rows(rng, n), {})
 
 
@@ -65,7 +65,7 @@ def test_masks_are_those_of_the_paper(sides: tuple[int, ...], grid: int) -> None
     np.testing.assert_allclose(masks, naive(sides, grid, 0.4, 6, 2), atol=1e-5)
 
 
-@pytest.mark.parametrize("draw", [smooth((11, 7), 4, 0.5), smooth((20,), 5, 0.3), cells((6,), 0.5)])
+@pytest.mark.parametrize("draw", [smooth((11, 7), 4, 0.5), smooth((20,), 5, 0.3), independent_cells((6,), 0.5)])
 def test_masks_do_not_depend_on_how_they_are_cut_into_blocks(draw: Any) -> None:
     rng = np.random.default_rng(1)
     parts = [draw(rng, n) for n in (1, 4, 2)]
@@ -74,7 +74,7 @@ def test_masks_do_not_depend_on_how_they_are_cut_into_blocks(draw: Any) -> None:
 
 @pytest.mark.parametrize("keep", [0.2, 0.5, 0.9])
 def test_an_element_shows_with_the_probability_asked_for(keep: float) -> None:
-    for draw in (smooth((10, 12), 5, keep), cells((10, 12), keep)):
+    for draw in (smooth((10, 12), 5, keep), independent_cells((10, 12), keep)):
         masks = draw(np.random.default_rng(0), 20_000)
         assert masks.min() >= 0
         assert masks.max() <= 1 + 1e-6
@@ -123,8 +123,8 @@ def test_the_map_is_the_papers_sum() -> None:
     done = linear(w, bias=0.5).explain(x, method="rise", masks=70, grid=4, keep=0.3, fill=0.25, seed=6)
     masks = naive((12, 9), 4, 0.3, 70, 6).astype(np.float64)
     for sample in range(2):
-        shown = 0.25 + masks[:, None] * (x[sample] - 0.25)
-        scores = (shown * w).sum(axis=(1, 2, 3)) + 0.5
+        mixed = 0.25 + masks[:, None] * (x[sample] - 0.25)
+        scores = (mixed * w).sum(axis=(1, 2, 3)) + 0.5
         expected = np.tensordot(scores, masks, 1) / (70 * 0.3)
         np.testing.assert_allclose(done.attribution[sample, 0], expected, rtol=1e-3, atol=1e-3)
     assert done.attribution.shape == (2, 1, 12, 9)
@@ -150,8 +150,8 @@ def test_standard_errors_are_the_spread_between_seeds() -> None:
     for centre in (False, True):
         runs = [model.explain(x, method="rise", masks=200, grid=4, centre=centre, seed=s) for s in range(40)]
         spread = np.std([run.attribution for run in runs], axis=0, ddof=1).mean()
-        said = np.mean([run.record["standard_error"] for run in runs])
-        assert said == pytest.approx(spread, rel=0.15)
+        stated = np.mean([run.record["standard_error"] for run in runs])
+        assert stated == pytest.approx(spread, rel=0.15)
 
 
 def test_centring_takes_the_constants_noise_off() -> None:

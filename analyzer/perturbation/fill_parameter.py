@@ -1,0 +1,228 @@
+"""A method's ``fill`` read against the input that it replaces parts of.
+
+Belongs here: what the parameter may be, which fills suit which inputs and methods. Not here: how a named fill is computed
+(``analyzer.inputs.fills``), how the kinds of replacement are scored (``replacement``).
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from analyzer.errors import InputError, UsageError
+from analyzer.inputs import fill as computed_fill
+from analyzer.inputs import read_csv, read_input
+from analyzer.inputs.fills import FILLS
+from analyzer.nearest import nearest
+from analyzer.perturbation.evaluator import Array, Evaluator
+from analyzer.perturbation.replacement import BackgroundRows, Inpainting, Replacement
+from analyzer.perturbation.spatial_layout import SpatialLayout
+
+#: A number, a name, ``image:FILE``, ``samples:FILE`` or an array.
+Fill = float | int | str | np.ndarray
+#: Up to so many columns or words are taken one by one; a longer row is taken for a series.
+COLUMNS = 128
+#: The help texts: of a fill for masks that blend, of any fill, and of the number of background samples.
+BLENDED_FILL_HELP = "a number, mean, blur, noise, image:FILE, samples:FILE or an array"
+FILL_HELP = BLENDED_FILL_HELP.replace("noise", "noise, inpaint")
+BACKGROUND_HELP = "most rows of samples:FILE that are used, at least 1"
+_FILES = ("image", "samples")
+_NAMES = (*FILLS, "inpaint", *_FILES)
+
+
+def replacement_for(
+    evaluator: Evaluator,
+    name: str,
+    fill: Fill | list[Any],
+    *,
+    values: Array | None = None,
+    columns: tuple[str, ...] = (),
+    background: int = 100,
+    without: Sequence[str] = (),
+) -> Replacement:
+    """What masked elements of an input become, by sample.
+
+    Parameters
+    ----------
+    fill
+        See :data:`FILL_HELP`. A 2-D array of more than one row, for an input of rank 2, holds background samples.
+    values
+        What is changed where that isn't the input: (batch, ...), an embedding or a table put together from ``columns``.
+    background
+        The most background samples; from more, so many are drawn with the evaluator's seed.
+    without
+        Kinds of fill that the method can't use: ``inpaint`` where its masks blend, ``samples`` where it needs one array.
+
+    Returns
+    -------
+    ndarray, BackgroundRows or Inpainting
+        The first of the values' shape and type.
+
+    Raises
+    ------
+    UsageError
+        ``fill.*``, ``params.invalid``.
+    InputError
+        ``data.*`` where a file can't be read or doesn't fit.
+    """
+    if isinstance(fill, str):
+        with contextlib.suppress(ValueError):
+            fill = float(fill)
+    if isinstance(fill, list | tuple):
+        fill = np.asarray(fill)
+    if background < 1:
+        raise UsageError("params.invalid", f"background must be at least 1, not {background}", "100 is usual")
+    given = evaluator.inputs[name] if values is None else values
+    reader = _FillReader(evaluator, name, given, values is not None, columns, background, without)
+    return reader.array(fill) if isinstance(fill, np.ndarray) else reader.named(fill)
+
+
+@dataclass(frozen=True)
+class _FillReader:
+    """The values whose elements are replaced, and what a fill of them may be.
+
+    Attributes
+    ----------
+    derived
+        Whether the values aren't the input itself: a table put together from ``columns``, or an embedding.
+    columns, background, without
+        As of :func:`replacement_for`.
+    """
+
+    evaluator: Evaluator
+    name: str
+    values: Array
+    derived: bool
+    columns: tuple[str, ...]
+    background: int
+    without: Sequence[str]
+
+    def named(self, fill: float | str) -> Replacement:
+        """A number, a name, or a file."""
+        name, colon, path = fill.strip().partition(":") if isinstance(fill, str) else ("", "", "")
+        name = name.lower()
+        if name and name not in _NAMES:
+            near = nearest(name, _NAMES)
+            hint = f"did you mean {near!r}? " if near else ""
+            raise UsageError("fill.unknown", f"no fill is called {name[:80]!r}", f"{hint}allowed: {FILL_HELP}")
+        if name in _FILES and not (colon and path):
+            raise UsageError("fill.unknown", f"fill {name!r} needs a file", f'as in "{name}:FILE"')
+        if name in _FILES:
+            return self._from_file(fill, name, path)
+        return self._inpainting() if name == "inpaint" else self._computed(fill)
+
+    def array(self, fill: Array) -> Replacement:
+        """One replacement, or rows of background samples."""
+        many = self.values.ndim == 2 and fill.ndim == 2 and len(fill) > 1
+        return self._background(fill) if many else self._one(fill)
+
+    def _computed(self, fill: float | str) -> Array:
+        """A number, or a fill that follows from the sample."""
+        values = self.values
+        if values.dtype.kind in "iu":
+            if isinstance(fill, str) or fill != int(fill):
+                message = f"fill {fill!r} doesn't suit whole numbers"
+                raise UsageError("params.invalid", message, "give a number, such as 0")
+            return np.full_like(values, int(fill))
+        channels_last = values.ndim > 2 and self._layout.channels == values.ndim - 1
+        filled = computed_fill(values, fill, layout="HWC" if channels_last else "CHW", seed=self.evaluator.seed)
+        return filled.astype(values.dtype, copy=False)
+
+    def _one(self, given: Array) -> Array:
+        """An array as the replacement of every sample."""
+        given = self._typed(given)
+        try:
+            return np.broadcast_to(given, self.values.shape).copy()
+        except ValueError:
+            raise UsageError(
+                "fill.bad_shape",
+                f"a fill of shape {given.shape} doesn't broadcast to {self.values.shape}",
+                "reshape it",
+            ) from None
+
+    def _background(self, given: Array) -> Array | BackgroundRows:
+        """Samples (n, ...) as background samples; one alone as the replacement of every sample."""
+        rows, shape = self._typed(given), self.values.shape[1:]
+        if rows.shape[1:] != shape:
+            raise UsageError(
+                "fill.bad_shape",
+                f"background samples of shape {list(rows.shape[1:])} don't stand in for {list(shape)}",
+                "give the model's columns, in its order",
+            )
+        if len(rows) == 1:
+            return self._one(rows)
+        if "samples" in self.without:
+            raise UsageError(
+                "fill.unsuitable", f"this method takes one replacement, not {len(rows)}", "give one sample"
+            )
+        if len(rows) <= self.background:
+            return BackgroundRows(np.ascontiguousarray(rows))
+        note = f"{self.background} of {len(rows)} background samples are used, drawn with the seed"
+        rng = np.random.default_rng(self.evaluator.seed)
+        chosen = np.sort(rng.choice(len(rows), self.background, replace=False))
+        return BackgroundRows(np.ascontiguousarray(rows[chosen]), note)
+
+    def _typed(self, given: Array) -> Array:
+        """Numbers of the values' type."""
+        kind = self.values.dtype
+        if given.dtype.kind not in "fiub":
+            raise UsageError(
+                "fill.bad_shape", f"a fill of type {given.dtype} holds no numbers", "give an array of numbers"
+            )
+        if not np.isfinite(given).all():
+            raise UsageError("fill.nonfinite", "the fill holds NaN or infinite values", "give finite values")
+        typed = given.astype(kind)
+        if kind.kind in "iu" and (typed != given).any():
+            raise UsageError("params.invalid", f"the fill doesn't suit whole numbers of type {kind}", "round it")
+        return typed
+
+    def _inpainting(self) -> Inpainting:
+        values = self.values
+        if "inpaint" in self.without:
+            raise UsageError("fill.unsuitable", "this method can't inpaint: its masks blend", "use blur, or occlusion")
+        row = values.ndim == 2 and values.shape[1] <= COLUMNS
+        if self.derived or values.dtype.kind != "f" or values.ndim < 2 or row:
+            message = "inpaint needs a picture or a series: columns and words have no surroundings"
+            raise UsageError("fill.unsuitable", message, "use mean")
+        return Inpainting(self._layout.sample_axes)
+
+    def _from_file(self, fill: Any, kind: str, path: str) -> Replacement:
+        """``image:FILE`` or ``samples:FILE``."""
+        if self.derived and not self.columns:
+            raise UsageError("params.invalid", f"fill {fill!r} doesn't suit an embedding", "give a number, such as 0")
+        rows = self._table(path) if self.columns else self._samples(path)
+        if kind == "samples":
+            return self._background(rows)
+        if len(rows) != 1:
+            raise UsageError("fill.bad_shape", f"{path} holds {len(rows)} samples, not one", f'write "samples:{path}"')
+        return self._one(rows)
+
+    def _samples(self, path: str) -> Array:
+        """A file's samples, (n, ...), in the model's input space."""
+        values, evaluator = self.values, self.evaluator
+        shape = (None, *values.shape[1:])
+        read = read_input(path, self.name, values.dtype, shape, evaluator.model.preprocess)
+        evaluator.files.append(read.record)
+        return read.array
+
+    def _table(self, path: str) -> Array:
+        """A CSV file's rows; columns that are inputs of their own are found by name, else taken in their order."""
+        columns, data = self.columns, read_csv(path)
+        if data.feature_names is not None and set(columns) <= set(data.feature_names):
+            data = read_csv(path, columns=columns)
+        elif data.values.shape[1] != len(columns):
+            raise InputError(
+                "data.bad_shape",
+                f"{path} has {data.values.shape[1]} columns, the model has {len(columns)}: {', '.join(columns)}",
+                "name the columns in its first row, or give just these in their order",
+            )
+        self.evaluator.files.append({"path": path, "sha256": data.sha256})
+        return data.values
+
+    @property
+    def _layout(self) -> SpatialLayout:
+        return SpatialLayout.of(self.evaluator.model, self.values.shape)
