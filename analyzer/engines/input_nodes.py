@@ -5,6 +5,7 @@ Belongs here: finding those nodes. Not here: running the trace (``torch_engine``
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 import torch
@@ -12,6 +13,7 @@ from torch import fx
 
 from analyzer.engines.protocol import ExplainedInput
 from analyzer.importer.trace import Trace
+from graph_rules.operators import LAYER_NORMS, RMS_NORMS
 
 aten = torch.ops.aten
 _LOOKUPS = (aten.embedding.default, aten.index.Tensor, aten.index_select.default, aten.gather.default)
@@ -21,6 +23,11 @@ _CARRYING = (
     aten._unsafe_view.default, aten.permute.default,
 )  # fmt: skip
 _SCALING = (aten.mul.Tensor, aten.div.Tensor)
+_NORMALISATIONS = LAYER_NORMS | RMS_NORMS
+#: Names of inputs that say which tokens there are, where they stand and of what type they are.
+_AUXILIARY = re.compile(
+    r"(?i)(?:^|[^a-z])(?:\w*mask\w*|token_?types?\w*|segments?(?:_?ids?)?|positions?(?:_?ids?)?)(?:$|[^a-z])"
+)
 
 
 @dataclass(frozen=True)
@@ -37,7 +44,10 @@ class InputNode(ExplainedInput):
 
 
 def input_nodes(trace: Trace, output: fx.Node) -> tuple[InputNode, ...]:
-    """Floating-point inputs as they are; for integer inputs the embeddings that they select."""
+    """Floating-point inputs as they are; for integer inputs the embeddings that they select.
+
+    Masks, token types and positions, known by their names, are held fixed where there is anything else to explain.
+    """
     needed: set[fx.Node] = set()
     stack = [output]
     while stack:
@@ -56,33 +66,60 @@ def input_nodes(trace: Trace, output: fx.Node) -> tuple[InputNode, ...]:
             entry = _embedding(node, needed)
             if entry is not None:
                 found.append(InputNode(name, True, entry))
-    return tuple(found)
+    return tuple([entry for entry in found if not _AUXILIARY.search(entry.name)] or found)
 
 
 def _embedding(tokens: fx.Node, needed: set[fx.Node]) -> fx.Node | None:
     """What the first layer reads of integer tokens: their embedding, with positions and the like added to it.
 
-    The embedding is the first floating-point value with one more axis that integer values computed from the tokens
-    select. Additions of constants and of what the same tokens select belong to it, for none of them is computed from
-    the embedding: relevance of the sum is relevance of the token at its place.
+    Additions of constants and of what the same tokens select belong to the embedding, for none of them is computed from
+    it: relevance of the sum is relevance of the token at its position. Where the sum is normalised at once, its size means
+    nothing, and gradient times sum is zero: there the words' own embedding is explained, what is added is held fixed.
     """
-    rank, below = len(tokens.meta["shape"]), {tokens}
+    words = _selected_by(tokens, needed)
+    if words is None:
+        return None
+    total = _with_positions(words, tokens, needed)
+    return words if _normalised(total, needed) else total
+
+
+def _selected_by(tokens: fx.Node, needed: set[fx.Node]) -> fx.Node | None:
+    """The floating-point value with one more axis that the tokens select.
+
+    Where they select several, the one that they index themselves: positions may be indexed by what is computed from them
+    (how many tokens that aren't padding come before).
+    """
+    rank, shape = len(tokens.meta["shape"]), tuple(tokens.meta["shape"])
+    below, themselves = {tokens}, {tokens}
+    computed: fx.Node | None = None
     node: fx.Node
-    shape = tuple(tokens.meta["shape"])
     for node in tokens.graph.nodes:
-        if node.op != "call_function" or not any(a in below for a in node.all_input_nodes):
+        read = [argument for argument in node.all_input_nodes if argument in below]
+        if node.op != "call_function" or not read:
             continue
         dtype = node.meta.get("dtype")
         if dtype is not None and not dtype.is_floating_point:
             below.add(node)
+            if node.target in _CARRYING and all(argument in themselves for argument in read):
+                themselves.add(node)
         elif (
             node in needed
             and dtype is not None
             and len(node.meta["shape"]) > rank
             and node.meta["shape"][:rank] == shape
         ):
-            return _with_positions(node, tokens, needed)
-    return None
+            if all(argument in themselves for argument in read):
+                return node
+            computed = computed or node
+    return computed
+
+
+def _normalised(value: fx.Node, needed: set[fx.Node]) -> bool:
+    """Whether nothing but normalisations over its features reads a value, whose results don't depend on its size."""
+    users = [user for user in value.users if user in needed]
+    while len(users) == 1 and users[0].target in _COPYING:
+        users = [user for user in users[0].users if user in needed]
+    return bool(users) and all(user.target in _NORMALISATIONS for user in users)
 
 
 def _with_positions(embedding: fx.Node, tokens: fx.Node, needed: set[fx.Node]) -> fx.Node:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from analyzer.engines.protocol import Array, Engine
+from analyzer.errors import UsageError
 from analyzer.explanation import Completeness, Result
 from analyzer.perturbation.evaluator import Evaluator
 from analyzer.targets.language import Resolved
@@ -53,6 +54,24 @@ class Context(Evaluator):
         """The context at other explained values: ``times`` variations of the batch, one after the other."""
         output = np.concatenate([self.output] * times)
         return replace(self, engine=self.engine.at(values), target=self.target.repeated(times), output=output)
+
+    def embedding(self, name: str, ids: Array) -> Array:
+        """What other tokens select in place of an input's: the explained values there.
+
+        Raises
+        ------
+        UsageError
+            ``params.invalid`` for a token that the model doesn't know.
+        """
+        engine = self.engine_on({**self.inputs, name: ids}, self.target.weights)
+        try:
+            return self.constant(engine.numbers(engine.values()[name]))
+        except IndexError as problem:
+            raise UsageError(
+                "params.invalid",
+                f"a token of the baseline is beyond what the model knows: {problem}",
+                "see its vocabulary",
+            ) from None
 
     def complete(self, attributions: Mapping[str, Array], expected: Array) -> Completeness:
         """The sum of all attributions beside what it should be."""

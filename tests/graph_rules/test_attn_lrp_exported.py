@@ -150,8 +150,8 @@ def test_bert(shared: Path, variant: str) -> None:
     ids = torch.from_numpy(tokens)
     words = w.named["m.bert.embeddings.word_embeddings.weight"][ids]
     types = w.named["m.bert.embeddings.token_type_embeddings.weight"][0]
-    source = (words + types + w.named["embedding_2"]).requires_grad_()
-    x = normal(source, *w.norms[0])
+    source = words.clone().requires_grad_()  # the sum is normalised at once: the words are explained
+    x = normal(added(source, (types + w.named["embedding_2"]).expand(source.shape)), *w.norms[0])
     for layer in range(2):
         x = normal(added(w.attention(x, 6 * layer), x), *w.norms[1 + 2 * layer])
         x = normal(added(w.forward_part(x, 6 * layer + 4), x), *w.norms[2 + 2 * layer])

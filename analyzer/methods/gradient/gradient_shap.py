@@ -12,6 +12,7 @@ from analyzer.engines.protocol import SweepResult
 from analyzer.errors import UsageError
 from analyzer.methods.context import Array, Context, Result
 from analyzer.methods.gradient.gradients import per_input
+from analyzer.methods.gradient.integrated_gradients import baseline_of
 from analyzer.methods.gradient.smoothgrad import extent, normal
 from analyzer.methods.registry import method
 
@@ -26,7 +27,9 @@ def gradient_shap(
     *,
     samples: Annotated[int, "number of random points, at least 2"] = 50,
     noise: Annotated[float, "standard deviation of noise on the input as a fraction of its max - min"] = 0.0,
-    baselines: Annotated[Any, "a number, or an array of baselines, one of which each point draws"] = 0.0,
+    baselines: Annotated[
+        Any, "a number, an array of baselines, one of which each point draws, or id:N for tokens"
+    ] = 0.0,
 ) -> Result:
     """Mean over random points between a baseline and the input of the gradient there times the difference."""
     if samples < 2 or not noise >= 0:
@@ -34,7 +37,7 @@ def gradient_shap(
     xp, engine = context.xp, context.engine
     ends = engine.values()
     wide = {k: xp.astype(v, xp.float64) for k, v in ends.items()}
-    pools = {k: pool_of(baselines, k, v) for k, v in ends.items()}
+    pools = {k: _pool(context, baselines, k, v) for k, v in ends.items()}
     rngs = {k: np.random.default_rng(context.seed) for k in ends}
     first = {k: xp.zeros(v.shape, dtype=xp.float64) for k, v in ends.items()}
     sums: list[Array] = []
@@ -86,6 +89,13 @@ def _line(context: Context, rng: np.random.Generator, wide: Array, pool: Array, 
     if not noise:
         return Line(low, wide, share)
     return Line(low, wide + noise * extent(context, wide) * context.constant(normal(rng, shape[1:])), share)
+
+
+def _pool(context: Context, baselines: Any, name: str, end: Array) -> Array:
+    """Baselines of one input; ``id:N`` is the embedding of that token at every position."""
+    if isinstance(baselines, str):
+        return np.asarray(context.numbers(baseline_of(context, baselines, name, end))[:1], np.float64)
+    return pool_of(baselines, name, end)
 
 
 def pool_of(baselines: Any, name: str, end: Array) -> Array:

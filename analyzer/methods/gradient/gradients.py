@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
+import numpy as np
+
 from analyzer.methods.context import Array, Context, Result
 from analyzer.methods.registry import method
 
+#: Sums over the width up to this share of the norm are rounding.
+_VANISHING = 1e-4
 SIMONYAN = "Simonyan, Vedaldi, Zisserman 2013, Deep inside convolutional networks, section 3"
 
 
@@ -20,10 +24,32 @@ def per_input(context: Context, values: dict[str, Array], **more: Any) -> Result
     return Result(attributions, dict(values), **more)
 
 
+def with_norms(context: Context, found: Result) -> Result:
+    """A gradient whose sums over an embedding's width vanish, given as its Euclidean norm for the tokens instead.
+
+    They do wherever a layer normalisation reads the embedding: it takes off the mean over the width.
+    """
+    xp = context.xp
+    for entry in context.engine.explained:
+        raw = found.raws.get(entry.name)
+        if raw is None or not entry.tokens:
+            continue
+        wide = xp.astype(raw.reshape((*raw.shape[: context.inputs[entry.name].ndim], -1)), xp.float64)
+        norms = xp.sum(wide * wide, axis=-1) ** 0.5
+        sums, sizes = np.abs(context.numbers(found.attributions[entry.name])), context.numbers(norms)
+        if sizes.max(initial=0) > 0 and sums.max(initial=0) <= _VANISHING * sizes.max(initial=0):
+            found.attributions[entry.name] = xp.astype(norms, raw.dtype)
+            found.notes.append(
+                f"the gradient's sum over the embedding of {entry.name!r} vanishes, as a normalisation follows: "
+                "the map is its norm, which has no sign"
+            )
+    return found
+
+
 @method("gradient", "gradient", compilable=True, inner=True, source=SIMONYAN)
 def gradient(context: Context) -> Result:
     """Derivative of the score by every input element."""
-    return per_input(context, context.engine.gradient().relevance)
+    return with_norms(context, per_input(context, context.engine.gradient().relevance))
 
 
 @method("saliency", "gradient", compilable=True, derived_from="gradient", signed=False, inner=True, source=SIMONYAN)

@@ -23,7 +23,9 @@ def integrated_gradients(
     *,
     steps: Annotated[int, "number of points on the path, at least 1"] = 50,
     rule: Annotated[Rule, "quadrature rule of the path integral"] = "gausslegendre",
-    baseline: Annotated[Any, "start of the path: a number, or an array broadcastable to the input"] = 0.0,
+    baseline: Annotated[
+        Any, "start of the path: a number or an array broadcastable to the input; for tokens also id:N or ids"
+    ] = 0.0,
     multiply_by_inputs: Annotated[bool, "multiply by input minus baseline; off gives the mean gradient"] = True,
 ) -> Result:
     """Gradient integrated along the straight path from a baseline to the input, times the difference."""
@@ -57,20 +59,55 @@ def integrated_gradients(
 def baseline_of(context: Context, baseline: Any, name: str, end: Array) -> Array:
     """A baseline as an array of the explained value's shape and type.
 
+    Parameters
+    ----------
+    baseline
+        A number or an array broadcastable to the value. For tokens also ``id:N`` or an array of ids (of any integer type,
+        broadcastable to the tokens): looked up in the model's own embedding.
+
     Raises
     ------
     UsageError
-        ``params.invalid`` where it can't be broadcast.
+        ``params.invalid`` where it can't be broadcast, or where ids are given for an input that isn't made of tokens.
     """
+    ids = token_ids(context, baseline, name)
+    if ids is not None:
+        return context.embedding(name, ids)
     try:
         given = np.asarray(baseline, context.numbers(end[:1] if end.ndim else end).dtype)
         return context.constant(np.broadcast_to(given, tuple(end.shape)))
     except ValueError:
-        raise UsageError(
-            "params.invalid",
-            f"a baseline of shape {list(np.shape(baseline))} doesn't fit input {name!r} of shape {list(end.shape)}",
-            "give a number or an array broadcastable to the input",
-        ) from None
+        raise _unfit(baseline, name, end.shape) from None
+
+
+def token_ids(context: Context, baseline: Any, name: str) -> Array | None:
+    """The ids that a baseline of tokens stands for, of the input's shape; None where it is one of values."""
+    tokens = name in {entry.name for entry in context.engine.explained if entry.tokens}
+    if isinstance(baseline, str):
+        kind, _, number = baseline.strip().lower().partition(":")
+        if kind != "id" or not number.strip().isdecimal() or not tokens:
+            what = "tokens take id:N too" if tokens else "it isn't made of tokens"
+            raise UsageError(
+                "params.invalid", f"{baseline!r} is no baseline of input {name!r}", f"give a number or an array; {what}"
+            )
+        baseline = np.array(int(number))
+    elif not (tokens and isinstance(baseline, np.ndarray | list | tuple) and np.asarray(baseline).dtype.kind in "iu"):
+        return None
+    value, given = context.inputs[name], np.asarray(baseline)
+    while given.ndim > value.ndim and given.shape[-1] == 1:
+        given = given[..., 0]
+    try:
+        return np.broadcast_to(given, value.shape).astype(value.dtype)
+    except ValueError:
+        raise _unfit(baseline, name, value.shape) from None
+
+
+def _unfit(baseline: Any, name: str, shape: Any) -> UsageError:
+    return UsageError(
+        "params.invalid",
+        f"a baseline of shape {list(np.shape(baseline))} doesn't fit input {name!r} of shape {list(shape)}",
+        "give a number or an array broadcastable to the input",
+    )
 
 
 def quadrature(rule: str, steps: int) -> tuple[Array, Array]:

@@ -9,7 +9,7 @@ import numpy as np
 from analyzer.errors import UsageError
 from analyzer.methods import registry
 from analyzer.methods.context import Array, Context, Result
-from analyzer.methods.gradient.gradients import per_input
+from analyzer.methods.gradient.gradients import per_input, with_norms
 from analyzer.methods.registry import method
 
 
@@ -67,7 +67,8 @@ def smoothgrad(
         "square": square,
         "variance": {k: xp.clip(square[k] - mean[k] ** 2, 0.0, None) for k in mean},
     }[reduce]
-    return per_input(context, {k: xp.astype(v, values[k].dtype) for k, v in chosen.items()})
+    found = per_input(context, {k: xp.astype(v, values[k].dtype) for k, v in chosen.items()})
+    return with_norms(context, found) if base == "gradient" else found
 
 
 def normal(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:

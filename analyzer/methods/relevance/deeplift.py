@@ -27,7 +27,9 @@ def deeplift(
     variant: Annotated[
         Literal["rescale", "reveal-cancel"], "nonlinearities take differences as a whole, or each sign by itself"
     ] = "rescale",
-    baseline: Annotated[Any, "the reference: a number, or an array broadcastable to the input"] = 0.0,
+    baseline: Annotated[
+        Any, "the reference: a number or an array broadcastable to the input; for tokens also id:N or ids"
+    ] = 0.0,
     pooling: Annotated[
         Literal["auto", "exact", "gradient"],
         "maxima hand differences on completely, or by the gradient as in the authors' package; auto: the gradient "
