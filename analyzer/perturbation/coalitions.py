@@ -15,9 +15,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from analyzer.perturbation.gram import WIDE, positive_solved, solved
+
 Array = NDArray[Any]
 #: Strata of up to so many pairs are drawn without replacement.
 _LISTED = 20_000
+#: So many are as good as infinitely many: no run draws a share of them.
+_MANY = 2**60
 
 
 class CoalitionScores:
@@ -88,19 +92,20 @@ class Design:
             Values, and their standard errors from how much pairs of one size differ; None where too few pairs leave
             nothing to estimate them from.
         """
-        count = self.present.shape[1]
+        count, pairs = self.present.shape[1], len(self.stratum)
         change = scores[1] - scores[0]
         even = np.full(count, change / count)
-        basis = np.linalg.qr(np.hstack([np.ones((count, 1)), np.eye(count)[:, 1:]]))[0][:, 1:]  # what sums to 0
-        z = self.present[2:].astype(np.float64)
-        x, y, root = z @ basis, scores[2:] - scores[0] - z @ even, np.sqrt(self.weight)
-        solution, _, rank, _ = np.linalg.lstsq(x * root[:, None], y * root, rcond=None)
-        values = even + basis @ solution
-        pairs = len(self.stratum)
-        if rank < count - 1 or pairs <= count - 1:
-            return values, None if self.undrawn.any() or rank < count - 1 else np.zeros(count)
-        gradients = (x * (self.weight * (y - x @ solution))[:, None]).reshape(pairs, 2, -1).sum(axis=1)
-        influence = gradients @ np.linalg.inv(x.T @ (x * self.weight[:, None])) @ basis.T
+        first = self.present[2::2]
+        # a coalition and its complement are opposites about half of everything: together they are one equation
+        x = first - first.mean(axis=1, keepdims=True)
+        y = (scores[2::2] - scores[3::2] + change) / 2 - first @ even
+        weight = 2 * self.weight[::2]
+        root = np.sqrt(weight)
+        solution, determined = least_squares(x * root[:, None], y * root)
+        values = even + solution
+        if not determined or pairs <= count - 1:
+            return values, None if self.undrawn.any() or not determined else np.zeros(count)
+        influence = _influence(x, x * (weight * (y - x @ solution))[:, None], weight)
         variance = np.zeros(count)
         for size in np.unique(self.stratum):
             inside = self.stratum == size
@@ -108,6 +113,36 @@ class Design:
             deviation = influence[inside] - (influence[inside].mean(axis=0) if drawn > 1 else 0.0)
             variance += self.undrawn[inside][0] * drawn / max(drawn - 1, 1) * (deviation**2).sum(axis=0)
         return values, np.sqrt(variance * pairs / (pairs - count + 1))
+
+
+def least_squares(x: Array, y: Array) -> tuple[Array, bool]:
+    """The shortest least-squares solution where the columns of ``x`` sum to 0 in every row, and whether there is no other.
+
+    The solution's elements sum to 0. Of many columns the normal equations are solved, by the smaller of their two forms.
+    """
+    rows, count = x.shape
+    found: Array | None = None
+    if min(rows, count) > WIDE and rows >= count - 1:
+        found = positive_solved(_positive(x.T @ x), x.T @ y)
+    elif min(rows, count) > WIDE:
+        dual = positive_solved(x @ x.T, y)
+        found = None if dual is None else np.asarray(x.T @ dual)
+    if found is not None:
+        return found, rows >= count - 1
+    solution, _, rank, _ = np.linalg.lstsq(x, y, rcond=None)
+    return np.asarray(solution), bool(rank == count - 1)
+
+
+def _influence(x: Array, gradients: Array, weight: Array) -> Array:
+    """How much each pair moves the values: its gradient times the inverse of the weighted products of columns."""
+    products = _positive((x * weight[:, None]).T @ x)
+    return np.asarray(solved(products, gradients.T).T)
+
+
+def _positive(products: Array) -> Array:
+    """A matrix of rank n - 1 whose kernel is the vector of ones, made one of full rank that is the same beside it."""
+    count = len(products)
+    return np.asarray(products + np.trace(products) / count / count)
 
 
 def design_of(count: int, samples: int, seed: int, full: Design | None = None) -> Design:
@@ -120,7 +155,7 @@ def design_of(count: int, samples: int, seed: int, full: Design | None = None) -
         return Design(present.astype(bool), np.zeros(0), np.zeros(0, int), np.zeros(0), complete=True)
     rng = np.random.default_rng(seed)
     sizes = np.arange(1, count // 2 + 1)
-    number = [math.comb(count, int(size)) // (2 if 2 * size == count else 1) for size in sizes]
+    number = [_pairs(count, int(size)) for size in sizes]
     mass = np.array([(count - 1) / (size * (count - size)) * (1 if 2 * size == count else 2) for size in sizes])
     drawn = _allotted(mass, number, (samples - 2) // 2, rng)
     if full is not None and not full.complete:
@@ -140,6 +175,14 @@ def design_of(count: int, samples: int, seed: int, full: Design | None = None) -
         _concatenated(undrawn),
         drawn=tuple(int(pairs) for pairs in drawn),
     )
+
+
+def _pairs(count: int, size: int) -> int:
+    """How many pairs of coalitions of a size there are; beyond :data:`_MANY` just that many."""
+    digits = (math.lgamma(count + 1) - math.lgamma(size + 1) - math.lgamma(count - size + 1)) / math.log(2)
+    if digits > math.log2(_MANY):
+        return _MANY
+    return math.comb(count, size) // (2 if 2 * size == count else 1)
 
 
 def _concatenated(parts: list[Array]) -> Array:
@@ -168,7 +211,7 @@ def _coalitions(count: int, size: int, available: int, wanted: int, rng: np.rand
     half = 2 * size == count  # then the first segment is always in
     rows = np.zeros((wanted, count), bool)
     if max(available, wanted) > _LISTED and wanted < available:
-        members = np.argsort(rng.random((wanted, count)), axis=1)[:, :size]
+        members = np.argpartition(rng.random((wanted, count)), size - 1, axis=1)[:, :size]
         rows[np.arange(wanted)[:, None], members] = True
         return np.where(rows[:, :1] | (not half), rows, ~rows)
     listed = itertools.combinations(range(1, count), size - 1) if half else itertools.combinations(range(count), size)

@@ -15,6 +15,7 @@ from analyzer.perturbation.budget import BUDGET_HELP, STANDARD_ERROR_HELP, Budge
 from analyzer.perturbation.evaluator import Array, Evaluator
 from analyzer.perturbation.features import FeatureSpace, feature_notes
 from analyzer.perturbation.fill_parameter import BACKGROUND_HELP, FILL_HELP, Fill
+from analyzer.perturbation.gram import WIDE, solved
 from analyzer.perturbation.replacement import cost_of
 
 
@@ -154,11 +155,21 @@ class Surrogate:
             return weights, 0.0
         z, mean = z[:, chosen], np.average(scores, weights=kernel)
         centred = z - np.average(z, axis=0, weights=kernel)
-        weighted = centred.T * kernel  # scikit-learn's Ridge makes a square matrix of all samples here
-        gram = weighted @ centred + self.alpha * np.eye(len(chosen))
-        weights[chosen] = np.linalg.lstsq(gram, weighted @ (scores - mean))[0]
+        weights[chosen] = self._ridge(centred, kernel, scores - mean)
         residual, total = (kernel @ part**2 for part in (scores - mean - centred @ weights[chosen], scores - mean))
         return weights, float(1 - residual / total) if total > 0 else float(residual == 0)
+
+    def _ridge(self, centred: Array, kernel: Array, change: Array) -> Array:
+        """The weighted ridge fit of changes of the score, by products of columns or, where these are more, of copies."""
+        copies, count = centred.shape
+        if count <= WIDE:
+            weighted = centred.T * kernel  # scikit-learn's Ridge makes a square matrix of all samples here
+            return solved(weighted @ centred + self.alpha * np.eye(count), weighted @ change)
+        root = np.sqrt(kernel)
+        rows, right = centred * root[:, None], change * root
+        if copies < count and self.alpha > 0:
+            return np.asarray(rows.T @ solved(rows @ rows.T + self.alpha * np.eye(copies), right))
+        return solved(rows.T @ rows + self.alpha * np.eye(count), rows.T @ right)
 
     def standard_errors(self, present: Array, scores: Array, weights: Array) -> Array | None:
         """Of all segments' weights under new draws of the copies; None with chosen features or too few copies.
@@ -173,8 +184,8 @@ class Surrogate:
         z = present - np.average(present, axis=0, weights=kernel)
         residuals = scores - np.average(scores, weights=kernel) - z @ weights
         gradients = (z * (kernel * residuals)[:, None])[1:]
-        bread = np.linalg.pinv((z.T * kernel) @ z + self.alpha * np.eye(count))
-        variance = ((gradients @ bread) ** 2).sum(axis=0) * number / (number - count - 1)
+        influence = solved((z.T * kernel) @ z + self.alpha * np.eye(count), gradients.T)
+        variance = (influence.T**2).sum(axis=0) * number / (number - count - 1)
         return np.asarray(np.sqrt(variance))
 
     def _chosen(self, z: Array, scores: Array, kernel: Array) -> Array:
