@@ -91,10 +91,10 @@ class Backends:
         if backend == "onnxruntime":
             if at is not None:
                 raise NotCompilableError("relevance is wanted at an inner value")
-            return CompiledEngine(self.model, self.sweeps, subject, making=True)
+            return CompiledEngine(self.model, self.sweeps, subject, compile_missing=True)
         if backend == "torch" or precision != "float32":
             return self.torch(subject, precision, at=at, shared=shared)
-        compiled = CompiledEngine(self.model, self.sweeps, subject, making=False) if at is None else None
+        compiled = CompiledEngine(self.model, self.sweeps, subject, compile_missing=False) if at is None else None
         return AutoEngine(Fallback(lambda: self.torch(subject, precision, at=at, shared=shared), compiled))
 
     def torch(

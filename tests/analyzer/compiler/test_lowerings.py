@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from analyzer.compiler import ir as program
+from analyzer.compiler import unify
 from analyzer.compiler.recorder import SweepRecorder
 from analyzer.compiler.writer import Writer
 from analyzer.errors import UnsupportedError
@@ -26,7 +26,7 @@ def written(function: Callable[..., Tensor], *values: Tensor) -> onnx.ModelProto
     with recorder:
         result = function(*[recorder.placeholder(f"x{i}", value) for i, value in enumerate(values)])
     module = recorder.finish({"y": result})
-    proto = Writer(program.fixed(module, ["y"], 1)).write("test", {})
+    proto = Writer(unify.fixed(module, ["y"], 1)).write("test", {})
     onnx.checker.check_model(proto, full_check=True)
     return proto
 
