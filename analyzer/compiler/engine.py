@@ -28,7 +28,7 @@ from analyzer.errors import ParityError
 from analyzer.importer.parity import Parity, compare
 from analyzer.inputs.resampling import Resampling, resample
 from analyzer.onnx_model import OnnxModel
-from analyzer.targets.language import weighted
+from analyzer.targets.target import weighted
 
 
 class MissingSweepError(Exception):

@@ -19,8 +19,9 @@ from analyzer.explain.backends import Backends
 from analyzer.explain.request import Progress, Request
 from analyzer.explanation import Completeness, Explanation, NodeTotals
 from analyzer.onnx_model import OnnxModel
-from analyzer.targets.language import Resolved, resolve
+from analyzer.targets.language import resolve
 from analyzer.targets.resolve import scored_of
+from analyzer.targets.target import Resolved
 
 Array = NDArray[Any]
 Explain = Callable[[Backends, dict[str, Array], Request], Explanation]

@@ -26,8 +26,9 @@ from analyzer.explanation import Explanation, NodeTotals, Result
 from analyzer.methods import registry
 from analyzer.methods.context import Context, Evaluator
 from analyzer.onnx_model import OnnxModel
-from analyzer.targets.language import Resolved, TargetLike
+from analyzer.targets.language import TargetLike
 from analyzer.targets.resolve import Explained, resolve_on
+from analyzer.targets.target import Resolved
 from analyzer.versions import version
 
 Array = NDArray[Any]

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from analyzer.explain.backends import Shared
-    from analyzer.targets.language import Resolved, TargetLike
+    from analyzer.targets.language import TargetLike
+    from analyzer.targets.target import Resolved
 
 Progress = Callable[[int, int], None]
 

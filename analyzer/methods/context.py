@@ -15,7 +15,7 @@ import numpy as np
 from analyzer.engines.protocol import Array, Engine
 from analyzer.explanation import Completeness, Result
 from analyzer.perturbation.evaluator import Evaluator
-from analyzer.targets.language import Resolved
+from analyzer.targets.target import Resolved
 
 __all__ = ["Array", "Context", "Evaluator", "Result"]
 

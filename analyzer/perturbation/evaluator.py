@@ -20,7 +20,7 @@ from analyzer.executor.batched_runs import Rows, Scoring, Source, rows_of
 from analyzer.executor.mask_ops import MaskOps, Segments, Windows, mixed
 from analyzer.executor.masked_model import MaskedModelSpec
 from analyzer.onnx_model import OnnxModel, probabilities_of
-from analyzer.targets.language import Target, no_batch
+from analyzer.targets.target import Target, no_batch
 from analyzer.tensor_spec import batch_axis
 
 if TYPE_CHECKING:

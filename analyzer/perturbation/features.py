@@ -18,7 +18,7 @@ from analyzer.explanation import Result
 from analyzer.inputs.layout import channel_axis
 from analyzer.perturbation.evaluator import Array, Evaluator
 from analyzer.perturbation.replacement import BackgroundRows, Fill, Replacement, replaced
-from analyzer.targets.language import Resolved
+from analyzer.targets.target import Resolved
 
 if TYPE_CHECKING:
     from analyzer.engines.protocol import Engine
