@@ -85,8 +85,8 @@ def _glyphs() -> frozenset[int]:
 def printable(text: str) -> str:
     """Cleaned ``text``; every character without a glyph is a white square, joiners are dropped."""
     glyphs = _glyphs()
-    kept = (char for char in clean(text, 2000) if char not in "\u200c\u200d\ufe0e\ufe0f")
-    return "".join(char if ord(char) in glyphs else "□" for char in kept)
+    chars = (char for char in clean(text, 2000) if char not in "\u200c\u200d\ufe0e\ufe0f")
+    return "".join(char if ord(char) in glyphs else "□" for char in chars)
 
 
 @lru_cache(maxsize=4096)
@@ -294,5 +294,5 @@ def bar_ticks(scale: Scale, width: float) -> list[tuple[float, str]]:
     ends = [start, 1.0]
     room = 74 / width * (1 - start)
     inner = [float(tick / top) for tick in found if start < tick / top < 1]
-    kept = [at for at in inner if min(abs(at - end) for end in ends) > room and (at == 0 or abs(at) > room)]
-    return [(at, number(at * scale.limit, 3)) for at in sorted({*ends, *kept, 0.0})]
+    fitting = [at for at in inner if min(abs(at - end) for end in ends) > room and (at == 0 or abs(at) > room)]
+    return [(at, number(at * scale.limit, 3)) for at in sorted({*ends, *fitting, 0.0})]
