@@ -1,4 +1,4 @@
-"""Explanations as deployable models: forward pass and reverse sweep in one ONNX file, run by onnxruntime alone.
+"""Explanations as deployable models: forward pass and reverse sweep in one ONNX file that only needs onnxruntime.
 
 Belongs here: recording tensor code (``recorder``, ``recording_engine``), the recording as a list of calls whose batch axis
 may be free (``ir``, ``unify``, ``free_batch``), writing it with standard ONNX operators (``writer``, ``lowering``), compiled

@@ -21,7 +21,7 @@ from analyzer.compiler.ir import Batch, Constant, Program, Ref, Result, Step
 
 
 class FixedBatchError(Exception):
-    """The recordings differ by more than sizes that follow the batch; says in what."""
+    """The recordings differ by more than sizes that follow the batch; the message says how."""
 
 
 def fixed(module: fx.GraphModule, outputs: Sequence[str], batch: int, reason: str = "") -> Program:

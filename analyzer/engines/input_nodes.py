@@ -64,7 +64,7 @@ def _embedding(tokens: fx.Node, needed: set[fx.Node]) -> fx.Node | None:
 
     The embedding is the first floating-point value with one more axis that integer values computed from the tokens
     select. Additions of constants and of what the same tokens select belong to it, for none of them is computed from
-    the embedding: relevance of the sum is relevance of the token at its place.
+    the embedding: relevance of the sum is relevance of the token at its position.
     """
     rank, below = len(tokens.meta["shape"]), {tokens}
     node: fx.Node
@@ -86,7 +86,7 @@ def _embedding(tokens: fx.Node, needed: set[fx.Node]) -> fx.Node | None:
 
 
 def _with_positions(embedding: fx.Node, tokens: fx.Node, needed: set[fx.Node]) -> fx.Node:
-    """The last of the sums through which alone an embedding is read and to which it is the only computed summand."""
+    """The last of the sums that are an embedding's only users and in which it is the only computed summand."""
     here = found = embedding
     while True:
         users = [user for user in here.users if user in needed]

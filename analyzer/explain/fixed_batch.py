@@ -73,7 +73,7 @@ def _joined_totals(parts: Sequence[Explanation]) -> dict[str, NodeTotals]:
 
 
 def _indexed(model: OnnxModel, feed: dict[str, Array], request: Request) -> Resolved | None:
-    """An indexed target on the whole batch, which its first index means; None for other targets."""
+    """An indexed target resolved on the full batch, to which its first index refers; None for other targets."""
     if not (isinstance(request.target, str) and request.target.endswith("]")):
         return None
     scored = scored_of(model, request.target, request.score, request.layer)

@@ -96,7 +96,7 @@ class _Call:
         self._params = params
 
     def run(self) -> tuple[Evaluator, Result, dict[str, Any]]:
-        """What the method worked with, what it gave, and what the engine says for the record."""
+        """A method's context and result, and the engine's entries for the record."""
         if self._info.needs == "runtime":
             evaluator = self._evaluator()
             result: Result = self._info.function(evaluator, **self._params)

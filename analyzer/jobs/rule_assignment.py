@@ -1,4 +1,4 @@
-"""Which rule each node of a model gets: what ``onnxplain inspect --rules`` shows.
+"""Which rule each node of a model gets, as listed by ``onnxplain inspect --rules``.
 
 Belongs here: the list as data. Not here: printing (``cli``), assigning rules (``graph_rules.tables``).
 """

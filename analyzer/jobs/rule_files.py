@@ -14,7 +14,7 @@ from analyzer.errors import UsageError
 from analyzer.methods import registry
 from analyzer.methods.relevance.rule_files import read_rules, short
 
-#: A rule's name can't hold an equals sign, so KEY is what stands before the first one that a rule follows.
+#: A rule's name can't hold an equals sign, so KEY ends before the first one that a rule follows.
 _OVERRIDE = re.compile(r"(?P<key>.+?)=\s*(?P<rule>[A-Za-z][\w-]*(:.*)?)", re.DOTALL)
 
 

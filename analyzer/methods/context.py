@@ -37,7 +37,7 @@ class Context(Evaluator):
 
     @property
     def xp(self) -> Any:
-        """The namespace of the engine's arrays: a method that computes in it alone can be compiled."""
+        """The namespace of the engine's arrays: a method that computes only in it can be compiled."""
         return self.engine.xp
 
     def numbers(self, value: Array) -> Array:

@@ -2,7 +2,7 @@
 
 Belongs here: fonts, text that fits, colour bars, pixels placed one to one. Not here: what is drawn on it.
 
-Everything is set explicitly and no pyplot state is touched, so that a picture depends on its data alone. Text
+Everything is set explicitly and no pyplot state is touched, so that a picture depends only on its data. Text
 never reaches matplotlib's mathtext or TeX.
 """
 
@@ -140,7 +140,7 @@ class Canvas:
         from matplotlib.figure import Figure
 
         self.width, self.height, self.theme = width, height, theme
-        # Half a pixel more than asked keeps matplotlib's truncation from losing one.
+        # Half a pixel more than needed keeps matplotlib's truncation from losing one.
         self._figure = Figure(
             figsize=((width + 0.5) / DPI, (height + 0.5) / DPI),
             dpi=DPI,

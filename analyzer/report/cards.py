@@ -1,4 +1,4 @@
-"""What the page shows of a sample, ready for the template: cleaned strings, numbers as text, pictures as data
+"""The content of a sample's section, ready for the template: cleaned strings, numbers as text, pictures as data
 URIs.
 
 Belongs here: the step from records to what the template prints. Not here: HTML, CSS, files.

@@ -118,7 +118,7 @@ def sample(explanation: Drawable, index: int, name: str, source: LoadedInput | N
 
     Parameters
     ----------
-    shown
+    source
         The file that the input was read from, for its picture and column names.
     """
     explained = next(iter(explanation.attributions))

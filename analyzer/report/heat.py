@@ -62,7 +62,7 @@ def layers(sample: Sample, panel: Panel) -> Layers:
     """Colour one image explanation.
 
     The scale is fitted to the map at its own resolution; a map of another resolution than the picture is
-    enlarged (bilinear) or reduced (mean) afterwards, and the notes say so.
+    enlarged (bilinear) or reduced (mean) afterwards, with a note.
 
     Raises
     ------

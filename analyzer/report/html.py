@@ -1,6 +1,6 @@
 """One self-contained page that compares the explanations of samples.
 
-Belongs here: putting facts, sections and style into the template. Not here: what a card shows (``cards``),
+Belongs here: putting facts, sections and style into the template. Not here: the content of a card (``cards``),
 how it looks (``report.css``), how it is built up (``report.html.j2``).
 
 The page loads nothing and runs nothing: its content security policy allows embedded pictures and the one

@@ -1,6 +1,6 @@
 """From values to positions on a colour scale, with nothing done silently.
 
-Belongs here: choosing where the colours end, and the sentences that say so. Not here: the colours
+Belongs here: choosing where the colours end, and notes about it. Not here: the colours
 (``colours``).
 """
 
@@ -85,7 +85,7 @@ def colour_limit(values: NDArray[Any], percentile: float = PERCENTILE) -> float:
     """The ``percentile``-th percentile of values ≥ 0, or their maximum where that percentile says nothing.
 
     With m = max(values) and p the percentile (a value that occurs: the next higher one): p if p ≥ m /
-    100, else m. A map with one hot pixel so keeps it. 0 for no values.
+    100, else m. So a map with a single hot pixel is scaled to it. 0 for no values.
 
     Parameters
     ----------

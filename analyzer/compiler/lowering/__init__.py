@@ -1,6 +1,6 @@
 """ATen operators as ONNX nodes, one file for each family of operators; importing the package fills the table.
 
-Belongs here: what each operator becomes. Not here: operators that are first taken apart into others (``decompositions``),
+Belongs here: what each operator becomes. Not here: operators that are first decomposed into others (``decompositions``),
 the walk over a recording (``writer``).
 """
 

@@ -21,7 +21,7 @@ from analyzer.importer.quantized import Quantized, dequantize
 from analyzer.importer.quantized_nodes import accepts_quantized
 from analyzer.importer.table import operator
 
-#: What onnxruntime adds to the score of a masked key where the node doesn't say.
+#: What onnxruntime adds to the score of a masked key where the node has no attribute.
 MASKED = -10000.0
 
 

@@ -75,7 +75,7 @@ def binarizer(node: Node, x: Tensor) -> Tensor:
 
 @operator("Imputer", domain=ML)
 def imputer(node: Node, x: Tensor) -> Tensor:
-    """A stand-in for every missing value: one for all columns or one each."""
+    """Replaces missing values: by one value for all columns, or one for each."""
     if x.is_floating_point():
         given, missing = node.attr("imputed_value_floats"), float(node.attr("replaced_value_float", 0.0))
     else:

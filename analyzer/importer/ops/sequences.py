@@ -1,4 +1,4 @@
-"""Sequences of tensors: split into one, put together, taken apart. A sequence is a Python list.
+"""Sequences of tensors: split, built, indexed and joined. A sequence is a Python list.
 
 Not here: Split and Concat, which know no sequences (``shape``).
 """

@@ -159,7 +159,7 @@ def slice_inputs(
 
 
 def _slice(x: Tensor, start: int, end: int, axis: int, step: int) -> Tensor:
-    """Python's slice, clamped as ONNX says; a negative step walks over the flipped axis."""
+    """Python's slice, clamped as in ONNX; a negative step walks over the flipped axis."""
     chosen = (
         range(*slice(start, end, step).indices(x.shape[axis]))
         if step > 0

@@ -45,15 +45,15 @@ def test_what_is_written_is_read(folder: Path) -> None:
 def test_a_damaged_file_counts_as_absent(folder: Path, damage: str) -> None:
     cache.write("a", model(1000))
     path = folder / "a.onnx"
-    whole = path.read_bytes()
+    content_of_a = path.read_bytes()
     cache.write("b", model(2000))
     path.write_bytes(
         {
-            "truncated": whole[:-1],
-            "flipped": whole[:500] + bytes([whole[500] ^ 1]) + whole[501:],
+            "truncated": content_of_a[:-1],
+            "flipped": content_of_a[:500] + bytes([content_of_a[500] ^ 1]) + content_of_a[501:],
             "foreign": model(1000),
             "empty": b"",
-            "another's": (folder / "b.onnx").read_bytes()[:-100] + whole[-100:],
+            "another's": (folder / "b.onnx").read_bytes()[:-100] + content_of_a[-100:],
         }[damage]
     )
     assert cache.read("a") is None

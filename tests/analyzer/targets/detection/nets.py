@@ -28,7 +28,7 @@ def detector(form: str, batch: int | str = "n") -> onnx.ModelProto:
 
     ``rows``: (n, 2, x0 y0 x1 y1 and two class probabilities). ``columns``: the same transposed. ``split``: boxes, and class
     logits in an output of their own. ``ready``: (n, 2, x0 y0 x1 y1 score class). ``owned``: (detections, batch x0 y0 x1 y1
-    class score), those that score above 0.3 alone. ``single``: boxes, labels and scores of one picture, as many.
+    class score), only those that score above 0.3. ``single``: boxes, labels and scores of one picture, as many.
     """
     weights = np.zeros((3, SIDE, SIDE, 2, 2), np.float32)
     for box, patch in enumerate(PATCHES):
