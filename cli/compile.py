@@ -50,8 +50,8 @@ def command(
         )  # fmt: skip
         return
     size = f"{done.size / 2**20:.1f} MiB, batch {done.batch or 'free'}"
-    same = f", within {done.difference:.1e} of torch" if done.difference is not None else ""
-    line(options, f"{inert(done.path)}: {method} of {inert(done.target)}, {size}{same}")
+    agreement = f", within {done.difference:.1e} of torch" if done.difference is not None else ""
+    line(options, f"{inert(done.path)}: {method} of {inert(done.target)}, {size}{agreement}")
 
 
 def _example(path: str | None) -> Any:

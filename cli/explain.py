@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cli.output import Options, common, document, inert, line, method_names, progress, remark, table, warn
+from cli.output import Options, common, detail, document, inert, line, method_names, progress, table, warn
 from cli.rules import rule_options
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def command(
             _show(item, options)
         line(options, f"report: {inert(done.report)}")
     for text in done.keep_compiled():
-        remark(options, text)
+        detail(options, text)
 
 
 def _show(item: Item, options: Options) -> None:

@@ -83,13 +83,13 @@ def _show(facts: dict[str, Any], options: Options) -> None:
 
 
 def _verdicts(methods: dict[str, dict[str, Any]], options: Options) -> None:
-    """Methods that work on one line; below it those that don't, each reason once."""
+    """The methods that work on one line, then those that don't, grouped by reason."""
     reasons: dict[tuple[bool | None, str], list[str]] = {}
     for name, verdict in methods.items():
         reasons.setdefault((verdict["works"], verdict["reason"]), []).append(name)
-    words = {True: "works", False: "doesn't work", None: "unknown"}
+    verbs = {True: "works", False: "doesn't work", None: "unknown"}
     for (works, reason), names in sorted(reasons.items(), key=lambda item: item[0][0] is not True):
-        line(options, f"{words[works]}: {', '.join(names)}", "" if works else "bold")
+        line(options, f"{verbs[works]}: {', '.join(names)}", "" if works else "bold")
         if reason:
             line(options, f"    {reason}")
 

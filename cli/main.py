@@ -1,4 +1,4 @@
-"""The ``onnxplain`` command: the group, and the one place where errors become lines and exit codes.
+"""The ``onnxplain`` command: the group, and where all errors become messages and exit codes.
 
 Belongs here: the list of commands and the entry point. Not here: any command.
 """
@@ -25,7 +25,7 @@ COMMANDS = {
 }
 
 
-#: A shell that wants completions asks through this variable.
+#: The variable through which a shell requests completions.
 _COMPLETE = "_ONNXPLAIN_COMPLETE"
 
 
@@ -88,23 +88,23 @@ def main() -> None:
     signal.signal(signal.SIGTERM, _terminate)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # whatever the locale can't show
+            stream.reconfigure(errors="backslashreplace")  # characters that the locale can't encode
     sys.exit(run(sys.argv[1:]))
 
 
 def run(arguments: list[str]) -> int:
     """Run the command line; gives the exit code. No traceback reaches the user."""
     try:
-        return _answer(arguments)
-    except OSError as problem:  # stdout is gone: its reader has left, as in `| head`, or its disk is full
+        return _run_command(arguments)
+    except OSError as problem:  # stdout was closed by its reader, as in `| head`, or its disk is full
         from cli.output import silence
 
         silence()
         return 0 if isinstance(problem, BrokenPipeError) else 2
 
 
-def _answer(arguments: list[str]) -> int:
-    """Run a command; errors become one line, and one JSON document where asked for."""
+def _run_command(arguments: list[str]) -> int:
+    """Run a command; an error becomes one line, and with ``--json`` a JSON document too."""
     from analyzer.errors import AnalyzerError
 
     as_json = "--json" in arguments
@@ -139,7 +139,7 @@ def _answer(arguments: list[str]) -> int:
 
 
 def _invoke(arguments: list[str]) -> object:
-    """What ``group.main`` does, without its own answers to Ctrl-C and to a broken pipe."""
+    """What ``group.main`` does, without its own handling of Ctrl-C and broken pipes."""
     if wanted := os.environ.get(_COMPLETE):
         from click.shell_completion import shell_complete
 

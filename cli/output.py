@@ -1,6 +1,6 @@
-"""What all commands share: common options, tables, progress, making foreign strings inert.
+"""What all commands share: common options, tables, progress, making foreign strings harmless.
 
-Belongs here: printing. Not here: what is printed.
+Belongs here: how things are printed. Not here: what is printed (the commands).
 """
 
 from __future__ import annotations
@@ -77,10 +77,10 @@ def console(options: Options, err: bool = False) -> Console:
     """A rich console on stdout, or stderr; wide where that is no terminal."""
     from rich.console import Console
 
-    made = Console(stderr=err, no_color=not options.color, highlight=False)
-    if not made.is_terminal:
-        made.width = _PIPE_WIDTH
-    return made
+    rich_console = Console(stderr=err, no_color=not options.color, highlight=False)
+    if not rich_console.is_terminal:
+        rich_console.width = _PIPE_WIDTH
+    return rich_console
 
 
 @contextlib.contextmanager
@@ -112,12 +112,12 @@ def silence() -> None:
 
 def _put(options: Options, what: Any, wrap: bool) -> None:
     """Print through rich, but leave writing to click: rich answers a broken pipe by exiting with 1."""
-    made = console(options)
+    rich_console = console(options)
     with _writing():
-        with made.capture() as captured:
-            made.print(what, soft_wrap=not wrap)
+        with rich_console.capture() as captured:
+            rich_console.print(what, soft_wrap=not wrap)
         text = "\n".join(row.rstrip() for row in captured.get().split("\n"))
-        click.echo(text, nl=False, color=made.is_terminal)
+        click.echo(text, nl=False, color=rich_console.is_terminal)
 
 
 def table(options: Options, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
@@ -127,8 +127,8 @@ def table(options: Options, columns: Sequence[str], rows: Sequence[Sequence[obje
     from rich.text import Text
 
     grid = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for place, column in enumerate(columns):
-        grid.add_column(column, overflow="fold", no_wrap=place == 0)
+    for position, column in enumerate(columns):
+        grid.add_column(column, overflow="fold", no_wrap=position == 0)
     for row in rows:
         grid.add_row(*[Text(inert(cell)) for cell in row])
     _put(options, grid, wrap=True)
@@ -155,8 +155,8 @@ def warn(options: Options, text: object) -> None:
         click.echo(f"onnxplain: warning: {inert(text)}", err=True)
 
 
-def remark(options: Options, text: object) -> None:
-    """A line on stderr for those who asked for detail."""
+def detail(options: Options, text: object) -> None:
+    """A line on stderr with ``-v``."""
     if options.verbose and not options.quiet:
         click.echo(f"onnxplain: {inert(text)}", err=True)
 
@@ -165,16 +165,16 @@ def remark(options: Options, text: object) -> None:
 def progress(options: Options, label: str) -> Iterator[Callable[[int, int], None]]:
     """A progress bar on stderr where that is a terminal; gives a function (done, total) in model evaluations.
 
-    It shows how many are done, of how many, and the time left at the pace of late. The total may fall, where something
-    stops early; fewer done than before is something new, with a pace of its own.
+    It displays how many are done, the total, and the time left at the recent pace. The total may fall where a method
+    stops early; fewer done than before means that another explanation has begun, which starts a new pace.
     """
     if options.quiet or not sys.stderr.isatty():
         yield lambda done, total: None
         return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    left = (TextColumn("evaluations, time left"), TimeRemainingColumn())
-    columns = (TextColumn("{task.description}"), BarColumn(bar_width=None), MofNCompleteColumn(), *left)
+    time_left = (TextColumn("evaluations, time left"), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}"), BarColumn(bar_width=None), MofNCompleteColumn(), *time_left)
     with Progress(*columns, console=console(options, err=True), transient=True) as bar:
         task, before = bar.add_task(inert(label), total=None), 0
 

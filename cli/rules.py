@@ -45,12 +45,12 @@ def show_rules(model: str, params: Sequence[str], rule: Sequence[str], inputs: S
     given = registry.get("lrp").check(with_rules(parse_params(params, ["lrp"]), rule)["lrp"])
     loaded = analyzer.load(model, options.device, threads=options.threads)
     rows = analyzer.rules(loaded, read_one(loaded, inputs) if inputs else None, **given)
-    idle = unused(rows, given["rules"] or {})
+    unused_keys = unused(rows, given["rules"] or {})
     if options.json:
-        document({"model": model, "params": given, "unused": idle, "rules": [row.to_dict() for row in rows]})
+        document({"model": model, "params": given, "unused": unused_keys, "rules": [row.to_dict() for row in rows]})
         return
     _print(rows, options)
-    for key in idle:
+    for key in unused_keys:
         warn(
             options,
             f"the rule for {key!r} is used nowhere: more specific keys come before it, or nothing is of its kind",
@@ -58,22 +58,22 @@ def show_rules(model: str, params: Sequence[str], rule: Sequence[str], inputs: S
 
 
 def _print(rows: Sequence[RuleRow], options: Options) -> None:
-    """The rows that carry a choice; -v also those that only move values. Then how often each rule is used."""
+    """The rows where the rule matters; with -v also those that only move values. Then how often each rule is used."""
     from analyzer.jobs.rule_assignment import REMEDY
 
-    moving = [row for row in rows if row.kind == "movement" and not row.override and row.rule is not None]
-    shown = rows if options.verbose else [row for row in rows if row not in moving]
+    only_movement = [row for row in rows if row.kind == "movement" and not row.override and row.rule is not None]
+    listed = rows if options.verbose else [row for row in rows if row not in only_movement]
     columns = ("node", "operator", "kind", "depth", "rule", "given by")
-    table(options, columns, [_cells(row) for row in shown])
+    table(options, columns, [_cells(row) for row in listed])
     counts = collections.Counter(row.rule or "none" for row in rows)
     used = ", ".join(f"{rule} {count}" for rule, count in counts.most_common())
     line(options, f"{len(rows)} nodes: {used}")
-    if len(shown) < len(rows):
-        line(options, f"not shown: {len(rows) - len(shown)} that only move values; -v shows them", "dim")
-    lacking = [row for row in rows if row.rule is None]
-    if lacking:
-        warn(options, f"{len(lacking)} nodes have no rule: lrp would refuse the model; "
-             f"{REMEDY.format(lacking[0].operator)}")  # fmt: skip
+    if len(listed) < len(rows):
+        line(options, f"not shown: {len(rows) - len(listed)} that only move values; -v shows them", "dim")
+    without_rule = [row for row in rows if row.rule is None]
+    if without_rule:
+        warn(options, f"{len(without_rule)} nodes have no rule: lrp would refuse the model; "
+             f"{REMEDY.format(without_rule[0].operator)}")  # fmt: skip
 
 
 def _cells(row: RuleRow) -> tuple[str, ...]:

@@ -2,10 +2,10 @@
 
 Belongs here: comparing two backends' relevance on one input. Not here: running either.
 
-Where two runtimes round a unit to different sides of a ReLU's kink, or a tie of a maximum differently, its whole share
-moves: no bound on the largest difference holds. So the sum of all differences is judged, and where a network is so kinked
-that rounding alone moves more than the bound, the torch backend's own movement under changes of the input in the last
-digits is the measure.
+Where two runtimes round a unit to different sides of a ReLU's kink, or break a tie of a maximum differently, all of its
+relevance goes another way, and no bound on the largest difference holds. So the sum of all differences is compared with a
+bound. Where a network has so many kinks that rounding by itself exceeds that bound, the measure is how much the torch
+backend's relevance changes when the input is changed in its last digits.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from analyzer.errors import ParityError
 
 #: Largest sum of differences, relative to the sum of all relevance.
 TOLERANCE = 1e-2
-#: Relative change of the input that stands for rounding through a network, and how many of its movements pass.
-_ROUNDING, _TIMES = 1e-6, 3.0
+#: Relative change of the input that imitates rounding in a network, and how many times the change it causes is allowed.
+_ROUNDING, _FACTOR = 1e-6, 3.0
 
 
-def moved(got: Mapping[str, Array], want: Mapping[str, Array]) -> float:
-    """Sum of all differences relative to the sum of the wanted, over all arrays; infinite where shapes differ."""
+def relative_difference(got: Mapping[str, Array], want: Mapping[str, Array]) -> float:
+    """Sum of all absolute differences over the sum of all expected absolute values; infinite where shapes differ."""
     gap = total = 0.0
     for name, value in want.items():
         wide, have = np.asarray(value, np.float64), np.asarray(got[name], np.float64)
@@ -35,7 +35,7 @@ def moved(got: Mapping[str, Array], want: Mapping[str, Array]) -> float:
     return gap / total if total else (float("inf") if gap else 0.0)
 
 
-def shaken(inputs: Mapping[str, Array]) -> dict[str, Array]:
+def with_rounding_noise(inputs: Mapping[str, Array]) -> dict[str, Array]:
     """Inputs whose floating-point values are changed in their last digits."""
     rng = np.random.default_rng(0)
     return {
@@ -50,7 +50,7 @@ def require(
     what: str,
     got: Mapping[str, Array],
     want: Mapping[str, Array],
-    again: Callable[[], Mapping[str, Array]],
+    perturbed: Callable[[], Mapping[str, Array]],
     hint: str,
 ) -> None:
     """Refuse relevance that isn't the torch backend's.
@@ -58,20 +58,22 @@ def require(
     Parameters
     ----------
     what
-        The method, for the message.
+        Name of the method, for the message.
     got, want
         The compiled model's relevance and the torch backend's, by name.
     again
-        The torch backend's on :func:`shaken` inputs; only called where the two differ by more than the bound.
+        Computes the torch backend's for inputs :func:`with_rounding_noise`; called only where the bound is exceeded.
 
     Raises
     ------
     ParityError
         ``compile.mismatch``.
     """
-    far = moved(got, want)
-    if far <= TOLERANCE or far <= _TIMES * moved(again(), want) < 0.5:
+    difference = relative_difference(got, want)
+    if difference <= TOLERANCE or difference <= _FACTOR * relative_difference(perturbed(), want) < 0.5:
         return
     raise ParityError(
-        "compile.mismatch", f"the compiled {what} differs from the torch backend by {far:.1e} of all relevance", hint
+        "compile.mismatch",
+        f"the compiled {what} differs from the torch backend by {difference:.1e} of all relevance",
+        hint,
     )

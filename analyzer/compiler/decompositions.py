@@ -1,6 +1,6 @@
-"""Operators taken apart where neither ONNX nor torch's own definitions serve: mostly derivatives.
+"""Decompositions of ATen operators that have no ONNX form and that torch doesn't decompose suitably: mostly derivatives.
 
-Belongs here: ATen operators as simpler ATen operators. Not here: ONNX (``lowering``).
+Belongs here: ATen operators in terms of simpler ATen operators. Not here: ONNX (``lowering``), using them (``recorder``).
 """
 
 from __future__ import annotations
@@ -14,34 +14,34 @@ from torch import Tensor
 from analyzer.importer import straight_through
 
 aten = torch.ops.aten
-OWN: dict[Any, Callable[..., Any]] = {
+DECOMPOSITIONS: dict[Any, Callable[..., Any]] = {
     torch.ops.onnxplain.dynamic_range.default: straight_through.dynamic_range_definition,
 }
 
 
-def _apart(*targets: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def _decomposes(*targets: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     def register(function: Callable[..., Any]) -> Callable[..., Any]:
         for target in targets:
-            OWN[target] = function
+            DECOMPOSITIONS[target] = function
         return function
 
     return register
 
 
-@_apart(torch.ops.onnxplain.fake_quantize.default)
+@_decomposes(torch.ops.onnxplain.fake_quantize.default)
 def fake_quantize(
     x: Tensor, scale: Tensor, zero_point: Tensor, low: float, high: float, kind: str, grid: Tensor | None = None
 ) -> Tensor:
-    """Quantised values in plain operators."""
+    """Quantised values by elementary operators."""
     return straight_through.fake_quantize_definition(x, scale, zero_point, low, high, kind, grid)
 
 
-@_apart(aten.convolution_backward.default)
+@_decomposes(aten.convolution_backward.default)
 def convolution_backward(
     grad: Tensor, x: Tensor, w: Tensor, bias_sizes: Any, stride: list[int], padding: list[int], dilation: list[int],
     transposed: bool, output_padding: list[int], groups: int, mask: Sequence[bool],
 ) -> tuple[Tensor | None, None, None]:  # fmt: skip
-    """The input's share: a transposed convolution with the same weights, a convolution for a transposed one."""
+    """The gradient of the input: a transposed convolution with the same weights, and a convolution for a transposed one."""
     if mask[1] or mask[2]:
         raise NotImplementedError("derivatives by weights")
     if not mask[0]:
@@ -57,12 +57,12 @@ def convolution_backward(
     return aten.convolution.default(grad, w, None, stride, padding, dilation, True, missing, groups), None, None
 
 
-@_apart(aten.avg_pool2d_backward.default, aten.avg_pool3d_backward.default)
+@_decomposes(aten.avg_pool2d_backward.default, aten.avg_pool3d_backward.default)
 def avg_pool_backward(
     grad: Tensor, x: Tensor, kernel: list[int], stride: list[int], padding: list[int], ceil: bool, count_pad: bool,
     divisor: int | None = None,
 ) -> Tensor:  # fmt: skip
-    """Every window's gradient spread evenly over its places: a transposed convolution with ones."""
+    """Every window's gradient spread evenly over its elements: a transposed convolution with ones."""
     n = len(kernel)
     stride, padding = list(stride) or list(kernel), list(padding) * (n if len(padding) == 1 else 1)
     pool = {2: aten.avg_pool2d.default, 3: aten.avg_pool3d.default}[n]
@@ -84,20 +84,20 @@ def avg_pool_backward(
         share, torch.ones(1, 1, *kernel, dtype=grad.dtype), None, stride, padding, [1] * n, True,
         [max(0, m) for m in missing], 1,
     )  # fmt: skip
-    for place, extra in enumerate(over):
+    for axis, extra in enumerate(over):
         if extra:
-            spread = spread.narrow(2 + place, 0, x.shape[-n + place])
-    whole: Tensor = spread.reshape(x.shape)
-    return whole
+            spread = spread.narrow(2 + axis, 0, x.shape[-n + axis])
+    result: Tensor = spread.reshape(x.shape)
+    return result
 
 
-@_apart(aten._adaptive_avg_pool2d.default, aten._adaptive_avg_pool3d.default)
+@_decomposes(aten._adaptive_avg_pool2d.default, aten._adaptive_avg_pool3d.default)
 def adaptive_avg_pool(x: Tensor, size: list[int]) -> Tensor:
     """Means over bins, one axis after the other: a product with a constant matrix."""
     return _along(x, [_bins(have, want, x.dtype) for have, want in zip(x.shape[-len(size) :], size, strict=True)])
 
 
-@_apart(aten._adaptive_avg_pool2d_backward.default, aten._adaptive_avg_pool3d_backward.default)
+@_decomposes(aten._adaptive_avg_pool2d_backward.default, aten._adaptive_avg_pool3d_backward.default)
 def adaptive_avg_pool_backward(grad: Tensor, x: Tensor) -> Tensor:
     """The same matrices transposed."""
     n = grad.ndim - 2 if grad.ndim > 3 else 2
@@ -114,10 +114,10 @@ def _bins(have: int, want: int, dtype: torch.dtype) -> Tensor:
 
 def _along(x: Tensor, matrices: Sequence[Tensor]) -> Tensor:
     """Every spatial axis multiplied by its matrix (out, in)."""
-    for place, matrix in enumerate(reversed(matrices)):
+    for back, matrix in enumerate(reversed(matrices)):
         if matrix.shape[0] == matrix.shape[1] and torch.equal(matrix, torch.eye(len(matrix), dtype=matrix.dtype)):
             continue
-        x = (x.transpose(-1, -1 - place) @ matrix.T).transpose(-1, -1 - place)
+        x = (x.transpose(-1, -1 - back) @ matrix.T).transpose(-1, -1 - back)
     return x
 
 
@@ -146,11 +146,11 @@ def _register_resampling() -> None:
         (nearest, 3, False, (aten.upsample_nearest3d.default, aten.upsample_nearest3d_backward.default)),
     ]
     for function, n, corners, (forward, backward) in kinds:
-        OWN[forward] = _forward_resampling(function, n, corners)
-        OWN[backward] = _backward_resampling(function, n, corners)
+        DECOMPOSITIONS[forward] = _forward_resampling(function, n, corners)
+        DECOMPOSITIONS[backward] = _backward_resampling(function, n, corners)
         vec = getattr(getattr(aten, forward.overloadpacket.__name__), "vec", None)
         if vec is not None:
-            OWN[vec] = _forward_scaled(function, n, corners)
+            DECOMPOSITIONS[vec] = _forward_scaled(function, n, corners)
 
 
 def _matrices(
@@ -189,9 +189,9 @@ def _backward_resampling(function: Any, n: int, corners: bool) -> Callable[..., 
 _register_resampling()
 
 
-@_apart(aten.slice_backward.default)
+@_decomposes(aten.slice_backward.default)
 def slice_backward(grad: Tensor, sizes: list[int], dim: int, start: int, end: int, step: int) -> Tensor:
-    """The slice put back between zeros."""
+    """The gradient of the slice padded with zeros."""
     dim %= len(sizes)
     start, end, _ = slice(start, end).indices(sizes[dim])
     if step > 1:
@@ -201,9 +201,9 @@ def slice_backward(grad: Tensor, sizes: list[int], dim: int, start: int, end: in
     return torch.nn.functional.pad(grad, _pad(len(sizes), dim, start, sizes[dim] - start - grad.shape[dim]))
 
 
-@_apart(aten.select_backward.default)
+@_decomposes(aten.select_backward.default)
 def select_backward(grad: Tensor, sizes: list[int], dim: int, index: int) -> Tensor:
-    """The selected row put back between zeros."""
+    """The gradient of the selected row padded with zeros."""
     dim, index = dim % len(sizes), index % sizes[dim]
     return torch.nn.functional.pad(grad.unsqueeze(dim), _pad(len(sizes), dim, index, sizes[dim] - index - 1))
 
@@ -212,7 +212,7 @@ def _pad(rank: int, dim: int, before: int, after: int) -> list[int]:
     return [0, 0] * (rank - dim - 1) + [before, after]
 
 
-@_apart(aten.gelu.default)
+@_decomposes(aten.gelu.default)
 def gelu(x: Tensor, approximate: str = "none") -> Tensor:
     """GELU by erf or tanh."""
     if approximate == "tanh":
@@ -220,19 +220,19 @@ def gelu(x: Tensor, approximate: str = "none") -> Tensor:
     return 0.5 * x * (1 + torch.erf(x * 0.7071067811865476))
 
 
-@_apart(aten._prelu_kernel.default)
+@_decomposes(aten._prelu_kernel.default)
 def prelu(x: Tensor, slope: Tensor) -> Tensor:
     """PReLU by its two branches."""
     return torch.where(x > 0, x, slope * x)
 
 
-@_apart(aten._prelu_kernel_backward.default)
+@_decomposes(aten._prelu_kernel_backward.default)
 def prelu_backward(grad: Tensor, x: Tensor, slope: Tensor) -> tuple[Tensor, Tensor]:
     """The branch's slope; the parameter's own derivative is not used."""
     return torch.where(x > 0, grad, slope * grad), torch.zeros_like(slope)
 
 
-@_apart(aten.native_layer_norm.default)
+@_decomposes(aten.native_layer_norm.default)
 def layer_norm(
     x: Tensor, shape: Sequence[int], weight: Tensor | None, bias: Tensor | None, eps: float
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -246,7 +246,7 @@ def layer_norm(
     return out if bias is None else out + bias, mean, rstd
 
 
-@_apart(aten.native_layer_norm_backward.default)
+@_decomposes(aten.native_layer_norm_backward.default)
 def layer_norm_backward(
     grad: Tensor, x: Tensor, shape: Sequence[int], mean: Tensor, rstd: Tensor, weight: Tensor | None,
     bias: Tensor | None, mask: Sequence[bool],
@@ -267,18 +267,18 @@ def _extreme_of(largest: bool) -> Callable[..., tuple[Tensor, Tensor]]:
     return run
 
 
-OWN[aten.max.dim], OWN[aten.min.dim] = _extreme_of(True), _extreme_of(False)
+DECOMPOSITIONS[aten.max.dim], DECOMPOSITIONS[aten.min.dim] = _extreme_of(True), _extreme_of(False)
 
 
-@_apart(aten.value_selecting_reduction_backward.default)
+@_decomposes(aten.value_selecting_reduction_backward.default)
 def selecting_backward(grad: Tensor, dim: int, indices: Tensor, sizes: Sequence[int], keepdim: bool) -> Tensor:
-    """A maximum's gradient goes to where it came from."""
+    """The gradient of a maximum goes to the element that was selected."""
     if not keepdim and len(sizes):
         grad, indices = grad.unsqueeze(dim), indices.unsqueeze(dim)
     return torch.scatter(torch.zeros(tuple(sizes), dtype=grad.dtype), dim, indices, grad)
 
 
-@_apart(aten.log1p.default)
+@_decomposes(aten.log1p.default)
 def log1p(x: Tensor) -> Tensor:
     """log(1 + x), exact near 0: what rounding 1 + x loses is made up for (Kahan; Higham 2002, section 1.14.1)."""
     u = 1 + x
@@ -286,7 +286,7 @@ def log1p(x: Tensor) -> Tensor:
     return torch.where(u == 1, x, torch.where(torch.isinf(u), u, exact))
 
 
-@_apart(aten.expm1.default)
+@_decomposes(aten.expm1.default)
 def expm1(x: Tensor) -> Tensor:
     """exp(x) - 1, exact near 0, in the same way (Higham 2002, section 1.14.1)."""
     u = torch.exp(x)

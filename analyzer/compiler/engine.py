@@ -1,7 +1,7 @@
 """The white-box engine on onnxruntime: compiled sweeps in place of torch, the same methods around them.
 
-Belongs here: what methods ask of an engine, answered by compiled sweeps. Not here: finding or making those
-(``sweep_cache``), the torch engine (``analyzer.engines``), choosing between both (``analyzer.explain``). Imports no torch.
+Belongs here: the engine protocol on compiled sweeps. Not here: finding or compiling those (``sweep_cache``), the torch
+engine (``analyzer.engines.torch_engine``), choosing between both (``analyzer.explain.backends``). Imports no torch.
 """
 
 from __future__ import annotations
@@ -28,31 +28,31 @@ from analyzer.errors import ParityError
 from analyzer.importer.parity import Parity, compare
 from analyzer.inputs.resampling import Resampling, resample
 from analyzer.onnx_model import OnnxModel
-from analyzer.targets.language import weighted
+from analyzer.targets.target import weighted
 
 
 class MissingSweepError(Exception):
-    """No compiled sweep answers a question, and none may be made."""
+    """There is no compiled sweep for a spec, and none may be compiled."""
 
 
 @dataclass
 class CompiledEngine:
-    """Compiled sweeps on one batch of inputs; answers :class:`~analyzer.engines.protocol.Engine`.
+    """Compiled sweeps on one batch of inputs; implements :class:`~analyzer.engines.protocol.Engine`.
 
     Attributes
     ----------
     making
-        Whether missing sweeps are compiled, which imports torch; else they raise :class:`MissingSweepError`.
+        Whether a missing sweep is compiled, which imports torch; else it raises :class:`MissingSweepError`.
     given
-        Explained values in place of the inputs' own.
+        Values for the explained inputs that replace the batch's own.
     base
-        The engine on the unchanged inputs.
+        The engine on the unchanged inputs, where this one was made from another.
     """
 
     model: OnnxModel
     cache: SweepCache
     subject: Subject
-    making: bool
+    compile_missing: bool
     given: Mapping[str, Array] = field(default_factory=dict)
     base: CompiledEngine | None = None
     _used: dict[int, Compiled] = field(default_factory=dict)
@@ -68,7 +68,7 @@ class CompiledEngine:
         """The inputs that are explained."""
         subject = self._root.subject
         known = next(iter(self._root._used.values()), None) or self.cache.any(subject)
-        if known is None and self.making:
+        if known is None and self.compile_missing:
             return self.cache.engine(subject).explained
         if known is None:
             raise MissingSweepError("inputs")
@@ -94,17 +94,17 @@ class CompiledEngine:
         found = self._compiled(SweepSpec(table, initial, None, embedded))
         times = self._times(values) if values else 1
         if embedded:
-            rest = {
+            unchanged = {
                 name: np.concatenate([value] * times) for name, value in self.values().items() if name not in values
             }
-            values = {**values, **rest}
+            values = {**values, **unchanged}
         if times == 1:
             return self._sweep(found, values)[0]
         if found.free:
             return self._repeated(times)._sweep(found, values)[0]
         parts = [
-            self._sweep(found, {k: part for k, v in values.items() for part in [np.split(v, times)[turn]]})[0]
-            for turn in range(times)
+            self._sweep(found, {k: part for k, v in values.items() for part in [np.split(v, times)[variation]]})[0]
+            for variation in range(times)
         ]
         return SweepResult(
             {k: np.concatenate([part.relevance[k] for part in parts]) for k in parts[0].relevance},
@@ -135,7 +135,7 @@ class CompiledEngine:
         return result, self._score(got, "onnxplain.scores_at_start"), selecting
 
     def scores_with_layer(self, *_: Any) -> NoReturn:
-        """Not answered by compiled sweeps."""
+        """Not possible with compiled sweeps."""
         raise NotCompilableError("it runs parts of the model")
 
     scores_with_inputs = scores_with_layer
@@ -156,7 +156,7 @@ class CompiledEngine:
         return np.asarray(value)
 
     def verify(self) -> Parity:
-        """The model's outputs as the compiled sweeps give them for the unchanged input beside its own session's."""
+        """Compare the model's outputs that the compiled sweeps give for the unchanged input with its own session's."""
         root = self._root
         if root._unchanged is None:
             plain = (compiled for compiled in root._used.values() if compiled.about["outputs"])
@@ -196,7 +196,7 @@ class CompiledEngine:
     def _compiled(self, spec: SweepSpec) -> Compiled:
         subject = self._root.subject
         found = self.cache.find(subject, spec)
-        if found is None and self.making:
+        if found is None and self.compile_missing:
             found = self.cache.make(subject, spec, requested=True)
         if found is None:
             raise MissingSweepError(spec.text())
@@ -204,7 +204,7 @@ class CompiledEngine:
         return found
 
     def _times(self, values: Mapping[str, Array]) -> int:
-        """How many variations of the batch explained values are."""
+        """How many copies of the batch the given values hold."""
         name = next(iter(values))
         return len(values[name]) // len(self.values()[name])
 

@@ -1,7 +1,7 @@
-"""From recordings to a written model whose batch is free where it can be.
+"""From recordings to a written model whose batch axis is free where that is possible.
 
-Belongs here: trying two batch sizes, and falling back to one. Not here: recording (``export``, ``sweeps``), comparing
-recordings (``program``), writing one (``writer``).
+Belongs here: recording at two batch sizes, and falling back to one. Not here: what is recorded (``sweep_model``,
+``analyzer.export``), comparing two recordings (``unify``), writing (``writer``).
 """
 
 from __future__ import annotations
@@ -14,18 +14,19 @@ from typing import Any
 import onnx
 from torch import fx
 
-from analyzer.compiler import ir as program
+from analyzer.compiler import unify
+from analyzer.compiler.ir import Program
 from analyzer.compiler.writer import Writer
 from analyzer.errors import InputError, ParityError, UnsupportedError
 
 #: Protobuf holds less than 2 GiB.
-MOST_BYTES = 2**31 - 2**24
+MAX_BYTES = 2**31 - 2**24
 HINT = "explain with the torch backend instead"
 
 
 @dataclass(frozen=True)
 class Recorded:
-    """One recording; ``facts`` are what else is to be known of it."""
+    """One recording with the names of its outputs; ``facts`` go into the description of the model."""
 
     module: fx.GraphModule
     outputs: list[str]
@@ -41,7 +42,7 @@ class Written:
     content
         The serialised model.
     batch
-        None where any fits.
+        None where it is free.
     reason
         Why the batch is fixed.
     """
@@ -64,9 +65,9 @@ def write(
     Parameters
     ----------
     record
-        Records at a batch size, None for the given input's own.
+        Records at a batch size; None stands for the size of the example.
     batch
-        That input's own.
+        The batch size of the example.
     reason
         Why the batch has to be fixed; empty where it may be free.
     describe
@@ -81,21 +82,21 @@ def write(
         warnings.simplefilter("ignore")
         if not reason:
             try:
-                first, second = record(2), record(3)
-                made = program.free(first.module, second.module, first.outputs, (2, 3))
-                return _written(made, first, describe)
-            except (program.FixedBatchError, InputError, ParityError) as problem:
+                recorded_2, recorded_3 = record(2), record(3)
+                program = unify.free(recorded_2.module, recorded_3.module, recorded_2.outputs, (2, 3))
+                return _written(program, recorded_2, describe)
+            except (unify.FixedBatchError, InputError, ParityError) as problem:
                 reason = str(problem)
-        only = record(None)
-        return _written(program.fixed(only.module, only.outputs, batch, reason), only, describe)
+        at_example = record(None)
+        return _written(unify.fixed(at_example.module, at_example.outputs, batch, reason), at_example, describe)
 
 
 def _written(
-    made: program.Program, recorded: Recorded, describe: Callable[[Mapping[str, Any], int | None], dict[str, str]]
+    program: Program, recorded: Recorded, describe: Callable[[Mapping[str, Any], int | None], dict[str, str]]
 ) -> Written:
-    proto = Writer(made).write("onnxplain", describe(recorded.facts, made.batch))
-    if sum(len(tensor.raw_data) for tensor in proto.graph.initializer) > MOST_BYTES:
+    proto = Writer(program).write("onnxplain", describe(recorded.facts, program.batch))
+    if sum(len(tensor.raw_data) for tensor in proto.graph.initializer) > MAX_BYTES:
         raise UnsupportedError("compile.size", "the compiled model would be larger than 2 GiB", HINT)
     content: bytes = proto.SerializeToString()
     onnx.checker.check_model(content)
-    return Written(proto, content, recorded.facts, made.batch, made.reason)
+    return Written(proto, content, recorded.facts, program.batch, program.reason)

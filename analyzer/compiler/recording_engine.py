@@ -1,14 +1,13 @@
-"""The engine of a recording: a method's sweeps and its arithmetic written down as one graph of tensors.
+"""The engine of a recording: a method's sweeps and its arithmetic become one graph of tensor operators.
 
-Belongs here: answering a method with recorded tensors, and refusing what no graph holds. Not here: the recorder itself
+Belongs here: the engine protocol on recorded tensors, refusing what no graph can express. Not here: the recorder itself
 (``recorder``), what is recorded (``sweep_model``, ``analyzer.export``), rules (``graph_rules``).
 """
 
 from __future__ import annotations
 
-import contextlib
 import functools
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NoReturn, TypeVar
 
@@ -16,53 +15,28 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, fx
-from torch.overrides import TorchFunctionMode
 
+from analyzer.compiler.numbers_guard import NumbersGuard
+from analyzer.compiler.remaining import computed, outputs_after
 from analyzer.engines import protocol
 from analyzer.engines.input_nodes import InputNode
 from analyzer.engines.protocol import FeatureMap, NotCompilableError, SweepResult, TableSpec
 from analyzer.engines.torch_engine import TorchEngine
 from analyzer.engines.traced_score import Weigh, compared, reverse
 from analyzer.errors import UnsupportedError
-from analyzer.importer.recorder import recorded, without_recording
+from analyzer.importer.recorder import without_recording
 from analyzer.inputs.resampling import Resampling
 from graph_rules import sweep
 from graph_rules.errors import RuleError
 from graph_rules.sweep import ForwardPass, Plan
 
 F = TypeVar("F", bound=Callable[..., Any])
-#: So many variations of the batch are run at once: all of them.
-_ALL = 2**30
-_READING = {
-    Tensor.numpy, Tensor.__array__, Tensor.tolist, Tensor.item, Tensor.__bool__, Tensor.__float__, Tensor.__int__,
-    Tensor.__index__, Tensor.__complex__, Tensor.__iter__, Tensor.__contains__,
-}  # fmt: skip
-
-
-class NumbersGuard(TorchFunctionMode):
-    """While it is active, code that reads the numbers of a recorded tensor is refused: they would become constants."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.paused = 0
-
-    def __torch_function__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
-        if not self.paused and func in _READING and any(recorded(value) for value in args):
-            raise NotCompilableError("it looks at numbers between its sweeps")
-        return func(*args, **(kwargs or {}))
-
-    @contextlib.contextmanager
-    def pause(self) -> Iterator[None]:
-        """Let numbers be read, for an engine's own work."""
-        self.paused += 1
-        try:
-            yield
-        finally:
-            self.paused -= 1
+#: How many variations of the batch are run at once: all of them.
+_NO_LIMIT = 2**30
 
 
 def _unguarded(method: F) -> F:
-    """An engine's method whose own work isn't the guard's concern."""
+    """A method of the engine that may itself read numbers of recorded tensors."""
 
     @functools.wraps(method)
     def run(self: RecordingEngine, *args: Any, **kwargs: Any) -> Any:
@@ -94,18 +68,20 @@ class RecordedTarget:
 
 @dataclass
 class RecordingEngine:
-    """Sweeps over recorded tensors; answers :class:`~analyzer.engines.protocol.Engine`.
+    """Sweeps over recorded tensors; implements :class:`~analyzer.engines.protocol.Engine`.
 
     Attributes
     ----------
     example
-        The torch engine on the example that is recorded along.
+        The torch engine on the example with which the recording is made.
     inputs
-        The trace's inputs by name, as they are recorded.
+        The trace's inputs by name, as recorded tensors.
     given
-        Explained values in place of the inputs' own.
+        Values for the explained inputs that replace the example's own.
     times
-        How many variations of the batch the inputs are.
+        How many copies of the example's batch the inputs hold.
+    base
+        The engine on the unchanged inputs, where this one was made from another.
     """
 
     example: TorchEngine
@@ -117,7 +93,7 @@ class RecordingEngine:
 
     @property
     def xp(self) -> Any:
-        """torch in the terms of the array API."""
+        """torch behind the array API."""
         from array_api_compat import torch as namespace
 
         return namespace
@@ -155,13 +131,13 @@ class RecordingEngine:
 
     @_unguarded
     def sweep_from(self, table: TableSpec, initial: str, values: Mapping[str, Any]) -> SweepResult:
-        """A sweep from given explained values as if they were the inputs' own: nothing of the inputs' is run."""
+        """A sweep from given explained values as if they were the inputs' own; nothing before them is run."""
         nodes = list(self.example.traced.nodes.items())
         plan = self.example.traced.plan(table, tuple(node for _, node in nodes), static=True)
         run = self._forward(plan, values)
         self.target.scores, weights = run.value, self.target.weigh(run.value)
-        found = reverse(run, lambda _: weights, nodes, initial)
-        return self._result(found.relevance, found.values, run.value, weights)
+        swept = reverse(run, lambda _: weights, nodes, initial)
+        return self._result(swept.relevance, swept.values, run.value, weights)
 
     def gradient(self, values: Mapping[str, Any] | None = None) -> SweepResult:
         """Gradients of the explained score."""
@@ -172,20 +148,20 @@ class RecordingEngine:
         """See :class:`~analyzer.engines.protocol.Engine`."""
         traced = self.example.traced
         name, node = traced.feature_layer(layer)
-        found = self._swept(protocol.GRADIENT, "one", [(name, node)], self.given)
-        values: Any = found.values[name]
-        return FeatureMap(name, values, found.relevance[name], found.score, traced.obstacles(node))
+        swept = self._swept(protocol.GRADIENT, "one", [(name, node)], self.given)
+        values: Any = swept.values[name]
+        return FeatureMap(name, values, swept.relevance[name], swept.score, traced.obstacles(node))
 
     @_unguarded
     def difference(self, table: TableSpec, baseline: Mapping[str, Any]) -> tuple[SweepResult, Any, list[str]]:
-        """See :class:`~analyzer.engines.protocol.Engine`; which nodes choose otherwise isn't told."""
+        """See :class:`~analyzer.engines.protocol.Engine`; which nodes choose otherwise isn't known."""
         result, at_baseline, _, _ = self.compared(table, baseline)
         return result, at_baseline, []
 
     def compared(
         self, table: TableSpec, baseline: Mapping[str, Any]
     ) -> tuple[SweepResult, Tensor, Tensor, ForwardPass]:
-        """As :meth:`difference`: the sweep, the score and the scores at the baseline, and the compared pass.
+        """As :meth:`difference`: the sweep, the score and the scores at the baseline, and the pass that compared both.
 
         Raises
         ------
@@ -195,20 +171,20 @@ class RecordingEngine:
         traced = self.example.traced
         nodes = traced.nodes
         plan = traced.plan(table, tuple(nodes.values()), static=True)
-        keep = _computed(plan.output) if self._first else set()
+        keep = computed(plan.output) if self._is_first_pass else set()
         starts = {nodes[name]: value for name, value in baseline.items()}
         given = {nodes[name]: value for name, value in self.given.items()}
         run, at_baseline = compared(plan, self._feed(), given, starts, keep)
-        weights = self._noted(run)
+        weights = self._weights_of_pass(run)
         try:
-            found = reverse(run, lambda _: weights, list(nodes.items()))
+            swept = reverse(run, lambda _: weights, list(nodes.items()))
         except RuleError as problem:
             raise UnsupportedError("rule.failed", f"{table.name}: {problem}", "use integrated-gradients") from None
-        result = self._result(found.relevance, found.values, run.value, weights)
+        result = self._result(swept.relevance, swept.values, run.value, weights)
         return result, _score(at_baseline.value, weights), at_baseline.value, run
 
     def scores_with_layer(self, *_: Any) -> NoReturn:
-        """Not recorded."""
+        """Can't be recorded."""
         raise NotCompilableError("it runs parts of the model")
 
     scores_with_inputs = scores_with_layer
@@ -227,11 +203,11 @@ class RecordingEngine:
                 "the method runs the model at many points at once, which needs a free batch axis; the model's is fixed",
                 "export the model with a free batch axis, or explain with the torch backend",
             )
-        return _ALL
+        return _NO_LIMIT
 
     @_unguarded
     def resample(self, map_: Any, size: Sequence[int], how: Resampling = "linear") -> Any:
-        """As :func:`analyzer.inputs.resampling.resample`, by torch."""
+        """See :func:`analyzer.inputs.resampling.resample`; computed by torch."""
         linear = {1: "linear", 2: "bilinear", 3: "trilinear"}[map_.ndim - 2]
         return torch.nn.functional.interpolate(
             map_,
@@ -242,50 +218,50 @@ class RecordingEngine:
 
     @_unguarded
     def numbers(self, value: Any) -> NDArray[Any]:
-        """Those of the example."""
+        """The numbers that the example has for a value."""
         if not isinstance(value, Tensor):
             return np.asarray(value)
         with without_recording():
             return np.asarray(value.detach().cpu().numpy())
 
     def record(self) -> dict[str, Any]:
-        """Nothing: what is recorded has no record of its own."""
+        """Empty: a recording adds nothing to an explanation's record."""
         return {}
 
     @property
-    def _first(self) -> bool:
-        """Whether the unchanged inputs haven't been run yet."""
+    def _is_first_pass(self) -> bool:
+        """Whether no pass on the unchanged inputs has been run yet."""
         return self.base is None and not self.given and self.target.weights is None
 
     def _swept(
-        self, table: TableSpec, initial: str, stops: Sequence[tuple[str, fx.Node]], values: Mapping[str, Any]
+        self, table: TableSpec, initial: str, at_nodes: Sequence[tuple[str, fx.Node]], values: Mapping[str, Any]
     ) -> SweepResult:
-        plan = self.example.traced.plan(table, tuple(node for _, node in stops), static=True)
+        plan = self.example.traced.plan(table, tuple(node for _, node in at_nodes), static=True)
         run = self._forward(plan, values)
-        weights = self._noted(run) if not values and self.base is None else self._weights()
-        found = reverse(run, lambda _: weights, stops, initial)
-        return self._result(found.relevance, found.values, run.value, weights)
+        weights = self._weights_of_pass(run) if not values and self.base is None else self._weights()
+        swept = reverse(run, lambda _: weights, at_nodes, initial)
+        return self._result(swept.relevance, swept.values, run.value, weights)
 
     def _forward(self, plan: Plan, values: Mapping[str, Any]) -> ForwardPass:
         nodes = self.example.traced.nodes
-        keep = _computed(plan.output) if self._first and not values else set()
+        keep = computed(plan.output) if self._is_first_pass and not values else set()
         return sweep.forward(plan, self._feed(), {nodes[name]: value for name, value in values.items()}, keep)
 
-    def _noted(self, run: ForwardPass) -> Tensor:
-        """The target's weights; a pass on the unchanged inputs also tells them, the scores and the model's outputs."""
-        if self._first:
-            self.target.outputs = self._finished(run.values)
+    def _weights_of_pass(self, run: ForwardPass) -> Tensor:
+        """The target's weights; the first pass on the unchanged inputs determines them, the scores and the model's outputs."""
+        if self._is_first_pass:
+            self.target.outputs = outputs_after(self.example.traced.trace, self.inputs, run.values)
             self.target.scores = run.value
             self.target.weights = self.target.weigh(run.value)
         return self._weights()
 
     def _weights(self) -> Tensor:
-        """Of the unchanged inputs' target, for every variation of the batch."""
+        """The target's weights on the unchanged inputs, for every copy of the batch."""
         if self.target.weights is None:
-            root = self.base or self
-            nodes = tuple(root.example.traced.nodes.values())
-            plain = replace(root, given={})
-            plain._noted(plain._forward(root.example.traced.plan(protocol.GRADIENT, nodes, static=True), {}))
+            unchanged = replace(self.base or self, given={})
+            traced = unchanged.example.traced
+            plan = traced.plan(protocol.GRADIENT, tuple(traced.nodes.values()), static=True)
+            unchanged._weights_of_pass(unchanged._forward(plan, {}))
         weights = self.target.weights
         assert weights is not None
         return weights.repeat(self.times, *[1] * (weights.ndim - 1)) if self.times > 1 else weights
@@ -293,65 +269,30 @@ class RecordingEngine:
     def _result(
         self, relevance: Mapping[str, Tensor], values: Mapping[str, Tensor], scores: Tensor, weights: Tensor
     ) -> SweepResult:
-        found: Any = (dict(relevance), dict(values), _score(scores, weights))
-        return SweepResult(*found)
+        parts: Any = (dict(relevance), dict(values), _score(scores, weights))
+        return SweepResult(*parts)
 
     def _feed(self) -> list[Tensor]:
         return [self.inputs[name] for name in self.example.traced.trace.inputs]
 
     def _times(self, values: Mapping[str, Any]) -> int:
-        """How many variations of this engine's batch some values are."""
+        """How many copies of the example's batch the given values hold."""
         return len(next(iter(values.values()))) // self.example.batch
 
     def _repeated(self, times: int) -> RecordingEngine:
-        """The engine for the same batch, ``times`` over."""
+        """The engine for the batch repeated ``times`` times."""
         if times == 1:
             return self
         larger, inputs = self.example.repeated(times), {}
         for name, value in self.inputs.items():
             have, want = self.example.inputs[name].shape, larger.inputs[name].shape
             axis = next((axis for axis, (a, b) in enumerate(zip(have, want, strict=True)) if a != b), None)
-            counts = [times if at == axis else 1 for at in range(value.ndim)]
+            counts = [times if position == axis else 1 for position in range(value.ndim)]
             inputs[name] = value if axis is None else value.repeat(*counts)
         return RecordingEngine(larger, inputs, self.target, {}, times * self.times, self.base or self)
-
-    def _finished(self, known: Mapping[fx.Node, Any]) -> dict[str, Tensor]:
-        """The model's outputs: what the sweep's forward pass left is taken, the rest is run."""
-        trace = self.example.traced.trace
-        values = dict(known)
-        for node, name in zip(trace.module.graph.find_nodes(op="placeholder"), trace.inputs, strict=True):
-            values[node] = self.inputs[name]
-        given = next(node for node in trace.module.graph.nodes if node.op == "output").args[0]
-        missing = _lacking([node for node in given if isinstance(node, fx.Node)], values)
-        with torch.no_grad():
-            for node in trace.module.graph.nodes:
-                if node.op == "get_attr":
-                    values[node] = getattr(trace.module, str(node.target))
-                elif node in missing:
-                    args, kwargs = fx.node.map_arg((node.args, node.kwargs), values.__getitem__)
-                    values[node] = node.target(*args, **kwargs)
-            outputs = fx.node.map_arg(given, values.__getitem__)
-            return {k: v for k, v in zip(trace.outputs, outputs, strict=True) if isinstance(v, Tensor)}
 
 
 def _score(scores: Tensor, weights: Tensor) -> Tensor:
     """The explained score, (batch,), float64."""
     rows = max(1, len(weights) if weights.ndim else 1)
     return (weights.double() * scores.double()).reshape(rows, -1).sum(1)
-
-
-def _computed(output: fx.Node) -> set[fx.Node]:
-    """Calls with one tensor as result that a node depends on, itself included."""
-    return {node for node in _lacking([output], ()) if "shape" in node.meta}
-
-
-def _lacking(wanted: Sequence[fx.Node], known: Container[fx.Node]) -> set[fx.Node]:
-    """Calls that must run for some nodes where others are known."""
-    found: set[fx.Node] = set()
-    stack = list(wanted)
-    while stack:
-        node = stack.pop()
-        if node not in found and node not in known and node.op == "call_function":
-            found.add(node)
-            stack.extend(node.all_input_nodes)
-    return found

@@ -1,7 +1,7 @@
-"""A compiled sweep, and what it is asked about.
+"""A compiled sweep, and what it explains.
 
 Belongs here: the subject (inputs, explained value, weights) and a loaded compiled sweep. Not here: finding one
-(``sweep_cache``), making one (``sweep_model``), running one as a method's engine (``engine``). Imports no torch.
+(``sweep_cache``), compiling one (``sweep_model``), running one as a method's engine (``engine``). Imports no torch.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from analyzer.onnx_model import OnnxModel
 from analyzer.tensor_spec import batch_axis
 
 Array = NDArray[Any]
-#: Name of the metadata entry that says what a compiled sweep is.
+#: Name of the metadata entry that describes a compiled sweep.
 ABOUT = "onnxplain.sweep"
 
 
@@ -40,11 +40,11 @@ class Subject:
 
     @property
     def batch(self) -> int:
-        """How many samples there are."""
+        """Number of samples."""
         return len(self.weights) if self.weights.ndim else 1
 
     def axes(self, model: OnnxModel) -> dict[str, int | None]:
-        """Input name -> the axis that counts the samples; None where an input is the same for all."""
+        """Input name -> its batch axis; None where all samples share the input."""
         first = next((spec.shape[0] for spec in model.inputs.values() if spec.shape), None)
         return {
             name: batch_axis(model.inputs[name].shape if name in model.inputs else (), first, value, self.batch)
@@ -66,9 +66,9 @@ class Compiled:
     Attributes
     ----------
     about
-        ``sources`` as (input, whether embeddings), ``layer`` and ``obstacles``, ``outputs`` of the model, ``tolerance``
-        of their parity, ``free`` batch, ``rank`` of the scores,
-        the nodes that may be ``selecting`` in a difference.
+        The description in the file's metadata: the explained inputs as ``sources`` (name, whether it is the embedding of
+        tokens), ``layer`` and its ``obstacles``, the model's ``outputs`` and the ``tolerance`` of their parity, whether the
+        batch is ``free``, the ``rank`` of the scores, and the nodes that may be ``selecting`` in a difference.
     """
 
     session: Session
@@ -77,7 +77,7 @@ class Compiled:
     def feed(
         self, subject: Subject, embeddings: Mapping[str, Array], starts: Mapping[str, Array] | None = None
     ) -> dict[str, Array]:
-        """What it reads: inputs, weights, embeddings where they are given, baselines of differences."""
+        """The values of the model's inputs: the subject's, its weights, given embeddings, the baselines of a difference."""
         feed = {name: value for name, value in subject.inputs.items() if name in self.session.inputs}
         weights = subject.weights.astype(np.float32)
         feed["onnxplain.weights"] = weights if self.about["rank"] else weights.reshape(())

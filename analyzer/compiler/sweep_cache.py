@@ -1,7 +1,7 @@
-"""Compiled sweeps of one model: found in memory or on disk, or made.
+"""The compiled sweeps of one model: looked up in memory or on disk, or compiled.
 
-Belongs here: which compiled sweep answers a question on inputs of a signature. Not here: files (``cache``), compiling
-(``sweep_model``, which imports torch), running one as a method's engine (``engine``).
+Belongs here: which compiled sweep fits a spec and the dtypes and shapes of the inputs. Not here: files (``cache``),
+compiling (``sweep_model``, which imports torch), running a sweep as a method's engine (``engine``).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from analyzer.engines.torch_engine import TorchEngine
     from analyzer.onnx_model import OnnxModel
 
-#: Sessions of one model that stay open.
+#: So many sessions of one model stay open.
 _OPEN = 8
 
 
@@ -32,12 +32,12 @@ class SweepCache:
     Parameters
     ----------
     make_engine
-        Makes the torch engine for a subject, the trace verified on it.
+        Makes the torch engine for a subject, on whose inputs the trace has been verified.
 
     Attributes
     ----------
     diagnostics
-        Why something isn't kept or compiled, for those who want to know.
+        Why sweeps were not cached or not compiled, as messages.
     """
 
     def __init__(self, model: OnnxModel, make_engine: Callable[[Subject], TorchEngine]) -> None:
@@ -48,7 +48,7 @@ class SweepCache:
         self.diagnostics: list[str] = []
 
     def find(self, subject: Subject, spec: SweepSpec) -> Compiled | None:
-        """The compiled sweep for a question, None where there is none."""
+        """The compiled sweep for a spec, None where there is none."""
         for free in (True, False):
             name = self._name(subject, spec, free)
             if name in self._open:
@@ -61,12 +61,12 @@ class SweepCache:
         return None
 
     def any(self, subject: Subject) -> Compiled | None:
-        """Some compiled sweep for these inputs, to learn from it what all of them share."""
+        """Any compiled sweep for these inputs; all of them know the explained inputs."""
         for free in (True, False):
             base = self._base(subject, free)
             for found in (compiled for name, compiled in self._open.items() if name.startswith(base)):
                 return found
-            for name in cache.names(base):
+            for name in cache.stored_names(base):
                 content = cache.read(name)
                 loaded = self._load(name, content) if content is not None else None
                 if loaded is not None:
@@ -78,12 +78,12 @@ class SweepCache:
         return self._make_engine(subject)
 
     def make(self, subject: Subject, spec: SweepSpec, *, requested: bool) -> Compiled:
-        """Compile the sweep, and keep it.
+        """Compile the sweep and cache it.
 
         Parameters
         ----------
         requested
-            Whether the user chose the onnxruntime backend: then it is kept whatever its size.
+            Whether the user chose the onnxruntime backend: then it is cached whatever its size.
 
         Raises
         ------
@@ -97,17 +97,17 @@ class SweepCache:
         try:
             content, found = compile_sweep(self._model, self._make_engine, subject, spec)
         except UnsupportedError as problem:
-            for either in (True, False):
-                cache.refuse(self._name(subject, spec, either), problem.message)
+            for free in (True, False):
+                cache.refuse(self._name(subject, spec, free), problem.message)
             raise
         name = self._name(subject, spec, found.free)
         reason = cache.write(name, content, None if requested else cache.LARGEST)
         if reason:
             self.diagnostics.append(f"the compiled {spec.table.name} isn't kept: {reason}")
-        return self._keep_open(name, found)
+        return self._hold_open(name, found)
 
     def remember(self, subject: Subject, log: SweepLog) -> None:
-        """Remember which sweeps a method asked the torch engine for, so that they may be compiled later."""
+        """Remember which sweeps the torch engine ran for a method, so that they may be compiled later."""
         if log.not_compilable:
             return
         for spec in log.specs:
@@ -116,7 +116,7 @@ class SweepCache:
             self._pending.popitem(last=False)
 
     def compile_pending(self) -> None:
-        """Compile and keep what was remembered and isn't kept yet; failures go to :attr:`diagnostics`."""
+        """Compile and cache the remembered sweeps that aren't cached yet; failures go to :attr:`diagnostics`."""
         from analyzer.importer.parity import TOLERANCE, tolerance_of
 
         todo, self._pending = list(self._pending.values()), OrderedDict()
@@ -130,12 +130,12 @@ class SweepCache:
                 continue
             try:
                 self.make(subject, spec, requested=False)
-            except Exception as problem:  # nothing depends on it: the results are there already
+            except Exception as problem:  # the explanations are finished, nothing depends on this
                 reason = problem.message if isinstance(problem, AnalyzerError) else type(problem).__name__
                 self.diagnostics.append(f"{spec.table.name} isn't compiled for later runs: {reason}")
 
     def clear(self) -> None:
-        """Close the sessions, and forget what was to be compiled."""
+        """Close the sessions and forget the remembered sweeps."""
         self._open.clear()
         self._pending.clear()
 
@@ -145,16 +145,16 @@ class SweepCache:
             found = Compiled(session, json.loads(session.metadata[ABOUT]))
         except (AnalyzerError, KeyError, ValueError):
             return None
-        return self._keep_open(name, found)
+        return self._hold_open(name, found)
 
-    def _keep_open(self, name: str, found: Compiled) -> Compiled:
+    def _hold_open(self, name: str, found: Compiled) -> Compiled:
         self._open[name] = found
         while len(self._open) > _OPEN:
             self._open.popitem(last=False)
         return found
 
     def _name(self, subject: Subject, spec: SweepSpec, free: bool) -> str:
-        return f"{self._base(subject, free)}-{cache.name_of(question=spec.text())}"
+        return f"{self._base(subject, free)}-{cache.name_of(sweep=spec.text())}"
 
     def _base(self, subject: Subject, free: bool) -> str:
         axes = subject.axes(self._model)
@@ -166,7 +166,7 @@ class SweepCache:
 
     @functools.cached_property
     def _digest(self) -> str:
-        """Of the model with its external data."""
-        files = {entry.path.name: entry.path for entry in self._model.loaded.external.values()}
-        outside = {name: path for name, path in files.items() if path != self._model.path}
-        return self._model.sha256 + (cache.digest_of(outside) if outside else "")
+        """A digest of the model with its external data."""
+        by_name = {entry.path.name: entry.path for entry in self._model.loaded.external.values()}
+        external = {name: path for name, path in by_name.items() if path != self._model.path}
+        return self._model.sha256 + (cache.digest_of(external) if external else "")

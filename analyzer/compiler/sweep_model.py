@@ -1,7 +1,7 @@
-"""One sweep as an ONNX model that any target can use: its weights on the scores are an input.
+"""One sweep as an ONNX model that fits every target: the weights on the scores are an input.
 
-Belongs here: recording, writing and checking such a model. Not here: whole methods as models for deployment
-(``analyzer.export``), where models are kept (``sweep_cache``). The numpy code of a method runs around it, the same as
+Belongs here: recording, writing and checking such a model. Not here: an entire method as a model for deployment
+(``analyzer.export``), where compiled sweeps are cached (``sweep_cache``). A method's numpy code runs around it as it does
 around the torch engine.
 
 It takes the original's inputs, ``onnxplain.weights`` shaped like the scores, for a sweep from given embeddings
@@ -22,10 +22,10 @@ from torch import Tensor
 
 from analyzer.compiler import agreement
 from analyzer.compiler.free_batch import HINT, Recorded, write
-from analyzer.compiler.ir import FixedBatchError
 from analyzer.compiler.recorder import SweepRecorder
 from analyzer.compiler.recording_engine import RecordedTarget, RecordingEngine
 from analyzer.compiler.subject import ABOUT, Compiled, Subject
+from analyzer.compiler.unify import FixedBatchError
 from analyzer.engines.protocol import Array, SweepResult, SweepSpec
 from analyzer.engines.torch_engine import TorchEngine
 from analyzer.engines.traced_score import selections
@@ -47,7 +47,7 @@ def compile_sweep(
     Parameters
     ----------
     make_engine
-        Makes the torch engine on other inputs; it has verified the trace on the subject's own.
+        Makes the torch engine for a subject, on whose inputs it has verified the trace.
 
     Raises
     ------
@@ -68,7 +68,7 @@ def compile_sweep(
     written = write(record, subject.batch, reason, describe)
     about = _about(model, written.facts, written.batch)
     found = Compiled(Session(written.content, model.device, threads=model.threads), about)
-    _hold_against_torch(engine, make_engine, subject, spec, found)
+    _check_against_torch(engine, make_engine, subject, spec, found)
     return written.content, found
 
 
@@ -78,7 +78,7 @@ def _about(model: OnnxModel, facts: Mapping[str, Any], batch: int | None) -> dic
 
 def _record(engine: TorchEngine, spec: SweepSpec) -> Recorded:
     traced = engine.traced
-    _fixed(traced.trace.data_dependent, "node")
+    _refuse_data_dependent(traced.trace.data_dependent, "node")
     shape = traced.output.meta["shape"]
     about: dict[str, Any] = {"sources": [[entry.name, entry.tokens] for entry in traced.explained], "rank": len(shape)}
     if spec.layer is not None:
@@ -98,7 +98,7 @@ def _record(engine: TorchEngine, spec: SweepSpec) -> Recorded:
         weights = recorder.placeholder("onnxplain.weights", as_tensor(engine.weights.astype(np.float32)).reshape(shape))
         target = RecordedTarget(lambda scores: weights.to(scores.dtype))
         outputs = _swept(RecordingEngine(engine, inputs, target), spec, given, recorder, about)
-    _fixed(recorder.data_dependent, "sweep")
+    _refuse_data_dependent(recorder.data_dependent, "sweep")
     return Recorded(recorder.finish(outputs), list(outputs), about)
 
 
@@ -119,22 +119,22 @@ def _swept(
         result = engine.sweep(spec.table, spec.initial)
     scores = engine.target.scores
     assert scores is not None
-    own = {} if given else engine.target.outputs
-    about["outputs"] = list(own)
-    direct = {entry.name for entry in engine.explained if not entry.tokens} if spec.layer is None else set()
+    outputs_of_model = {} if given else engine.target.outputs
+    about["outputs"] = list(outputs_of_model)
+    inputs_themselves = {entry.name for entry in engine.explained if not entry.tokens} if spec.layer is None else set()
     return {
-        **own,
+        **outputs_of_model,
         "onnxplain.scores": scores,
         **extra,
         **{f"onnxplain.relevance.{name}": value for name, value in result.relevance.items()},
-        **{f"onnxplain.values.{name}": value for name, value in result.values.items() if name not in direct},
+        **{f"onnxplain.values.{name}": value for name, value in result.values.items() if name not in inputs_themselves},
     }
 
 
 def _compared(
     engine: RecordingEngine, spec: SweepSpec, recorder: SweepRecorder, outputs: dict[str, Tensor], about: dict[str, Any]
 ) -> SweepResult:
-    """Multipliers and values; adds the scores at the baseline, and whether each selecting node chooses otherwise there."""
+    """Multipliers and values; adds the scores at the baseline, and how many elements each selecting node chooses otherwise."""
     starts = {}
     for name, value in engine.example.values().items():
         starts[name] = recorder.placeholder(f"onnxplain.start.{name}", torch.zeros_like(as_tensor(value)))
@@ -151,7 +151,7 @@ def _compared(
     return result
 
 
-def _fixed(reason: str | None, what: str) -> None:
+def _refuse_data_dependent(reason: str | None, what: str) -> None:
     if reason is not None:
         raise UnsupportedError(
             "compile.data_dependent",
@@ -160,7 +160,7 @@ def _fixed(reason: str | None, what: str) -> None:
         )
 
 
-def _hold_against_torch(
+def _check_against_torch(
     engine: TorchEngine, make_engine: MakeEngine, subject: Subject, spec: SweepSpec, compiled: Compiled
 ) -> None:
     """Refuse a compiled sweep that differs from the torch engine's on this input.
@@ -177,12 +177,12 @@ def _hold_against_torch(
         compiled.feed(subject, embeddings, starts), [f"onnxplain.relevance.{name}" for name in expected]
     )
 
-    def again() -> Mapping[str, Array]:
-        near = make_engine(Subject(agreement.shaken(subject.inputs), subject.value, subject.weights))
-        return _relevance(near, spec, agreement.shaken(embeddings), starts)
+    def perturbed() -> Mapping[str, Array]:
+        near = make_engine(Subject(agreement.with_rounding_noise(subject.inputs), subject.value, subject.weights))
+        return _relevance(near, spec, agreement.with_rounding_noise(embeddings), starts)
 
     agreement.require(
-        spec.table.name, {name: got[f"onnxplain.relevance.{name}"] for name in expected}, expected, again, HINT
+        spec.table.name, {name: got[f"onnxplain.relevance.{name}"] for name in expected}, expected, perturbed, HINT
     )
 
 

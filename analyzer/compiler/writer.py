@@ -6,6 +6,7 @@ computed (``sweep_model``, ``analyzer.export``).
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from operator import getitem
 from typing import Any
 
@@ -13,7 +14,7 @@ import onnx
 import torch
 from onnx import helper
 
-from analyzer.compiler.ir import Batch, Constant, Ref, Value
+from analyzer.compiler.ir import Batch, Constant, Ref, Step, Value
 from analyzer.compiler.lowering import LOWERINGS
 from analyzer.compiler.lowering.emitter import TYPES, Emitter
 from analyzer.errors import UnsupportedError
@@ -22,46 +23,24 @@ from graph_rules.operators import MOVEMENTS
 OPSET = 18
 #: Name of the batch axis.
 BATCH = "batch"
-#: Element types too coarse for a sweep, and the operators that may give them: they compute nothing.
+#: Element types too coarse for a sweep, and the operators that may give them because they compute nothing.
 _COARSE = (torch.float16, torch.bfloat16)
-_CARRYING = MOVEMENTS - {getitem}
+_COPYING = MOVEMENTS - {getitem}
 
 
 class Writer(Emitter):
     """Writes a program."""
 
     def write(self, name: str, metadata: dict[str, str]) -> onnx.ModelProto:
-        """The model."""
+        """The program as a model with a graph of that name."""
         program = self.program
-        self._taken = {given for given, _ in program.inputs.values()} | set(program.outputs)
-        for node, (given, result) in program.inputs.items():
-            self.values[node] = Value(given, result.shape, result.dtype)
+        self._taken = {input_name for input_name, _ in program.inputs.values()} | set(program.outputs)
+        for node, (input_name, result) in program.inputs.items():
+            self.values[node] = Value(input_name, result.shape, result.dtype)
         for step in program.steps:
-            lowering = LOWERINGS.get(step.target)
-            if lowering is None:
-                raise UnsupportedError(
-                    "compile.operator",
-                    f"{step.target} has no form in standard ONNX operators here",
-                    "explain with the torch backend instead",
-                )
-            if step.target not in _CARRYING and any(r.dtype in _COARSE for r in step.results.values()):
-                raise UnsupportedError(
-                    "compile.precision",
-                    "the model computes in half precision, where two runtimes' explanations don't agree",
-                    "convert the model to float32, or explain with the torch backend",
-                )
-            results: Any = step.results.get(None, step.results)
-            given_args = [self._argument(a) for a in step.args]
-            made = lowering(self, results, *given_args, **{k: self._argument(v) for k, v in step.kwargs.items()})
-            for place, node in step.parts.items():
-                result = step.results[place]
-                self.values[node] = Value(made if place is None else made[place], result.shape, result.dtype)
-        outputs = []
-        for given, ref in program.outputs.items():
-            value = self._argument(ref) if isinstance(ref, Ref) else ref
-            self.nodes.append(helper.make_node("Identity", [value.name], [given], name=self.fresh("Identity")))
-            outputs.append(_info(given, value))
-        inputs = [_info(given, Value(given, r.shape, r.dtype)) for given, r in program.inputs.values()]
+            self._lower(step)
+        inputs = [_info(key, Value(key, result.shape, result.dtype)) for key, result in program.inputs.values()]
+        outputs = [self._output(key, ref) for key, ref in program.outputs.items()]
         # built in place: helper.make_graph and make_model would copy the weights twice more
         model = onnx.ModelProto(ir_version=8, producer_name="onnxplain")
         model.opset_import.append(helper.make_opsetid("", OPSET))
@@ -74,13 +53,47 @@ class Writer(Emitter):
         helper.set_model_props(model, metadata)
         return model
 
-    def _needed(self, outputs: Any) -> list[onnx.NodeProto]:
-        wanted, kept = set(outputs), []
+    def _lower(self, step: Step) -> None:
+        """Write the nodes of one call.
+
+        Raises
+        ------
+        UnsupportedError
+            ``compile.operator``, ``compile.precision``.
+        """
+        lowering = LOWERINGS.get(step.target)
+        if lowering is None:
+            raise UnsupportedError(
+                "compile.operator",
+                f"{step.target} has no form in standard ONNX operators here",
+                "explain with the torch backend instead",
+            )
+        if step.target not in _COPYING and any(r.dtype in _COARSE for r in step.results.values()):
+            raise UnsupportedError(
+                "compile.precision",
+                "the model computes in half precision, where two runtimes' explanations don't agree",
+                "convert the model to float32, or explain with the torch backend",
+            )
+        results: Any = step.results.get(None, step.results)
+        args = [self._argument(a) for a in step.args]
+        names = lowering(self, results, *args, **{k: self._argument(v) for k, v in step.kwargs.items()})
+        for index, node in step.parts.items():
+            result = step.results[index]
+            self.values[node] = Value(names if index is None else names[index], result.shape, result.dtype)
+
+    def _output(self, name: str, ref: Any) -> onnx.ValueInfoProto:
+        value = self._argument(ref) if isinstance(ref, Ref) else ref
+        self.nodes.append(helper.make_node("Identity", [value.name], [name], name=self.fresh("Identity")))
+        return _info(name, value)
+
+    def _needed(self, outputs: Iterable[str]) -> list[onnx.NodeProto]:
+        """The nodes that the outputs depend on, in order."""
+        wanted, needed = set(outputs), []
         for node in reversed(self.nodes):
             if any(output in wanted for output in node.output):
-                kept.append(node)
+                needed.append(node)
                 wanted.update(node.input)
-        return kept[::-1]
+        return needed[::-1]
 
     def _argument(self, value: Any) -> Any:
         if isinstance(value, Ref):
@@ -92,12 +105,11 @@ class Writer(Emitter):
         return value
 
     def _constant(self, constant: Constant) -> Value:
-        value = constant.value
-        # what is the same all along an axis is kept once; operators broadcast it
-        made = Value(self.tensor(value), tuple(value.shape), value.dtype)
-        if constant.grown is None:
-            return made
-        return Value(self.expand(made, constant.grown), constant.grown, value.dtype)
+        tensor = constant.value
+        stored = Value(self.tensor(tensor), tuple(tensor.shape), tensor.dtype)
+        if constant.expanded is None:
+            return stored
+        return Value(self.expand(stored, constant.expanded), constant.expanded, tensor.dtype)
 
 
 def _info(name: str, value: Value) -> onnx.ValueInfoProto:

@@ -1,5 +1,5 @@
-"""Engines: sweeps over a model's trace, and what a method asks of one.
+"""Engines: sweeps over a model's trace, and the interface through which methods use them.
 
-Belongs here: the protocol, the torch engine, traces and whether they agree with onnxruntime. Not here: the rules
+Belongs here: the protocol, the torch engine, traces and their parity with onnxruntime. Not here: the rules
 (``graph_rules``), compiled sweeps (``compiler``), choosing an engine (``explain.backends``).
 """

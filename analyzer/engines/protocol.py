@@ -1,6 +1,6 @@
-"""What methods ask of an engine, and what it gives back; needs no torch.
+"""The interface between methods and engines: what an engine computes and the results it gives; needs no torch.
 
-Belongs here: the interface between methods and engines. Not here: engines (``torch_engine``, ``analyzer.compiler.engine``),
+Belongs here: the protocol and its values. Not here: engines (``torch_engine``, ``analyzer.compiler.engine``),
 rule tables (``graph_rules``, imported where one is built).
 """
 
@@ -25,7 +25,7 @@ Array = NDArray[Any]
 
 
 class NotCompilableError(Exception):
-    """A method wants something that no graph of sweeps holds; says what."""
+    """A method needs something that can't be part of a compiled graph; the message says what."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class ExplainedInput:
     Attributes
     ----------
     tokens
-        Whether it is the embedding that integer tokens select, in place of the input itself.
+        Whether relevance is computed for the embedding that integer tokens select, not for the input itself.
     """
 
     name: str
@@ -96,9 +96,9 @@ class SweepSpec:
     initial
         Relevance put on the target: ``one`` or ``logit``.
     layer
-        The layer to stop at in place of the inputs, as a method's ``layer`` parameter names it.
+        The layer to stop at instead of the inputs, as in a method's ``layer`` parameter.
     embedded
-        Whether embeddings of tokens are given in place of what the tokens select.
+        Whether embeddings are given instead of those that the tokens select.
     difference
         Whether the table's rules compare the inputs with a baseline.
     """
@@ -148,7 +148,7 @@ class FeatureMap:
     score
         The explained score, shape (batch,), float64.
     obstacles
-        Nodes behind the layer that are neither averaging nor linear, in words; class activation maps need none.
+        Nodes after the layer that are neither averaging nor linear, as text; CAM requires that there are none.
     """
 
     name: str
@@ -165,14 +165,14 @@ class FeatureMap:
 
 @dataclass
 class SweepLog:
-    """Which sweeps a method asked for.
+    """The sweeps that a method has run.
 
     Attributes
     ----------
     specs
         Each once, in order.
     not_compilable
-        Whether it also asked for something that no graph of sweeps holds.
+        Whether it also needed something that can't be compiled.
     """
 
     specs: dict[SweepSpec, None] = field(default_factory=dict)
@@ -208,7 +208,7 @@ class Engine(Protocol):
         initial
             Relevance put on the target: ``one`` (its weights) or ``logit`` (weights times output).
         values
-            Explained values to put in place of the inputs; m times the batch is run as one larger batch.
+            Values for the explained inputs that replace their own; m times the batch is run as one larger batch.
         """
         ...
 
@@ -273,7 +273,7 @@ class Engine(Protocol):
         ...
 
     def record(self) -> dict[str, Any]:
-        """What the explanation's record says of the engine: ``backend`` and ``parity``.
+        """The engine's entries in an explanation's record: ``backend`` and ``parity``.
 
         Raises
         ------

@@ -33,22 +33,22 @@ from graph_rules.totals import RelevanceTotals
 
 @dataclass
 class TorchEngine:
-    """Sweeps over a model's trace on one batch of inputs; answers :class:`~analyzer.engines.protocol.Engine`.
+    """Sweeps over a model's trace on one batch of inputs; implements :class:`~analyzer.engines.protocol.Engine`.
 
     Attributes
     ----------
     weights
         The target's weights on the explained value.
     given
-        Explained values in place of the inputs' own.
+        Values for the explained inputs that replace their own.
     at_value
-        The inner value at which relevance is wanted in place of the inputs.
+        The inner value at which relevance is computed instead of the inputs.
     totals
-        Sums up relevance by node where somebody wants it.
+        Sums relevance by node, where that is requested.
     passes
         Forward passes that several targets share; None where each sweep makes its own.
     parity
-        The verdict on the trace for these inputs; None where it wasn't asked for.
+        The trace's parity for these inputs; None where it wasn't verified.
     """
 
     model: OnnxModel
@@ -184,7 +184,7 @@ class TorchEngine:
         return {"backend": "torch", **({} if self.parity is None else {"parity": self.parity.to_dict()})}
 
     def aimed(self, weights: Array) -> TorchEngine:
-        """The engine with other weights on the explained value; forward passes are shared where they are kept."""
+        """The engine with other weights on the explained value; cached forward passes are shared."""
         return replace(self, weights=weights, log=SweepLog(), _larger={})
 
     def repeated(self, times: int) -> TorchEngine:
@@ -207,7 +207,7 @@ class TorchEngine:
         return SweepResult(_arrays(found.relevance), _arrays(found.values), self._score(run.value))
 
     def _forward(self, plan: Plan, overrides: Mapping[fx.Node, Tensor], keep: Sequence[fx.Node]) -> ForwardPass:
-        """The forward pass; where passes are kept, one serves all sweeps of a plan."""
+        """The forward pass; where passes are cached, one serves all sweeps of a plan."""
         key = (id(plan), self.totals is None, *keep)
         if self.passes is not None and not overrides and key in self.passes:
             return self.passes[key]

@@ -26,7 +26,7 @@ from graph_rules.sweep import ForwardPass, Plan, Watch
 
 #: Precisions of white-box methods; None leaves the model's own.
 PRECISION = {"float32": None, "float64": torch.float64}
-#: Plans of one trace that are kept.
+#: Number of plans of one trace that are cached.
 _KEPT = 32
 #: Gives the target's weights on the scores.
 Weigh = Callable[[Tensor], Tensor]
@@ -94,7 +94,7 @@ class TracedScore:
         return feature_layer(self.trace, self.output, tuple(self.nodes.values()), layer)
 
     def obstacles(self, layer: fx.Node) -> tuple[str, ...]:
-        """Nodes behind a layer that are neither averaging nor linear, in words."""
+        """Nodes after a layer that are neither averaging nor linear, as text."""
         behind = in_the_way_of_cam(layer, self.output)
         return tuple(dict.fromkeys(f"{o.meta.get('op', '')} node {o.meta.get('onnx', o.name)!r}" for o in behind))
 

@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
 Array = NDArray[Any]
 Feed = Mapping[str, Array]
-#: How many traces, and how many verdicts on inputs, are kept; the oldest go.
+#: How many traces, and how many parity results, are cached; the oldest are dropped.
 KEPT = 8
-#: Bytes of inputs that are kept with their verdicts.
+#: Bytes of inputs that are cached with their parity results.
 _KEPT_BYTES = 64 * 2**20
 
 
@@ -162,7 +162,7 @@ def _equal(known: Feed, feed: Feed) -> bool:
 
 
 def _bits(value: Array) -> Array:
-    """Values as whole numbers, so that NaN equals itself and 0 isn't -0; others as they are."""
+    """Floating-point values as integers of their bits, so that NaN equals itself and 0 differs from -0; others unchanged."""
     if value.dtype.kind != "f" or value.dtype.itemsize > 8:
         return value
     return np.ascontiguousarray(value).view(f"u{value.dtype.itemsize}")

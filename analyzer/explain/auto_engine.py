@@ -1,6 +1,6 @@
-"""The engine of ``backend="auto"``: compiled sweeps where they are there, torch for everything else.
+"""The engine of ``backend="auto"``: compiled sweeps where there are any, torch for everything else.
 
-Belongs here: falling back, question by question, so that no method ever runs twice. Not here: either engine, who makes
+Belongs here: falling back for each single sweep, so that no method ever runs twice. Not here: the two engines, making
 them (``backends``). Imports no torch.
 """
 
@@ -40,7 +40,7 @@ class Fallback:
     Attributes
     ----------
     make_torch
-        Makes the torch engine on the unchanged inputs; None where only compiled sweeps may answer.
+        Makes the torch engine on the unchanged inputs.
     compiled
         The engine of compiled sweeps on the unchanged inputs; None once it has failed.
     torch
@@ -62,18 +62,18 @@ class Fallback:
 
     @property
     def log(self) -> SweepLog | None:
-        """What torch was asked for; None where it wasn't needed."""
+        """The sweeps that torch has run; None where it wasn't needed."""
         return None if self.torch is None else self.torch.log
 
 
 @dataclass
 class AutoEngine:
-    """Answers :class:`~analyzer.engines.protocol.Engine` by compiled sweeps or by torch.
+    """Implements :class:`~analyzer.engines.protocol.Engine` by compiled sweeps or by torch.
 
     Attributes
     ----------
     given
-        Explained values in place of the inputs' own.
+        Values for the explained inputs that replace their own.
     """
 
     fallback: Fallback
@@ -157,7 +157,7 @@ class AutoEngine:
                     self.fallback.answered = True
                     return answer
             except (MissingSweepError, NotCompilableError, AnalyzerError):
-                pass  # torch can, or says what is wrong
+                pass  # torch can do it, or raises the error to report
             if not self.fallback.answered:
                 self.fallback.compiled = None
         torch = self.fallback.torch_engine()

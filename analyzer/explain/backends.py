@@ -1,6 +1,6 @@
 """The engines of a model: the only place where one is made.
 
-Belongs here: choosing and making engines, and the traces and compiled sweeps that they stand on. Not here: engines
+Belongs here: choosing and making engines, and the traces and compiled sweeps that they use. Not here: engines
 themselves (``analyzer.engines``, ``analyzer.compiler``, ``auto_engine``), the steps of an explanation (``pipeline``).
 """
 
@@ -31,7 +31,7 @@ class Shared:
     Attributes
     ----------
     values
-        Fetched values of the model, by what they were fetched for.
+        Cached values of the model, by the value that they were computed for.
     engines
         Torch engines on these inputs by explained value and precision, with the forward passes that were run.
     """
@@ -40,7 +40,7 @@ class Shared:
     engines: dict[tuple[str, str], TorchEngine] = field(default_factory=dict)
 
     def clear(self) -> None:
-        """Let go of the forward passes."""
+        """Release the forward passes."""
         for engine in self.engines.values():
             if engine.passes is not None:
                 engine.passes.clear()
@@ -54,7 +54,7 @@ class Backends:
     Attributes
     ----------
     tracer
-        The model's traces and what came of verifying them.
+        The model's traces and their parity.
     sweeps
         Its compiled sweeps.
     """
@@ -67,16 +67,16 @@ class Backends:
     def engine(
         self, subject: Subject, backend: str, precision: str, *, at: str | None = None, shared: Shared | None = None
     ) -> Engine:
-        """The engine that answers a white-box method.
+        """The engine for a white-box method.
 
         Parameters
         ----------
         backend
-            ``onnxruntime`` compiles what is missing; ``auto`` takes compiled sweeps where they are there, else torch.
+            ``onnxruntime`` compiles missing sweeps; ``auto`` uses compiled sweeps where there are any, else torch.
         at
-            The inner value at which relevance is wanted in place of the inputs.
+            The inner value at which relevance is computed instead of the inputs.
         shared
-            What explanations of other targets of the very same inputs left behind.
+            Values and engines shared with explanations of other targets of the same inputs.
 
         Raises
         ------
@@ -91,10 +91,10 @@ class Backends:
         if backend == "onnxruntime":
             if at is not None:
                 raise NotCompilableError("relevance is wanted at an inner value")
-            return CompiledEngine(self.model, self.sweeps, subject, making=True)
+            return CompiledEngine(self.model, self.sweeps, subject, compile_missing=True)
         if backend == "torch" or precision != "float32":
             return self.torch(subject, precision, at=at, shared=shared)
-        compiled = CompiledEngine(self.model, self.sweeps, subject, making=False) if at is None else None
+        compiled = CompiledEngine(self.model, self.sweeps, subject, compile_missing=False) if at is None else None
         return AutoEngine(Fallback(lambda: self.torch(subject, precision, at=at, shared=shared), compiled))
 
     def torch(
@@ -111,7 +111,7 @@ class Backends:
         Parameters
         ----------
         verify
-            Whether the trace is held against onnxruntime on these inputs.
+            Whether the trace is compared with onnxruntime on these inputs.
         """
         from analyzer.engines.torch_engine import TorchEngine
 
@@ -128,13 +128,13 @@ class Backends:
         return engine
 
     def remember(self, subject: Subject, engine: Engine) -> None:
-        """Have compiled for later runs what an engine of ``auto`` had to ask torch for."""
+        """Remember the sweeps that an engine of ``auto`` ran in torch, so that they may be compiled for later runs."""
         log = engine.fallback.log if isinstance(engine, AutoEngine) else None
         if log is not None:
             self.sweeps.remember(subject, log)
 
     def clear(self) -> None:
-        """Let go of all traces, plans and compiled sweeps."""
+        """Release all traces, plans and compiled sweeps."""
         self.tracer.clear()
         self.sweeps.clear()
 
@@ -143,7 +143,7 @@ class Backends:
 
 
 def check(backend: str, precision: str) -> None:
-    """Refuse what there is not.
+    """Refuse unknown backends and precisions.
 
     Raises
     ------

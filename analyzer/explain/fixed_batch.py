@@ -19,8 +19,9 @@ from analyzer.explain.backends import Backends
 from analyzer.explain.request import Progress, Request
 from analyzer.explanation import Completeness, Explanation, NodeTotals
 from analyzer.onnx_model import OnnxModel
-from analyzer.targets.language import Resolved, resolve
+from analyzer.targets.language import resolve
 from analyzer.targets.resolve import scored_of
+from analyzer.targets.target import Resolved
 
 Array = NDArray[Any]
 Explain = Callable[[Backends, dict[str, Array], Request], Explanation]
@@ -72,7 +73,7 @@ def _joined_totals(parts: Sequence[Explanation]) -> dict[str, NodeTotals]:
 
 
 def _indexed(model: OnnxModel, feed: dict[str, Array], request: Request) -> Resolved | None:
-    """An indexed target on the whole batch, which its first index means; None for other targets."""
+    """An indexed target resolved on the full batch, to which its first index refers; None for other targets."""
     if not (isinstance(request.target, str) and request.target.endswith("]")):
         return None
     scored = scored_of(model, request.target, request.score, request.layer)

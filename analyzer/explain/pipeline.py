@@ -26,8 +26,9 @@ from analyzer.explanation import Explanation, NodeTotals, Result
 from analyzer.methods import registry
 from analyzer.methods.context import Context, Evaluator
 from analyzer.onnx_model import OnnxModel
-from analyzer.targets.language import Resolved, TargetLike
+from analyzer.targets.language import TargetLike
 from analyzer.targets.resolve import Explained, resolve_on
+from analyzer.targets.target import Resolved
 from analyzer.versions import version
 
 Array = NDArray[Any]
@@ -95,7 +96,7 @@ class _Call:
         self._params = params
 
     def run(self) -> tuple[Evaluator, Result, dict[str, Any]]:
-        """What the method worked with, what it gave, and what the engine says for the record."""
+        """A method's context and result, and the engine's entries for the record."""
         if self._info.needs == "runtime":
             evaluator = self._evaluator()
             result: Result = self._info.function(evaluator, **self._params)

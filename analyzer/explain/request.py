@@ -1,6 +1,6 @@
-"""What was asked for.
+"""The request of one explanation.
 
-Belongs here: the request, nothing else. Not here: answering it (``pipeline``).
+Belongs here: the request, nothing else. Not here: carrying it out (``pipeline``).
 """
 
 from __future__ import annotations
@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from analyzer.explain.backends import Shared
-    from analyzer.targets.language import Resolved, TargetLike
+    from analyzer.targets.language import TargetLike
+    from analyzer.targets.target import Resolved
 
 Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
 class Request:
-    """What was asked for; the attributes are the parameters of :meth:`analyzer.model.Model.explain`.
+    """One requested explanation; the attributes are the parameters of :meth:`analyzer.model.Model.explain`.
 
     Attributes
     ----------

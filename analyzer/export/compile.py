@@ -1,6 +1,7 @@
-"""``compile``: a model and a method in, an ONNX file that explains itself out.
+"""``compile``: a model and one of its explanations as a single ONNX file.
 
-Belongs here: the steps from a model to a checked file. Not here: each of the steps.
+Belongs here: the steps from a model to a checked file. Not here: recording and writing (``analyzer.compiler``), targets as
+tensor code (``targets``).
 """
 
 from __future__ import annotations
@@ -51,13 +52,13 @@ class Compiled:
     path
         Where it was written, None where no ``output`` was given.
     batch
-        None where any batch fits, else the one that does.
+        None where it is free, else the size that it is fixed at.
     reason
         Why the batch is fixed.
     relevances
         Input name -> name of the output with its relevance.
     difference
-        Largest difference to the torch backend on the example, relative to the largest relevance; None unchecked.
+        Largest difference to the torch backend on the example, relative to the largest relevance; None without ``verify``.
     """
 
     proto: onnx.ModelProto = field(repr=False)
@@ -105,9 +106,9 @@ def compile(  # noqa: A001  (analyzer.compile)
     batch
         The batch size where it can't be left free. It stays free where no operator depends on it.
     example
-        An input in whose sizes (batch aside) the model is compiled; needed where sizes other than the batch are open.
+        An input whose shape (the batch aside) the model is compiled for; needed where sizes other than the batch are open.
     verify
-        Run the result on the example and hold it against the torch backend.
+        Run the result on the example and compare it with the torch backend.
 
     Raises
     ------
@@ -200,18 +201,18 @@ def _record(
     explained = Explained(scored, resolved, scores)
     example = model.backends.torch(Subject(feed, scored.value, resolved.weights))
     trace = example.traced.trace
-    _fixed(trace.data_dependent, "what node {!r} does")
+    _refuse_data_dependent(trace.data_dependent, "what node {!r} does")
     recorder = SweepRecorder()
     with recorder:
         inputs = {name: recorder.placeholder(name, as_tensor(feed[name])) for name in trace.inputs}
         chosen = None
         if target == "input":
             chosen = recorder.placeholder("target", torch.zeros(len(scores), dtype=torch.int64))
-        weighing = RecordedTarget(lambda found: targets.weights(target, found, explained, model.labels, chosen))
-        engine = RecordingEngine(example, inputs, weighing)
+        recorded_target = RecordedTarget(lambda found: targets.weights(target, found, explained, model.labels, chosen))
+        engine = RecordingEngine(example, inputs, recorded_target)
         context = Context(model, feed, resolved, scores, seed, engine_on=_no_engine, engine=engine)
         try:
-            with weighing.guard:
+            with recorded_target.guard:
                 result = registry.get(method).function(context, **params)
         except NotCompilableError as problem:
             raise UnsupportedError("compile.method", f"{method} can't be compiled: {problem}", _hint()) from None
@@ -219,12 +220,12 @@ def _record(
         if not all(isinstance(value, torch.Tensor) for value in maps.values()):
             raise UnsupportedError("compile.method", f"{method} gives a map that isn't made of tensors", _hint())
         names = {name: "relevance" if i == 0 else f"relevance_{name}" for i, name in enumerate(maps)}
-        outputs = {**weighing.outputs, **{names[name]: value.to(torch.float32) for name, value in maps.items()}}
-    _fixed(None if recorder.data_dependent is None else method, "the sweep of {}")
+        outputs = {**recorded_target.outputs, **{names[name]: value.to(torch.float32) for name, value in maps.items()}}
+    _refuse_data_dependent(None if recorder.data_dependent is None else method, "the sweep of {}")
     return Recorded(recorder.finish(outputs), list(outputs), names)
 
 
-def _fixed(reason: str | None, what: str) -> None:
+def _refuse_data_dependent(reason: str | None, what: str) -> None:
     if reason is not None:
         raise UnsupportedError(
             "compile.data_dependent",
@@ -247,12 +248,12 @@ def _metadata(
     from analyzer.explanation import jsonable
     from analyzer.versions import version
 
-    said = {
+    described = {
         "version": version("onnxplain"), "method": method, "params": json.dumps(jsonable(params), sort_keys=True),
         "target": str(target), "score": score, "seed": str(seed), "source_sha256": model.sha256,
         "batch": "dynamic" if batch is None else str(batch),
     }  # fmt: skip
-    return {**model.metadata, **{f"onnxplain.{key}": value for key, value in said.items()}}
+    return {**model.metadata, **{f"onnxplain.{key}": value for key, value in described.items()}}
 
 
 def _difference(
@@ -273,9 +274,11 @@ def _difference(
     got = {name: found[output] for name, output in relevances.items()}
     request = Request(method, params, target, score, seed, "torch")
     want = {name: np.asarray(raw) for name, raw in explain(model.backends, feed, request).raws.items()}
-    agreement.require(method, got, want, lambda: explain(model.backends, agreement.shaken(feed), request).raws, TORCH)
-    worst = 0.0
+    agreement.require(
+        method, got, want, lambda: explain(model.backends, agreement.with_rounding_noise(feed), request).raws, TORCH
+    )
+    largest = 0.0
     for name in relevances:
         gap = np.abs(got[name].astype(np.float64) - want[name].astype(np.float64))
-        worst = max(worst, float(gap.max(initial=0) / (np.abs(want[name]).max(initial=0) or 1.0)))
-    return worst
+        largest = max(largest, float(gap.max(initial=0) / (np.abs(want[name]).max(initial=0) or 1.0)))
+    return largest

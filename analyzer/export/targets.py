@@ -1,6 +1,7 @@
 """Targets as tensor code: which score a compiled explanation is about.
 
-Belongs here: the weights on the scores, computed inside the graph. Not here: the target language (``analyzer.targets.language``).
+Belongs here: the weights on the scores, computed inside the graph. Not here: the target language
+(``analyzer.targets.language``).
 """
 
 from __future__ import annotations
@@ -59,8 +60,8 @@ def weights(
             return torch.ones_like(scores)
         if rank[1] == "1":
             return _one_hot(scores, flat.argmax(1, keepdim=True))
-        place = int(rank[1]) - 1
-        return _one_hot(scores, flat.topk(place + 1, 1).indices[:, place : place + 1])
+        k = int(rank[1])
+        return _one_hot(scores, flat.topk(k, 1).indices[:, k - 1 : k])
     return torch.from_numpy(_constant(target, explained, labels)).to(scores.dtype)
 
 
@@ -71,8 +72,8 @@ def _one_hot(scores: Tensor, index: Tensor) -> Tensor:
 
 def _constant(target: TargetLike, explained: Explained, labels: Labels | None) -> Any:
     scored, scores = explained.scored, explained.output
-    shown = scores if scored.permutation is None else scores.transpose(scored.permutation)
-    resolved = resolve(target, shown, labels)
+    permuted = scores if scored.permutation is None else scores.transpose(scored.permutation)
+    resolved = resolve(target, permuted, labels)
     found = np.asarray(scored.pulled_back(resolved.weights, scores))
     if len(found) > 1 and not (found == found[:1]).all():
         raise UsageError(

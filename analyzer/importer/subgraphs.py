@@ -13,10 +13,17 @@ from onnx import AttributeProto, FunctionProto, GraphProto, NodeProto
 
 def subgraphs(node: NodeProto) -> Iterator[GraphProto]:
     """The graphs in a node's attributes: branches and loop bodies."""
+    for _, graph in named_subgraphs(node):
+        yield graph
+
+
+def named_subgraphs(node: NodeProto) -> Iterator[tuple[str, GraphProto]]:
+    """The graphs in a node's attributes, each with the attribute's name."""
     for attribute in node.attribute:
         if attribute.type == AttributeProto.GRAPH or attribute.HasField("g"):
-            yield attribute.g
-        yield from attribute.graphs
+            yield attribute.name, attribute.g
+        for graph in attribute.graphs:
+            yield attribute.name, graph
 
 
 def with_subgraphs(graph: GraphProto | FunctionProto) -> Iterator[GraphProto | FunctionProto]:

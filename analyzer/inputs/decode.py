@@ -94,7 +94,7 @@ class Decode(BaseModel):
     labels
         The output that holds class numbers: the detections are ready, their suppression is done.
     count
-        The output that says how many of the rows are detections; the others are padding.
+        The output with the number of rows that are detections; the others are padding.
     row
         What the numbers of a box are, in order: a box (``x0 y0 x1 y1``, ``x y w h`` from its corner, ``cx cy w h``), and
         ``objectness`` (or ``score``), ``classes`` (one score for each class, the rest of the row; ``classes:80`` for 80 of
@@ -104,11 +104,11 @@ class Decode(BaseModel):
         ``CN``: numbers first. ``ACHW``: a grid with anchors and their numbers as channels. ``HWAC``: the same, channels
         last. ``NC`` and ``CN`` hold levels one after the other, and in each anchors, lines, columns.
     decode
-        What is still to be done. ``none``; ``yolox``: centre (t + g) s, size s exp t at grid place g and stride s;
+        What is still to be done. ``none``; ``yolox``: centre (t + g) s, size s exp t at grid cell g and stride s;
         ``yolov3`` (v2, v3): centre (sigmoid t + g) s, size anchor exp t; ``yolov5`` (v5, v7): centre (2 sigmoid t - 0.5 + g) s,
         size anchor (2 sigmoid t)^2; ``ssd``: centre prior + t v size, size prior exp(t v) with variances v.
     strides
-        Pixels between grid places, for each level.
+        Pixels between grid cells, for each level.
     anchors
         For each level a list of [width, height], in pixels.
     priors

@@ -17,7 +17,7 @@ from typing import BinaryIO, cast
 from analyzer.errors import InputError, UsageError
 
 MEMORY_LIMIT = 2 * 1024**3
-"""Bytes that one input may take in memory unless the caller says otherwise."""
+"""Bytes that one input may take in memory by default."""
 
 
 @contextmanager
@@ -55,7 +55,7 @@ def size_of(handle: BinaryIO) -> int:
 
 
 def read_bytes(path: str | os.PathLike[str], limit: int = MEMORY_LIMIT) -> bytes:
-    """The whole content of a regular file of at most ``limit`` bytes.
+    """The content of a regular file of at most ``limit`` bytes.
 
     Raises
     ------
@@ -89,5 +89,5 @@ def decode_text(content: bytes, path: str | os.PathLike[str], code: str) -> str:
 
 
 def mebibytes(count: int) -> str:
-    """A number of bytes for people to read."""
+    """A number of bytes as text."""
     return f"{count / 2**20:,.0f} MiB" if count >= 2**20 else f"{count:,} bytes"

@@ -27,7 +27,7 @@ def resampling(name: str) -> Resampling:
 
 
 def resize(image: Image, size: Size, interpolation: str) -> Image:
-    """The whole picture at exactly ``size``; its proportions may change."""
+    """The entire picture at exactly ``size``; its proportions may change."""
     return image if (image.height, image.width) == size else image.resize(size[::-1], resampling(interpolation))
 
 
@@ -48,7 +48,7 @@ def centre_crop(image: Image, size: Size) -> Image:
 
 
 def letterbox(image: Image, size: Size, interpolation: str, pad: int, at: str) -> Image:
-    """The whole picture in its proportions inside ``size``; the rest is grey level ``pad``."""
+    """The entire picture in its proportions inside ``size``; the rest is grey level ``pad``."""
     from PIL import ImageOps
 
     color = (pad,) * len(image.getbands())
@@ -57,7 +57,7 @@ def letterbox(image: Image, size: Size, interpolation: str, pad: int, at: str) -
 
 
 def to_image(pixels: NDArray[Any], grey: bool) -> Image:
-    """An 8-bit (H, W, 3) or (H, W) array as a Pillow picture, in grey (ITU-R 601 luma) where asked."""
+    """An 8-bit (H, W, 3) or (H, W) array as a Pillow picture, in grey (ITU-R 601 luma) on request."""
     from PIL import Image as PillowImage
 
     image = PillowImage.fromarray(np.ascontiguousarray(pixels))

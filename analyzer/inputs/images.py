@@ -48,7 +48,7 @@ _ELSEWHERE = (
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture as it is shown.
+    """A picture as it is displayed.
 
     Attributes
     ----------
@@ -174,7 +174,7 @@ def _on_white(image: Image, notes: list[str]) -> Image:
 
 
 def _deep_grey(values: NDArray[np.float64], notes: list[str]) -> NDArray[np.uint8]:
-    """32-bit integer or float grey by the range its values keep: 0..1, 0..255, 0..65535, else its own."""
+    """32-bit integer or float grey by the range of its values: 0..1, 0..255, 0..65535, else its own."""
     if not np.isfinite(values).all():
         raise ValueError("pixels that are not finite")
     low, high = float(values.min()), float(values.max())

@@ -33,7 +33,7 @@ def inpaint(x: Array, hole: Array, axes: Sequence[int]) -> Array:
     ndarray
         Of ``x``'s shape and type. Every element of the hole is the mean of its neighbours along the spatial axes, those
         beyond the border left out: the harmonic function with the values around the hole, so nothing exceeds them. In
-        a series that is the straight line between the hole's ends. A hole with nothing around it, such as a whole
+        a series that is the straight line between the hole's ends. A hole with nothing around it, such as an entire
         picture, takes the channel's mean.
 
     Notes

@@ -1,7 +1,7 @@
 """Class names: reading them, finding one by what people type.
 
 Belongs here: label files and label metadata. Not here: targets other than a label's text. Names are data from
-strangers: they are kept as they are, and whatever shows them escapes them.
+strangers: they are stored unchanged, and whatever displays them escapes them.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ class Labels:
 def read_labels(path: str | os.PathLike[str]) -> Labels:
     """Read class names: one a line, ``index,name`` or ``name,index`` lines, or a JSON list or ``{"index": name}``.
 
-    A byte order mark, a header line, WordNet numbers in front of every name and blank lines at the end are taken off;
+    A byte order mark, a header line, WordNet numbers in front of every name and blank lines at the end are removed;
     a blank line between names is an unnamed class.
 
     Raises
@@ -128,7 +128,7 @@ def read_labels(path: str | os.PathLike[str]) -> Labels:
 def labels_from_metadata(metadata: Mapping[str, str]) -> Labels | None:
     """Class names that a model carries under ``labels``, ``classes`` or ``names``: a list or an index-to-name mapping.
 
-    JSON or a Python literal. Anything else there is left alone, with a warning in the log.
+    JSON or a Python literal. Anything else there is ignored, with a warning in the log.
     """
     for key in METADATA_KEYS:
         text = metadata.get(key, "")

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def channel_axis(shape: Sequence[int], preprocess: Preprocess | None) -> int:
     """The channel axis of an input (batch, …): 1, or the last one.
 
-    As the preprocessing says; else the last axis where it is as short as channels are (1, 3 or 4) and axis 1 isn't.
+    By the preprocessing; else the last axis where it is as short as channels are (1, 3 or 4) and axis 1 isn't.
     """
     if preprocess is not None and len(shape) == 4:
         return len(shape) - 1 if preprocess.layout == "NHWC" else 1

@@ -59,7 +59,7 @@ def discover(model_path: str | os.PathLike[str] | None, metadata: Mapping[str, s
 
 
 def default_for(shape: Dims, dtype: Any = "float32") -> Preprocess:
-    """What is assumed where nothing says how a picture becomes the input: values in [0, 1]; 0..255 for uint8 inputs.
+    """The default where no preprocessing is given: values in [0, 1]; 0..255 for uint8 inputs.
 
     Raises
     ------

@@ -87,7 +87,7 @@ def read_input(
     """Read a file as one input of a model.
 
     Pictures go through the preprocessing (`default_for` the input where None). Arrays, tables and sound must already
-    be in the model's input space; they are held against its shape and type.
+    be in the model's input space; their shape and type are checked.
 
     Parameters
     ----------
@@ -106,7 +106,7 @@ def read_input(
     Raises
     ------
     InputError
-        ``data.*`` and ``limit.memory``, naming the file; ``data.bad_shape`` says what was expected and what is there.
+        ``data.*`` and ``limit.memory``, naming the file; ``data.bad_shape`` names the expected and the actual shape.
     UsageError
         ``config.preprocess``, ``data.missing``, ``data.npz_key``, ``data.unknown_column``.
     """

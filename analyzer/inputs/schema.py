@@ -77,9 +77,9 @@ class Preprocess(BaseModel):
     resize
         Exact [height, width], whatever the picture's proportions.
     resize_short
-        The shorter side gets this many pixels, proportions kept.
+        The shorter side gets this many pixels, proportions unchanged.
     crop
-        [height, width] of the middle that is kept after resizing; a picture too small for it is enlarged until it
+        [height, width] of the centre crop after resizing; a picture too small for it is enlarged until it
         covers it.
     follow_model
         Where the model takes another size than ``crop``: crop to the model's, and scale ``resize_short`` along.
@@ -94,7 +94,7 @@ class Preprocess(BaseModel):
     dtype
         ``float32``, ``float16`` or ``uint8`` (values are rounded and clipped).
     name, note
-        Kept in the record: which preset this is, what was assumed.
+        For the record: which preset this is, which defaults were assumed.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

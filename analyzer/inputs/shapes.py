@@ -1,4 +1,4 @@
-"""What a model input's declared shape and type say: which axis holds channels, which dimensions are free.
+"""What a model input's declared shape and type mean: which axis holds channels, which dimensions are free.
 
 Belongs here: reading of ``(shape, dtype)`` pairs. Not here: arrays, files.
 """
@@ -31,7 +31,7 @@ def show(shape: Dims) -> str:
 
 
 def numpy_dtype(dtype: Any) -> np.dtype[Any]:
-    """numpy's dtype of ``tensor(float)``, ``FLOAT``, ``float32``, ``np.float32``; a bare ``float`` is ONNX's 32-bit.
+    """numpy's dtype of ``tensor(float)``, ``FLOAT``, ``float32``, ``np.float32``; ``float`` is ONNX's 32-bit.
 
     Raises
     ------

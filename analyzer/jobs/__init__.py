@@ -1,1 +1,1 @@
-"""What a command does with files and arguments; everything but parsing options and printing."""
+"""What a command does with files and arguments: everything except parsing options and printing."""

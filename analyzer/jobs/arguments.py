@@ -1,7 +1,7 @@
-"""What a shell gives as words: parameters and files, read for a model.
+"""A command's arguments: parameters and input files as text, read for a model.
 
-Belongs here: from text to parameters and feeds. Not here: reading one file (``inputs``), rules (``rulefile``), what is
-done with them (``explaining``).
+Belongs here: from text to parameters and feeds. Not here: reading one file (``analyzer.inputs``), rules (``rule_files``),
+explaining (``explain_files``).
 """
 
 from __future__ import annotations
@@ -37,19 +37,19 @@ def parse_params(texts: Sequence[str], methods: Sequence[str]) -> dict[str, dict
         if not equals or not key:
             raise UsageError("params.syntax", f"parameter {text!r} is not KEY=VALUE", "as in -p steps=20")
         value = _value(raw)
-        owner, dot, name = key.partition(".")
-        if dot and owner in found:
-            found[owner][name] = value
+        method_name, dot, name = key.partition(".")
+        if dot and method_name in found:
+            found[method_name][name] = value
             continue
-        takers = [m for m in methods if key in registry.get(m).parameters]
-        if not takers:
+        with_parameter = [m for m in methods if key in registry.get(m).parameters]
+        if not with_parameter:
             known = sorted({p for m in methods for p in registry.get(m).parameters})
             raise UsageError(
                 "params.unknown",
                 f"no chosen method has a parameter {key!r}{did_you_mean(key, known)}",
                 f"their parameters: {', '.join(known) or 'none'}",
             )
-        for method in takers:
+        for method in with_parameter:
             found[method][key] = value
     return found
 
@@ -67,7 +67,7 @@ def _value(raw: str) -> Any:
             return [json.loads(part) for part in parts]
         except ValueError:
             pass
-    if raw.endswith(".npy") and not raw.startswith(("image:", "samples:")):  # those are read against the input
+    if raw.endswith(".npy") and not raw.startswith(("image:", "samples:")):  # those are read later, to fit the input
         from analyzer.inputs import read_array
 
         return read_array(raw).values
@@ -78,7 +78,7 @@ Read = tuple[str, list["LoadedInput"], dict[str, np.ndarray[Any, Any]]]
 
 
 def read_all(model: Model, texts: Sequence[str]) -> list[Read]:
-    """Files as (name, files, feed). ``NAME=FILE`` texts make up one input together; other files are one each.
+    """Inputs as (name, files, feed). All ``NAME=FILE`` texts together are one input; every other file is one.
 
     Raises
     ------
@@ -103,7 +103,7 @@ def read_all(model: Model, texts: Sequence[str]) -> list[Read]:
     if named:
         files = [_read(model, name, path) for name, path in named.items()]
         return [(files[0].path.stem, files, {f.name: f.array for f in files})]
-    return _named_apart([_read_plain(model, path) for path in plain])
+    return _with_unique_names([_read_plain(model, path) for path in plain])
 
 
 def read_one(model: Model, texts: Sequence[str]) -> dict[str, np.ndarray[Any, Any]]:
@@ -123,15 +123,15 @@ def read_one(model: Model, texts: Sequence[str]) -> dict[str, np.ndarray[Any, An
 def _read_plain(model: Model, path: str) -> Read:
     names = list(model.inputs)
     if len(names) > 1:
-        whole = Path(path)
-        if whole.suffix != ".npz":
+        archive = Path(path)
+        if archive.suffix != ".npz":
             raise UsageError(
                 "data.inputs",
                 f"the model has {len(names)} inputs: {', '.join(names)}",
                 "give NAME=FILE for each, or one .npz with an array for each",
             )
         files = [_read(model, name, path, key=name) for name in names]
-        return whole.stem, files, {f.name: f.array for f in files}
+        return archive.stem, files, {f.name: f.array for f in files}
     read = _read(model, names[0], path)
     return read.path.stem, [read], {names[0]: read.array}
 
@@ -143,13 +143,13 @@ def _read(model: Model, name: str, path: str, key: str | None = None) -> LoadedI
     return read_input(path, name, spec.dtype, spec.shape, model.preprocess, key=key)
 
 
-def _named_apart(read: list[Read]) -> list[Read]:
-    """Inputs of the same stem get a number, so that no file overwrites another."""
+def _with_unique_names(read: list[Read]) -> list[Read]:
+    """Inputs with numbers appended to equal names, so that no result overwrites another."""
     taken: set[str] = set()
-    apart = []
+    renamed = []
     for name, files, feed in read:
         numbered = (f"{name}-{number}" for number in itertools.count(2))
         free = next(each for each in itertools.chain([name], numbered) if each not in taken)
         taken.add(free)
-        apart.append((free, files, feed))
-    return apart
+        renamed.append((free, files, feed))
+    return renamed

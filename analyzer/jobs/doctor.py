@@ -1,6 +1,6 @@
 """What this installation can do: versions, providers, devices, and a small end-to-end check.
 
-Belongs here: looking at the machine. Not here: printing it (``cli``).
+Belongs here: facts about the machine. Not here: printing it (``cli``).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _PACKAGES = (
 
 
 def diagnose() -> dict[str, Any]:
-    """Versions, providers, devices, and the checks' results (``ok`` or what is wrong). Imports everything."""
+    """Versions, providers, devices, and the checks' results (``ok`` or the error). Imports everything."""
     import onnxruntime
 
     from analyzer.executor import devices
@@ -52,6 +52,6 @@ def _try(method: str) -> str:
     proto = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
     try:
         found = load(proto).explain(np.ones((1, 2), np.float32), method=method, target=0).attribution
-    except Exception as problem:  # whatever is broken here is the finding
+    except Exception as problem:  # any error is a result of the check
         return str(problem) if isinstance(problem, AnalyzerError) else f"{type(problem).__name__}: {problem}"
     return "ok" if np.allclose(found, [[2.0, -3.0]], atol=1e-6) else f"wrong result {found.tolist()}"

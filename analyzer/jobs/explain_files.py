@@ -1,8 +1,9 @@
-"""Explaining files: reading them, running methods, writing what came out. What ``onnxplain explain`` does.
+"""Explaining files: reading them, running methods, writing the results. The job of ``onnxplain explain``.
 
-Belongs here: the job from paths to a folder. Not here: reading one file (``inputs``), one explanation (``methods``).
+Belongs here: from paths to a folder of results. Not here: reading one file (``analyzer.inputs``), one explanation
+(``analyzer.explain``), the page (``report``).
 
-Everything is checked and computed before anything is written; a fault leaves no file behind.
+Everything is checked and computed before anything is written; an error leaves no file behind.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Job:
-    """What to explain, as a shell gives it; all text.
+    """What to explain; all values as a command line gives them.
 
     Attributes
     ----------
@@ -71,17 +72,17 @@ class Job:
 
 @dataclass(frozen=True)
 class Item:
-    """One input with its explanations; ``files`` are those written for each of them."""
+    """One input: the file its picture comes from, its explanations, and the files written for each of them."""
 
     name: str
-    shown: LoadedInput | None
+    source: LoadedInput | None
     explanations: list[Explanation]
     files: list[list[Path]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
 class Done:
-    """What a job did."""
+    """The results of a job."""
 
     items: list[Item]
     report: Path
@@ -89,14 +90,14 @@ class Done:
     model: Model | None = field(default=None, repr=False)
 
     def keep_compiled(self) -> list[str]:
-        """Compile for later runs what this one computed in torch, where that can be; says why something isn't."""
+        """Compile the sweeps that this job ran in torch, for later jobs; gives the reasons why some weren't compiled."""
         if self.model is None:
             return []
         self.model.backends.sweeps.compile_pending()
         return self.model.backends.sweeps.diagnostics
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready: every explanation's record and the files written."""
+        """JSON-ready: every explanation's record, and the paths of the files."""
         return {
             "report": str(self.report),
             "warnings": self.warnings,
@@ -114,7 +115,7 @@ def explain_files(job: Job, progress: Callable[[int, int], None] | None = None) 
     Raises
     ------
     AnalyzerError
-        Whatever is wrong with the model, an input, a method or a parameter; then nothing has been written.
+        Any error in the model, an input, a method or a parameter; then nothing has been written.
     """
     methods = list(dict.fromkeys(job.methods))
     params = with_rules(parse_params(job.params, methods), job.rules)
@@ -127,8 +128,8 @@ def explain_files(job: Job, progress: Callable[[int, int], None] | None = None) 
     read = read_all(model, job.inputs)
     items = []
     notes: list[tuple[str, str]] = []
-    for name, shown, feed in read:
-        notes += [(note, name) for each in shown for note in each.notes if not note.startswith("picture shown")]
+    for name, sources, feed in read:
+        notes += [(note, name) for each in sources for note in each.notes if not note.startswith("picture shown")]
         explanations = []
         for method in methods:
             found = model.explain_targets(
@@ -136,24 +137,24 @@ def explain_files(job: Job, progress: Callable[[int, int], None] | None = None) 
                 progress=progress, **params[method],
             )  # fmt: skip
             pairs = zip(found, job.targets, strict=True)
-            explanations += [_with_source(explanation, job, target, shown) for explanation, target in pairs]
+            explanations += [_with_source(explanation, job, target, sources) for explanation, target in pairs]
         for explanation in explanations:
             notes += [(note, f"{name}, {explanation.method}") for note in explanation.record.get("notes", ())]
-        items.append(Item(name, shown[0], explanations))
-    warnings = [*model.loaded.warnings, *_once(notes)]
+        items.append(Item(name, sources[0], explanations))
+    warnings = [*model.loaded.warnings, *_merged(notes)]
     first = items[0].explanations[0].record
     if model.labels is not None and first.get("prediction") and "detection" not in first:
         warnings += _label_warning(model, items[0].explanations[0])
     return Done(items, _write(job, model, items), warnings, model)
 
 
-def _once(notes: Sequence[tuple[str, str]]) -> list[str]:
-    """(note, whose) pairs with every note once and whose it is."""
-    whose: dict[str, list[str]] = {}
+def _merged(notes: Sequence[tuple[str, str]]) -> list[str]:
+    """(note, input and method) pairs as messages, every note once."""
+    owners_of: dict[str, list[str]] = {}
     for note, owner in notes:
-        whose.setdefault(note, []).append(owner)
+        owners_of.setdefault(note, []).append(owner)
     texts = []
-    for note, owners in whose.items():
+    for note, owners in owners_of.items():
         owners = list(dict.fromkeys(owners))
         more = f" and {len(owners) - 1} more" if len(owners) > 1 else ""
         texts.append(f"{owners[0]}{more}: {note}")
@@ -161,7 +162,7 @@ def _once(notes: Sequence[tuple[str, str]]) -> list[str]:
 
 
 def _with_source(explanation: Explanation, job: Job, target: str, files: Sequence[LoadedInput]) -> Explanation:
-    """With what was asked for and how the files became inputs, so that the record alone reproduces it."""
+    """The explanation with the request and the conversion of the files in its record, so that the record reproduces it."""
     record = dict(explanation.record)
     record["request"] = {"target": target, "score": job.score, **({"at": job.at} if job.at is not None else {})}
     record["sources"] = [each.record for each in files]
@@ -172,12 +173,12 @@ def _with_source(explanation: Explanation, job: Job, target: str, files: Sequenc
 def _label_warning(model: Model, explanation: Explanation) -> list[str]:
     shape = next((s.shape for n, s in model.outputs.items() if n == scored_value(model).output), ())
     classes = next((d for d in shape[1:] if isinstance(d, int) and d > 1), None)
-    said = model.labels.check(classes) if model.labels is not None and classes is not None else None
-    return [said] if said else []
+    warning = model.labels.check(classes) if model.labels is not None and classes is not None else None
+    return [warning] if warning else []
 
 
 def check_output(folder: Path) -> None:
-    """Refuse early what can't be written to: a file in the folder's place or above it, a folder without permission.
+    """Refuse early what can't be written to: a file where the folder or a parent should be, a folder without permission.
 
     Raises
     ------
@@ -196,24 +197,24 @@ def _unwritable(folder: Path, reason: str | None, hint: str) -> UsageError:
 
 
 def _write(job: Job, model: Model, items: list[Item]) -> Path:
-    """Write into a folder inside the wanted one, then move each file to its place."""
+    """Write into a temporary folder inside the output folder, then rename each file."""
     page = job.output / "report.html"
-    made = not job.output.exists()
+    is_new = not job.output.exists()
     try:
         job.output.mkdir(parents=True, exist_ok=True)
         staging = Path(tempfile.mkdtemp(prefix=".onnxplain-", dir=job.output))
     except OSError as problem:
-        _discard(job.output, made)
+        _discard(job.output, is_new)
         raise _unwritable(job.output, problem.strerror, "choose another folder with -o") from None
     try:
         for item in items:
             for explanation, stem in zip(item.explanations, _stems(item, len(job.targets)), strict=True):
                 names = [f"{stem}.{suffix}" for suffix in ("npz", "json", "png")]
                 for name in names:
-                    explanation.save(staging / name, item.shown)
+                    explanation.save(staging / name, item.source)
                 item.files.append([job.output / name for name in names])
         command = _command(job)
-        rows = [(item.name, item.shown, item.explanations) for item in items]
+        rows = [(item.name, item.source, item.explanations) for item in items]
         report.write_comparison(staging / page.name, model, rows, command)
         for path in sorted(staging.iterdir()):
             path.replace(job.output / path.name)
@@ -221,7 +222,7 @@ def _write(job: Job, model: Model, items: list[Item]) -> Path:
         raise _unwritable(job.output, problem.strerror, "is the disk full?") from None
     finally:
         shutil.rmtree(staging, ignore_errors=True)
-        _discard(job.output, made)
+        _discard(job.output, is_new)
     return page
 
 
@@ -232,16 +233,16 @@ def _stems(item: Item, targets: int) -> list[str]:
         stem = f"{item.name}.{explanation.method}"
         if targets > 1:
             target = re.sub(r"[^A-Za-z0-9_+-]+", "-", str(explanation.record["request"]["target"])).strip("-")
-            wanted = f"{stem}.{target[:60] or 'target'}"
-            numbered = (f"{wanted}-{number}" for number in itertools.count(2))
-            stem = next(each for each in itertools.chain([wanted], numbered) if each not in found)
+            name = f"{stem}.{target[:60] or 'target'}"
+            numbered = (f"{name}-{number}" for number in itertools.count(2))
+            stem = next(each for each in itertools.chain([name], numbered) if each not in found)
         found.append(stem)
     return found
 
 
-def _discard(folder: Path, made: bool) -> None:
-    """Remove the folder that was made for the results where a fault left it empty."""
-    if made:
+def _discard(folder: Path, is_new: bool) -> None:
+    """Remove the folder that was made for the results where an error left it empty."""
+    if is_new:
         with contextlib.suppress(OSError):
             folder.rmdir()
 
@@ -249,10 +250,10 @@ def _discard(folder: Path, made: bool) -> None:
 def _command(job: Job) -> str:
     import shlex
 
-    words = ["onnxplain", "explain", job.model, *job.inputs]
+    command_line = ["onnxplain", "explain", job.model, *job.inputs]
     targets = job.targets if list(job.targets) != ["top1"] else ()
     for flag, values in (("-m", job.methods), ("-p", job.params), ("--rule", job.rules), ("-t", targets)):
-        words += [word for value in values for word in (flag, value)]
+        command_line += [word for value in values for word in (flag, value)]
     options: Mapping[str, str | None] = {
         "--at": job.at,
         "--score": job.score if job.score != "logit" else None,
@@ -262,5 +263,5 @@ def _command(job: Job) -> str:
         "--decode": job.decode,
         "--seed": str(job.seed) if job.seed else None,
     }
-    words += [word for flag, text in options.items() if text is not None for word in (flag, text)]
-    return shlex.join(words)
+    command_line += [word for flag, text in options.items() if text is not None for word in (flag, text)]
+    return shlex.join(command_line)

@@ -1,13 +1,11 @@
 """What a model takes, gives and contains, and which methods work on it.
 
-Belongs here: facts about a model for people and programs. Not here: printing (``cli``), finding the facts of a trace
-(``importer``, ``graph_rules``).
+Belongs here: facts about a model, JSON-ready. Not here: printing (``cli``), rules of its nodes (``rule_assignment``).
 """
 
 from __future__ import annotations
 
 import collections
-import itertools
 import math
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -16,6 +14,7 @@ import numpy as np
 import onnx
 
 from analyzer.errors import AnalyzerError, InputError
+from analyzer.importer.subgraphs import named_subgraphs, with_subgraphs
 from analyzer.targets.resolve import scored_value
 
 if TYPE_CHECKING:
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
 
     from analyzer.model import Model
 
-#: What a free dimension becomes in a trial input: the sides of pictures; other axes, tried one after the other.
+#: Sizes of free axes in a trial input: height and width of pictures; all other axes, in the order in which they are tried.
 _FREE_SIDE, _FREE_LENGTHS = 224, (16, 1, 256)
 _WHOLE_NUMBERS = tuple(getattr(onnx.TensorProto, n) for n in ("INT32", "INT64", "BOOL", "UINT32", "UINT64", "STRING"))
 
@@ -34,7 +33,7 @@ def inspect(model: Model, try_methods: bool = True, list_nodes: bool = False) ->
     Parameters
     ----------
     try_methods
-        Trace the model on a trial input and say which methods work; imports torch.
+        Run every method on a trial input to find out which work; imports torch.
     list_nodes
         Also all nodes, as ``node_list``.
 
@@ -45,48 +44,61 @@ def inspect(model: Model, try_methods: bool = True, list_nodes: bool = False) ->
     """
     from analyzer.targets.detection.finding import looks_like_a_detector
 
-    proto = model.proto
-    count, size = weights(model)
-    scored: dict[str, Any]
-    try:
-        found = scored_value(model)
-        scored = {"output": found.output, "value": found.value, "kind": found.kind, "taken_off": found.squashed_by}
-    except AnalyzerError as problem:
-        scored = {"error": str(problem)}
+    counts = operators(model)
+    parameters, weight_bytes = weights(model)
     facts: dict[str, Any] = {
-        "file": {
-            "path": str(model.path) if model.path else None,
-            "sha256": model.sha256,
-            "bytes": model.size,
-            "producer": f"{proto.producer_name} {proto.producer_version}".strip(),
-            "ir_version": proto.ir_version,
-            "opsets": {entry.domain or "ai.onnx": entry.version for entry in proto.opset_import},
-            "graph": proto.graph.name,
-            "metadata": model.metadata,
-        },
+        "file": _file_facts(model),
         "inputs": {name: {"dtype": s.dtype, "shape": list(s.shape)} for name, s in model.inputs.items()},
         "outputs": {name: {"dtype": s.dtype, "shape": list(s.shape)} for name, s in model.outputs.items()},
-        "nodes": sum(operators(model).values()),
-        "operators": operators(model),
-        "parameters": count,
-        "weight_bytes": size,
-        "functions": len(proto.functions),
+        "nodes": sum(counts.values()),
+        "operators": counts,
+        "parameters": parameters,
+        "weight_bytes": weight_bytes,
+        "functions": len(model.proto.functions),
         "labels": len(model.labels) if model.labels else None,
         "preprocess": model.preprocess.to_dict() if model.preprocess else None,
         "decode": model.decode.to_dict() if model.decode else None,
         "detector": model.decode is not None or looks_like_a_detector(model),
         "warnings": list(model.loaded.warnings),
-        "explained": scored,
+        "explained": _explained(model),
     }
     if try_methods:
         facts |= _methods(model)
     if list_nodes:
         facts["node_list"] = [
-            {"graph": where, "name": node.name, "operator": _operator(node), "inputs": list(node.input),
+            {"graph": path, "name": node.name, "operator": _operator(node), "inputs": list(node.input),
              "outputs": list(node.output)}
-            for where, node in _nodes(model)
+            for path, node in _nodes(model)
         ]  # fmt: skip
     return facts
+
+
+def _file_facts(model: Model) -> dict[str, Any]:
+    proto = model.proto
+    return {
+        "path": str(model.path) if model.path else None,
+        "sha256": model.sha256,
+        "bytes": model.size,
+        "producer": producer(model),
+        "ir_version": proto.ir_version,
+        "opsets": {entry.domain or "ai.onnx": entry.version for entry in proto.opset_import},
+        "graph": proto.graph.name,
+        "metadata": model.metadata,
+    }
+
+
+def _explained(model: Model) -> dict[str, Any]:
+    """The value that is explained by default, or why there is none."""
+    try:
+        found = scored_value(model)
+    except AnalyzerError as problem:
+        return {"error": str(problem)}
+    return {"output": found.output, "value": found.value, "kind": found.kind, "taken_off": found.squashed_by}
+
+
+def producer(model: Model) -> str:
+    """The program that wrote the file, with its version; empty where the file doesn't name it."""
+    return f"{model.proto.producer_name} {model.proto.producer_version}".strip()
 
 
 def operators(model: Model) -> dict[str, int]:
@@ -101,7 +113,7 @@ def weights(model: Model) -> tuple[int, int]:
     """Number of weights, and bytes of all constants.
 
     Weights are the elements of initializers and constants of floating-point or quantised type, and the numbers that
-    trees and linear models of ``ai.onnx.ml`` keep in attributes.
+    trees and linear models of ``ai.onnx.ml`` have in attributes.
     """
     count = size = 0
     for tensor in _tensors(model):
@@ -121,32 +133,27 @@ def _operator(node: onnx.NodeProto) -> str:
 
 
 def _nodes(model: Model) -> Iterator[tuple[str, onnx.NodeProto]]:
-    """All nodes with where they are: ``""`` for the main graph, the path of nodes and attributes, or a function."""
+    """All nodes with the path of their graph: ``""`` for the main graph, else nodes and attributes, or a function's name."""
     pending: list[tuple[str, Iterable[onnx.NodeProto]]] = [("", model.proto.graph.node)]
     pending += [(function.name, function.node) for function in model.proto.functions]
     while pending:
-        where, nodes = pending.pop(0)
+        path, nodes = pending.pop(0)
         for node in nodes:
-            yield where, node
-            for attribute, graph in _subgraphs(node):
-                pending.append((f"{where}/{node.name or node.op_type}.{attribute}".lstrip("/"), graph.node))
-
-
-def _subgraphs(node: onnx.NodeProto) -> Iterator[tuple[str, onnx.GraphProto]]:
-    for attribute in node.attribute:
-        if attribute.type == onnx.AttributeProto.GRAPH:
-            yield attribute.name, attribute.g
+            yield path, node
+            for attribute, graph in named_subgraphs(node):
+                pending.append((f"{path}/{node.name or node.op_type}.{attribute}".lstrip("/"), graph.node))
 
 
 def _tensors(model: Model) -> Iterator[onnx.TensorProto]:
     """Initializers and constants of the graph, its subgraphs and functions."""
-    inner = (graph for _, node in _nodes(model) for _, graph in _subgraphs(node))
-    for graph in itertools.chain([model.proto.graph], inner):
-        yield from graph.initializer
-        yield from (sparse.values for sparse in graph.sparse_initializer)
-    for _, node in _nodes(model):
-        if node.op_type == "Constant":
-            yield from (a.t for a in node.attribute if a.type == onnx.AttributeProto.TENSOR)
+    for body in (model.proto.graph, *model.proto.functions):
+        for graph in with_subgraphs(body):
+            if isinstance(graph, onnx.GraphProto):
+                yield from graph.initializer
+                yield from (sparse.values for sparse in graph.sparse_initializer)
+            for node in graph.node:
+                if node.op_type == "Constant":
+                    yield from (a.t for a in node.attribute if a.type == onnx.AttributeProto.TENSOR)
 
 
 def _item_bytes(data_type: int) -> float:
@@ -165,8 +172,8 @@ def trial_input(model: Model, length: int = 16, seed: int = 0) -> dict[str, NDAr
         first = spec.shape[0] if spec.shape else 1
         # an axis before the batch is fixed and isn't 1, as in a recurrent state (layers, batch, width)
         batch = 0 if not isinstance(first, int) or first == 1 else free[0] if free else None
-        usual = _FREE_SIDE if len(spec.shape) == 4 else length
-        sizes = [size if isinstance(size, int) else usual for size in spec.shape]
+        default_size = _FREE_SIDE if len(spec.shape) == 4 else length
+        sizes = [size if isinstance(size, int) else default_size for size in spec.shape]
         shape = [1 if axis == batch else size for axis, size in enumerate(sizes)]
         if spec.dtype.startswith(("float", "bfloat")):
             feed[name] = rng.standard_normal(shape).astype(spec.dtype if spec.dtype != "bfloat16" else np.float32)
@@ -176,7 +183,7 @@ def trial_input(model: Model, length: int = 16, seed: int = 0) -> dict[str, NDAr
 
 
 def _methods(model: Model) -> dict[str, Any]:
-    """Which methods work: those of the runtime where the model runs, white-box ones where it can be traced."""
+    """Which methods work: perturbation methods where the model runs, white-box methods where it can be traced."""
     from analyzer.methods import registry
 
     feed, reason = _running_feed(model)
@@ -192,7 +199,7 @@ def _methods(model: Model) -> dict[str, Any]:
         if feed is None:
             verdicts[name] = {"works": None, "reason": f"not tried: no trial input fits ({reason})"}
         elif info.needs == "runtime" and perturbed is not None:
-            verdicts[name] = dict(perturbed)  # they all run the model in the same way
+            verdicts[name] = dict(perturbed)  # all of them run the model in the same way
         elif info.derived_from in verdicts:
             verdicts[name] = dict(verdicts[info.derived_from])
         else:
@@ -202,7 +209,7 @@ def _methods(model: Model) -> dict[str, Any]:
 
 
 def _running_feed(model: Model) -> tuple[dict[str, NDArray[Any]] | None, str]:
-    """A trial input that the model runs on; else None and why the first didn't fit."""
+    """A trial input that the model runs on; else None and why the first one failed."""
     reasons = []
     for length in _FREE_LENGTHS:
         try:
@@ -236,15 +243,15 @@ def _try(model: Model, feed: dict[str, NDArray[Any]], name: str) -> dict[str, An
         "smoothgrad": {"samples": 1},
         "occlusion": {"window": -(-longest // 2)},
     }
-    quick: dict[str, Any] = few.get(name, {})
+    params: dict[str, Any] = few.get(name, {})
     try:
-        done = model.explain(feed, method=name, **quick)
+        done = model.explain(feed, method=name, **params)
     except Exception as problem:
         return _failure(problem)
     return {"works": True, "reason": "", "layer": done.record.get("layer")}
 
 
 def _failure(problem: Exception) -> dict[str, Any]:
-    """The verdict on a method that failed; a fault of our own must not hide what else is known about the model."""
+    """The verdict on a method that failed; an internal error must not hide the other facts about the model."""
     known = isinstance(problem, AnalyzerError)
     return {"works": False, "reason": str(problem) if known else f"{type(problem).__name__}: {problem} [internal]"}

@@ -1,7 +1,7 @@
-"""The page of a run: what is known of the model, and its explanations side by side.
+"""The page of a job: facts about the model, and its explanations side by side.
 
-Belongs here: the way from :class:`analyzer.Model` to the report's facts. Not here: explanations as panels
-(``analyzer.report.explained``), drawing (``analyzer.report``), explaining (``methods``).
+Belongs here: from :class:`analyzer.Model` to the report's facts. Not here: explanations as panels
+(``analyzer.report.explained``), drawing (``analyzer.report``), explaining (``explain_files``).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from analyzer.explanation import Explanation
-from analyzer.jobs.inspection import operators, weights
+from analyzer.jobs.inspection import operators, producer, weights
 from analyzer.report.explained import MOST_SAMPLES, created, panel, sample
 
 if TYPE_CHECKING:
@@ -21,16 +21,15 @@ if TYPE_CHECKING:
 
 
 def facts(model: Model) -> ModelFacts:
-    """What the model file is."""
+    """Facts about the model file."""
     from analyzer.report import ModelFacts
 
     proto = model.proto
-    producer = " ".join(part for part in (proto.producer_name, proto.producer_version) if part)
     return ModelFacts(
         path=str(model.path or "model"),
         sha256=model.sha256,
         size_bytes=model.size,
-        producer=producer,
+        producer=producer(model),
         ir_version=proto.ir_version,
         opsets={entry.domain: entry.version for entry in proto.opset_import},
         inputs=tuple((name, str(spec)) for name, spec in model.inputs.items()),
@@ -58,9 +57,9 @@ def write_comparison(
     from analyzer.report import write_report
 
     rows = []
-    for name, shown, explanations in explained:
+    for name, source, explanations in explained:
         count = len(explanations[0].target)
         for index in range(count):
             label = name if count == 1 else f"{name} [{index}]"
-            rows.append((sample(explanations[0], index, label, shown), [panel(e, index) for e in explanations]))
+            rows.append((sample(explanations[0], index, label, source), [panel(e, index) for e in explanations]))
     write_report(path, facts(model), rows[:MOST_SAMPLES], created(), command)

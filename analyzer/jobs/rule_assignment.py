@@ -1,4 +1,4 @@
-"""Which rule each node of a model gets: what ``onnxplain inspect --rules`` shows.
+"""Which rule each node of a model gets, as listed by ``onnxplain inspect --rules``.
 
 Belongs here: the list as data. Not here: printing (``cli``), assigning rules (``graph_rules.tables``).
 """
@@ -20,25 +20,25 @@ if TYPE_CHECKING:
     from analyzer.model import Model
 
 Array = NDArray[Any]
-#: What helps where the table has no rule for a node.
+#: How to give a rule to a node for which the table has none.
 REMEDY = "give one by name, operator or kind, as in --rule {0}=epsilon or rules={{'{0}': 'epsilon'}}"
 
 
 @dataclass(frozen=True)
 class RuleRow:
-    """What one ONNX node becomes in the trace and which rule that gets.
+    """The part of a trace that an ONNX node became, and its rule.
 
     Attributes
     ----------
     node, operator
         The ONNX node's name and operator.
     kind
-        What it is to a rule table, a key of ``graph_rules.kinds.KINDS``.
+        Its kind in rule tables, a key of ``graph_rules.kinds.KINDS``.
     depth, deepest
-        Where it lies between the input, 0, and the explained output, 1; they differ for a node that is traced as many, as
-        a recurrent layer is.
+        Its relative depth between the input, 0, and the explained output, 1; the two differ for a node that is traced as
+        several, such as a recurrent layer.
     count
-        How many operators of the trace the row stands for.
+        Number of operators of the trace that the row stands for.
     rule
         The rule's text, as it can be given; None where the table has none.
     key

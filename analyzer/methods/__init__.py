@@ -1,10 +1,11 @@
 """The methods, one short file each, and the registry that the CLI, the docs and the common tests read.
 
-Method files are plain numpy: what needs torch is asked of the engine (``whitebox``), what needs onnxruntime of the
-context. So importing the registry costs nothing. Not here: rules (``graph_rules``), sessions (``executor``).
+Methods compute with arrays: sweeps through a trace are the engine's (``analyzer.engines``), running the model is the
+evaluator's (``analyzer.perturbation``). So importing the registry is cheap. Not here: rules (``graph_rules``),
+sessions (``executor``).
 
 The package is callable: ``analyzer.methods()`` gives the registry as a dictionary, as the public API promises, although
-this room of the house has the same name.
+this package has the same name.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from analyzer.engines.protocol import Array, Engine
 from analyzer.errors import UsageError
 from analyzer.explanation import Completeness, Result
 from analyzer.perturbation.evaluator import Evaluator
-from analyzer.targets.language import Resolved
+from analyzer.targets.target import Resolved
 
 __all__ = ["Array", "Context", "Evaluator", "Result"]
 
@@ -38,7 +38,7 @@ class Context(Evaluator):
 
     @property
     def xp(self) -> Any:
-        """The namespace of the engine's arrays: a method that computes in it alone can be compiled."""
+        """The namespace of the engine's arrays: a method that computes only in it can be compiled."""
         return self.engine.xp
 
     def numbers(self, value: Array) -> Array:

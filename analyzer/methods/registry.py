@@ -68,7 +68,7 @@ class MethodInfo:
     inner
         Whether it can be given at an inner value (``at=``) instead of the inputs: it is one reverse sweep.
     compilable
-        Whether it computes in the engine's arrays alone, so that it can be written as an ONNX graph.
+        Whether it computes only in the engine's arrays, so that it can be written as an ONNX graph.
     derived_from
         The method whose sweep it only looks at in another way: it works where that one works.
     quick
@@ -231,7 +231,7 @@ def methods() -> dict[str, MethodInfo]:
 
 @functools.cache
 def _modules() -> dict[str, str]:
-    """The modules of the families' packages, which hold the methods: last name -> whole name."""
+    """The modules of the families' packages, which hold the methods: last name -> full name."""
     import pkgutil
 
     here, package = Path(__file__).parent, __name__.rpartition(".")[0]

@@ -21,7 +21,7 @@ from analyzer.executor.mask_ops import MaskOps, Segments, Windows, mixed
 from analyzer.executor.masked_model import MaskedModelSpec
 from analyzer.onnx_model import OnnxModel, probabilities_of
 from analyzer.perturbation.spatial_layout import SpatialLayout
-from analyzer.targets.language import Target, no_batch
+from analyzer.targets.target import Target, no_batch
 from analyzer.tensor_spec import batch_axis
 
 if TYPE_CHECKING:

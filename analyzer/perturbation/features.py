@@ -21,7 +21,7 @@ from analyzer.perturbation.budget import Progress
 from analyzer.perturbation.evaluator import Array, Evaluator
 from analyzer.perturbation.fill_parameter import Fill, replacement_for
 from analyzer.perturbation.replacement import BackgroundRows, Replacement, notes_of
-from analyzer.targets.language import Resolved
+from analyzer.targets.target import Resolved
 
 if TYPE_CHECKING:
     from analyzer.engines.protocol import Engine

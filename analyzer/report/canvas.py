@@ -2,7 +2,7 @@
 
 Belongs here: fonts, text that fits, colour bars, pixels placed one to one. Not here: what is drawn on it.
 
-Everything is set explicitly and no pyplot state is touched, so that a picture depends on its data alone. Text
+Everything is set explicitly and no pyplot state is touched, so that a picture depends only on its data. Text
 never reaches matplotlib's mathtext or TeX.
 """
 
@@ -85,8 +85,8 @@ def _glyphs() -> frozenset[int]:
 def printable(text: str) -> str:
     """Cleaned ``text``; every character without a glyph is a white square, joiners are dropped."""
     glyphs = _glyphs()
-    kept = (char for char in clean(text, 2000) if char not in "\u200c\u200d\ufe0e\ufe0f")
-    return "".join(char if ord(char) in glyphs else "□" for char in kept)
+    chars = (char for char in clean(text, 2000) if char not in "\u200c\u200d\ufe0e\ufe0f")
+    return "".join(char if ord(char) in glyphs else "□" for char in chars)
 
 
 @lru_cache(maxsize=4096)
@@ -140,7 +140,7 @@ class Canvas:
         from matplotlib.figure import Figure
 
         self.width, self.height, self.theme = width, height, theme
-        # Half a pixel more than asked keeps matplotlib's truncation from losing one.
+        # Half a pixel more than needed keeps matplotlib's truncation from losing one.
         self._figure = Figure(
             figsize=((width + 0.5) / DPI, (height + 0.5) / DPI),
             dpi=DPI,
@@ -294,5 +294,5 @@ def bar_ticks(scale: Scale, width: float) -> list[tuple[float, str]]:
     ends = [start, 1.0]
     room = 74 / width * (1 - start)
     inner = [float(tick / top) for tick in found if start < tick / top < 1]
-    kept = [at for at in inner if min(abs(at - end) for end in ends) > room and (at == 0 or abs(at) > room)]
-    return [(at, number(at * scale.limit, 3)) for at in sorted({*ends, *kept, 0.0})]
+    fitting = [at for at in inner if min(abs(at - end) for end in ends) > room and (at == 0 or abs(at) > room)]
+    return [(at, number(at * scale.limit, 3)) for at in sorted({*ends, *fitting, 0.0})]

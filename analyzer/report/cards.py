@@ -1,4 +1,4 @@
-"""What the page shows of a sample, ready for the template: cleaned strings, numbers as text, pictures as data
+"""The content of a sample's section, ready for the template: cleaned strings, numbers as text, pictures as data
 URIs.
 
 Belongs here: the step from records to what the template prints. Not here: HTML, CSS, files.
@@ -79,7 +79,7 @@ class Card:
     score: str
     score_kind: str
     facts: tuple[tuple[str, str], ...]
-    remarks: tuple[str, ...]
+    notes: tuple[str, ...]
     legend: Legend | None = None
     overlay: Picture | None = None
     map: Picture | None = None
@@ -143,7 +143,7 @@ def card(sample: Sample, panel: Panel) -> Card:
         score=score_text(panel.score, panel.score_kind),
         score_kind=panel.score_kind,
         facts=tuple(facts),
-        remarks=(*content.remarks, *(clean(note) for note in panel.notes)),
+        notes=(*content.notes, *(clean(note) for note in panel.notes)),
         legend=content.legend,
         overlay=content.overlay,
         map=content.map,
@@ -156,7 +156,7 @@ def card(sample: Sample, panel: Panel) -> Card:
 
 @dataclass(frozen=True)
 class _Content:
-    remarks: tuple[str, ...]
+    notes: tuple[str, ...]
     legend: Legend | None = None
     overlay: Picture | None = None
     map: Picture | None = None
@@ -177,12 +177,12 @@ def _image(sample: Sample, panel: Panel, alt: str) -> _Content:
         uri = _palette(drawn.index, drawn.table)
     else:
         uri = _uri(heat.resize(drawn.heat, tall, wide, smooth=False), "PNG")
-    said = ", ".join((*drawn.scale.remarks, drawn.scale.describe()))
+    about_scale = ", ".join((*drawn.scale.notes, drawn.scale.describe()))
     return _Content(
-        remarks=(*drawn.scale.remarks, *drawn.remarks),
+        notes=(*drawn.scale.notes, *drawn.notes),
         legend=_legend(drawn.scale, drawn.table),
-        overlay=_photo(drawn.overlay, f"{alt}, over the picture: {said}"),
-        map=Picture(uri, wide, tall, f"{alt}, map alone: {said}"),
+        overlay=_photo(drawn.overlay, f"{alt}, over the picture: {about_scale}"),
+        map=Picture(uri, wide, tall, f"{alt}, map alone: {about_scale}"),
     )
 
 
@@ -203,8 +203,8 @@ def _table(sample: Sample, panel: Panel, alt: str) -> _Content:
         )
         for label, detail, exact, value in zip(drawn.labels, drawn.details, drawn.values, values, strict=True)
     )
-    remarks = drawn.remarks if values.any() else ("map is zero everywhere", *drawn.remarks)
-    return _Content(remarks, bars=bars, zero=100 * -low / span)
+    notes = drawn.notes if values.any() else ("map is zero everywhere", *drawn.notes)
+    return _Content(notes, bars=bars, zero=100 * -low / span)
 
 
 def _tokens(sample: Sample, panel: Panel, alt: str) -> _Content:
@@ -216,7 +216,7 @@ def _tokens(sample: Sample, panel: Panel, alt: str) -> _Content:
         Word(label, number(float(value), 3), word_class(float(position), table))
         for label, value, position in zip(drawn.labels, drawn.values, scale.position(drawn.values), strict=True)
     )
-    return _Content((*scale.remarks, *drawn.remarks), _legend(scale, table), words=words)
+    return _Content((*scale.notes, *drawn.notes), _legend(scale, table), words=words)
 
 
 def word_class(position: float, table: colours.Table) -> str:
@@ -254,7 +254,7 @@ def _series(sample: Sample, panel: Panel, alt: str) -> _Content:
         f"{alt}: curve over its relevance, {scale.describe()}",
     )
     legend = _legend(scale, "diverging" if panel.signed else "light")
-    return _Content((*scale.remarks, *drawn.remarks), legend, figure=figure)
+    return _Content((*scale.notes, *drawn.notes), legend, figure=figure)
 
 
 def _tensor(sample: Sample, panel: Panel, alt: str) -> _Content:
@@ -265,7 +265,7 @@ def _tensor(sample: Sample, panel: Panel, alt: str) -> _Content:
         f"{alt}: values and relevance as strips, {scale.describe()}",
     )
     legend = _legend(scale, "diverging" if panel.signed else "light")
-    return _Content((*scale.remarks, *drawn.remarks), legend, figure=figure)
+    return _Content((*scale.notes, *drawn.notes), legend, figure=figure)
 
 
 _CONTENT = {"image": _image, "table": _table, "tokens": _tokens, "series": _series, "tensor": _tensor}
@@ -281,7 +281,7 @@ def _top_bars(top: Sequence[tuple[str, float]], kind: str) -> tuple[Bar, ...]:
 
 
 def _stored_size(height: int, width: int) -> tuple[int, int]:
-    """Small pictures are enlarged for browsers that would blur them, large ones kept to 640 pixels."""
+    """Small pictures are enlarged because browsers would blur them, large ones are reduced to 640 pixels."""
     if max(height, width) < 160:
         return heat.display_size(height, width, smallest=336, thinnest=1)
     return heat.display_size(height, width, smallest=1, largest=640, thinnest=1)

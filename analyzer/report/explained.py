@@ -1,7 +1,7 @@
-"""Explanations turned into the records that pictures and pages draw.
+"""Explanations as the records that pictures and pages are drawn from.
 
 Belongs here: from an explanation's arrays and record to panels and samples, and saving one explanation. Not here: drawing,
-pages of many explanations with what is known of the model (``analyzer.jobs.report``).
+pages of many explanations with facts about the model (``analyzer.jobs.report``).
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from analyzer.inputs import LoadedInput
 
 Array = NDArray[Any]
-#: How many samples of a batch a page or a folder shows at most.
+#: Largest number of samples of a batch on a page.
 MOST_SAMPLES = 24
 
 
 class Sums(Protocol):
-    """What an attribution sums to, and what it should, per sample; see :class:`analyzer.explanation.Completeness`."""
+    """The sum of an attribution, and what it should be, per sample; see :class:`analyzer.explanation.Completeness`."""
 
     @property
     def total(self) -> Array: ...
@@ -35,7 +35,7 @@ class Sums(Protocol):
 
 
 class Drawable(Protocol):
-    """What is drawn; see :class:`analyzer.explanation.Explanation`."""
+    """The parts of an explanation that are drawn; see :class:`analyzer.explanation.Explanation`."""
 
     @property
     def method(self) -> str: ...
@@ -73,11 +73,11 @@ class Drawable(Protocol):
 
 def panel(explanation: Drawable, index: int) -> Panel:
     """One sample's explanation as a panel."""
-    attribution, said, _ = drawn(explanation)
+    attribution, notes_on_map, _ = drawn(explanation)
     complete = explanation.completeness
     sums = f"sum {complete.total[index]:.4g} of {complete.expected[index]:.4g}" if complete is not None else None
     layer = explanation.record.get("layer")
-    notes = [*explanation.record.get("notes", ()), *([f"layer {layer}"] if layer else []), *said]
+    notes = [*explanation.record.get("notes", ()), *([f"layer {layer}"] if layer else []), *notes_on_map]
     r2 = explanation.record.get("r2")
     if r2 is not None:
         notes.append(f"R² of the linear fit: {r2[index]:.2f}")
@@ -98,87 +98,90 @@ def panel(explanation: Drawable, index: int) -> Panel:
 
 
 def drawn(explanation: Drawable) -> tuple[Array, list[str], bool]:
-    """The attribution as it is drawn, what is said of it, and whether it is laid over the first input.
+    """The attribution as it is drawn, notes about it, and whether it is laid over the first input.
 
     An inner feature map is laid over the picture that it was computed from.
     """
-    first, attribution = next(iter(explanation.attributions)), explanation.attribution
-    if first in explanation.inputs:
+    name, attribution = next(iter(explanation.attributions)), explanation.attribution
+    if name in explanation.inputs:
         return attribution, [], True
     picture = next(iter(explanation.inputs.values()))
     if not (attribution.ndim == picture.ndim == 4 and picture.shape[1] in (1, 3) and len(attribution) == len(picture)):
-        return attribution, [f"relevance at {first}"], False
+        return attribution, [f"relevance at {name}"], False
     size = "×".join(map(str, attribution.shape[2:]))
     summed: Array = resample(attribution.sum(1, keepdims=True), picture.shape[2:], "nearest")
-    return summed, [f"relevance at {first}, summed over its {attribution.shape[1]} channels of {size} places"], True
+    return summed, [f"relevance at {name}, summed over its {attribution.shape[1]} channels of {size} places"], True
 
 
-def sample(explanation: Drawable, index: int, name: str, shown: LoadedInput | None = None) -> Sample:
+def sample(explanation: Drawable, index: int, name: str, source: LoadedInput | None = None) -> Sample:
     """One explained sample as the report draws it.
 
     Parameters
     ----------
-    shown
+    source
         The file that the input was read from, for its picture and column names.
     """
-    first = next(iter(explanation.attributions))
-    if first not in explanation.inputs:
-        first, shown = (next(iter(explanation.inputs)), shown) if drawn(explanation)[2] else (first, None)
-    batch = explanation.inputs.get(first, explanation.attribution)
+    explained = next(iter(explanation.attributions))
+    if explained not in explanation.inputs:
+        if drawn(explanation)[2]:
+            explained = next(iter(explanation.inputs))
+        else:
+            source = None
+    batch = explanation.inputs.get(explained, explanation.attribution)
     values = batch[index] if batch.ndim else batch.reshape(1)
     prediction = explanation.record.get("prediction")
     top = tuple((str(name), float(value)) for _, name, value in prediction["top"][index]) if prediction else ()
-    kind, layout, image = _kind(values, explanation, shown, index)
+    kind, layout, image = _kind(values, explanation, source, index)
     return Sample(
         name=name,
         kind=kind,
         image=image,
         values=values,
         layout=layout,
-        feature_names=tuple(shown.feature_names or ()) if shown is not None else (),
+        feature_names=tuple(source.feature_names or ()) if source is not None else (),
         top=top,
         top_kind=prediction["kind"] if prediction else "probability",
     )
 
 
-def _kind(values: Any, explanation: Drawable, shown: LoadedInput | None, index: int) -> tuple[Any, Any, Any]:
+def _kind(values: Any, explanation: Drawable, source: LoadedInput | None, index: int) -> tuple[Any, Any, Any]:
     from analyzer.inputs import array_picture
 
-    if shown is not None and shown.picture is not None and index == 0:
-        return "image", shown.layout, shown.picture
+    if source is not None and source.picture is not None and index == 0:
+        return "image", source.layout, source.picture
     if values.ndim == 3 and (values.shape[0] in (1, 3) or values.shape[2] in (1, 3)):
-        layout: Any = shown.layout if shown is not None and shown.layout else None
+        layout: Any = source.layout if source is not None and source.layout else None
         layout = layout or ("CHW" if values.shape[0] in (1, 3) else "HWC")
         return "image", layout, array_picture(values, layout)[0]
     if values.ndim == 1:
         if values.dtype.kind in "iu":
             return "tokens", None, None
-        wide = (shown is None or shown.kind != "table") and len(values) > 64
+        wide = (source is None or source.kind != "table") and len(values) > 64
         return ("series", "T", None) if wide else ("table", None, None)
     if values.ndim == 2 and min(values.shape) <= 16 < max(values.shape):
         return "series", None, None
     return "tensor", None, None
 
 
-def save(explanation: Drawable, path: Path, shown: LoadedInput | None = None) -> None:
+def save(explanation: Drawable, path: Path, source: LoadedInput | None = None) -> None:
     """Write an explanation as ``.png`` (its first sample) or ``.html`` (all samples)."""
     from analyzer.report.html import write_report
     from analyzer.report.pictures import save_picture
 
-    stem = shown.path.stem if shown is not None else path.stem.partition(".")[0]
+    stem = source.path.stem if source is not None else path.stem.partition(".")[0]
     if path.suffix == ".png":
-        save_picture(sample(explanation, 0, stem, shown), panel(explanation, 0), path)
+        save_picture(sample(explanation, 0, stem, source), panel(explanation, 0), path)
         return
     count = min(len(explanation.target), MOST_SAMPLES)
     rows = [
-        (sample(explanation, i, stem if count == 1 else f"{stem} [{i}]", shown), [panel(explanation, i)])
+        (sample(explanation, i, stem if count == 1 else f"{stem} [{i}]", source), [panel(explanation, i)])
         for i in range(count)
     ]
     write_report(path, _facts_of(explanation), rows, created())
 
 
 def created() -> str:
-    """Now, to the minute, in UTC."""
+    """The current time in UTC, to the minute."""
     return datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 

@@ -36,7 +36,7 @@ class Layers:
         The map as entries of the colour table ``table``, uint8 (H, W).
     overlay
         The map over the greyed picture, uint8 (H, W, 3); opacity follows |relevance|.
-    scale, table, remarks
+    scale, table, notes
         Where the colours end, which colours, and what was summed or enlarged.
     """
 
@@ -45,7 +45,7 @@ class Layers:
     overlay: NDArray[np.uint8]
     scale: Scale
     table: colours.Table
-    remarks: tuple[str, ...]
+    notes: tuple[str, ...]
 
     @property
     def heat(self) -> NDArray[np.uint8]:
@@ -62,7 +62,7 @@ def layers(sample: Sample, panel: Panel) -> Layers:
     """Colour one image explanation.
 
     The scale is fitted to the map at its own resolution; a map of another resolution than the picture is
-    enlarged (bilinear) or reduced (mean) afterwards, and the remarks say so.
+    enlarged (bilinear) or reduced (mean) afterwards, with a note.
 
     Raises
     ------
@@ -73,9 +73,9 @@ def layers(sample: Sample, panel: Panel) -> Layers:
     drawn = image_map(sample, panel)
     scale = fit_scale(drawn.values, panel.signed)
     position = scale.position(drawn.values)
-    remarks = list(drawn.remarks)
+    notes = list(drawn.notes)
     if position.shape != picture.shape[:2]:
-        remarks.append(f"map of {' × '.join(map(str, position.shape))} fitted to the picture")
+        notes.append(f"map of {' × '.join(map(str, position.shape))} fitted to the picture")
         position = _fit(position, picture.shape[0], picture.shape[1])
     table: colours.Table = "diverging" if panel.signed else "dark"
     index = colours.index(position, table)
@@ -83,7 +83,7 @@ def layers(sample: Sample, panel: Panel) -> Layers:
     overlay = _overlay(picture, heat, position, panel.signed)
     for box in panel.boxes:
         picture, overlay = outlined(picture, box), outlined(overlay, box)
-    return Layers(picture, index, overlay, scale, table, tuple(remarks))
+    return Layers(picture, index, overlay, scale, table, tuple(notes))
 
 
 def _overlay(

@@ -1,6 +1,6 @@
 """One self-contained page that compares the explanations of samples.
 
-Belongs here: putting facts, sections and style into the template. Not here: what a card shows (``cards``),
+Belongs here: putting facts, sections and style into the template. Not here: the content of a card (``cards``),
 how it looks (``report.css``), how it is built up (``report.html.j2``).
 
 The page loads nothing and runs nothing: its content security policy allows embedded pictures and the one
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
 MOST_ENTRIES = 64
-"""Inputs, outputs and metadata entries shown of a model; the page says how many more there are."""
+"""So many inputs, outputs and metadata entries of a model are listed; the page counts the others."""
 
 
 def write_report(
@@ -39,7 +39,7 @@ def write_report(
     created: str,
     command: str | None = None,
 ) -> None:
-    """Write ``report.html``, whole or not at all; equal arguments give equal bytes.
+    """Write ``report.html``, completely or not at all; equal arguments give equal bytes.
 
     Parameters
     ----------
@@ -73,7 +73,7 @@ def render_report(
     """The page that ``write_report`` writes."""
     from markupsafe import Markup
 
-    sections = [section(place, sample, panels) for place, (sample, panels) in enumerate(samples, start=1)]
+    sections = [section(position, sample, panels) for position, (sample, panels) in enumerate(samples, start=1)]
     style = _style(sections)
     digest = base64.b64encode(hashlib.sha256(style.encode("utf-8")).digest()).decode("ascii")
     return (

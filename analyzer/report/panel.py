@@ -29,10 +29,10 @@ class Panel:
     method
         Registry name of the method, ``"lrp"``.
     params
-        Its parameters, ``{"composite": "epsilon-plus"}``; all are shown.
+        Its parameters, ``{"composite": "epsilon-plus"}``; all are displayed.
     attribution
         The sample's map without the batch axis: same rank as ``Sample.values`` and broadcastable to it, or,
-        for images, a map of another resolution (7 × 7 of a CAM), which is enlarged and said so. Any real
+        for images, a map of another resolution (7 × 7 of a CAM), which is enlarged, with a note. Any real
         dtype. NaN and infinity are allowed: they are drawn grey and counted.
     signed
         True: diverging colours, symmetric about zero. False: sequential colours from zero; negative values
@@ -44,12 +44,12 @@ class Panel:
     score_kind
         What the score is.
     seconds
-        Time that the explanation took; shown in the page, not in the picture (equal explanations, equal
+        Time that the explanation took; displayed on the page, not in the picture (equal explanations, equal
         pictures).
     completeness
         Sentence on the sum of the map, ``"sum 12.31 of 12.40"``.
     notes
-        Further sentences, shown under the map.
+        Further sentences, displayed under the map.
     boxes
         (x0, y0, x1, y1) in pixels of the model's input, outlined on the picture of an image: the detection explained.
     """
@@ -69,7 +69,7 @@ class Panel:
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """One input of the model, and what the model said.
+    """One input of the model, and its prediction.
 
     Parameters
     ----------
@@ -121,12 +121,12 @@ class Sample:
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """What the model file is. Every string comes from an untrusted file and is cleaned where it is shown.
+    """What the model file is. Every string comes from an untrusted file and is cleaned where it is displayed.
 
     Parameters
     ----------
     path, sha256, size_bytes
-        The file; the report shows its name and, on demand, the whole hash.
+        The file; the report displays its name and, on demand, the full hash.
     producer, ir_version, opsets
         What wrote it: ``"pytorch 2.13"``, the IR version, domain → version (``""`` is the ONNX domain).
     inputs, outputs

@@ -31,12 +31,12 @@ def draw_image(sample: Sample, panel: Panel, theme: Theme = LIGHT) -> NDArray[np
         heat.resize(parts.overlay, tall, wide, smooth=True),
     ]
     height, width = parts.picture.shape[:2]
-    summed = f"relevance, {'; '.join(parts.remarks)}" if parts.remarks else "relevance"
+    summed = f"relevance, {'; '.join(parts.notes)}" if parts.notes else "relevance"
     reduced = f", drawn at {round(100 * wide / width)} %" if wide < width else ""
     captions = [f"{sample.name}, {width} × {height}", summed, f"overlay{reduced}"]
     stacked = wide > WIDE * tall
     draw = _stack if stacked else _row
-    return draw(heading(panel, parts.scale.remarks), parts, pictures, captions, theme)
+    return draw(heading(panel, parts.scale.notes), parts, pictures, captions, theme)
 
 
 def _row(
@@ -51,7 +51,7 @@ def _row(
     width = 2 * MARGIN + 3 * column + 2 * GAP
     top = MARGIN + head.height(width - 2 * MARGIN) + 14
     below = round(top + LINE * SMALL + 6 + tall + 18)
-    notes = head.notes(column, 6)
+    notes = head.note_lines(column, 6)
     bar = MARGIN + column + GAP
     under = max(bar_height(parts.scale, width - MARGIN - bar), len(notes) * LINE * SMALL)
     height = round(below + under + MARGIN - 6)
@@ -78,7 +78,7 @@ def _stack(
     inner = width - 2 * MARGIN
     y = MARGIN + head.height(inner) + 14
     step = LINE * SMALL + 6 + tall + 16
-    notes = head.notes(inner, 6)
+    notes = head.note_lines(inner, 6)
     height = round(y + 3 * step + bar_height(parts.scale, inner) + 8 + len(notes) * LINE * SMALL + MARGIN)
     canvas = Canvas(width, height, theme)
     head.draw(canvas, MARGIN, MARGIN, inner)

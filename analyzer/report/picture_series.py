@@ -6,6 +6,7 @@ Belongs here: the layout of curves over strips. Not here: other kinds of samples
 from __future__ import annotations
 
 import warnings
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,8 +15,8 @@ from analyzer.report import colours
 from analyzer.report.canvas import LIGHT, LINE, Canvas, Theme, bar_height, fit
 from analyzer.report.headings import heading
 from analyzer.report.panel import Panel, Sample
-from analyzer.report.reduce import channels_first, series_map, strongest
-from analyzer.report.scale import fit_scale
+from analyzer.report.reduce import Drawable, channels_first, series_map, strongest
+from analyzer.report.scale import Scale, fit_scale
 
 MARGIN = 32
 WIDTH = 1100
@@ -23,10 +24,30 @@ LEFT = 78
 SMALL = 16
 
 
+@dataclass(frozen=True)
+class _Rows:
+    """The layout of the curves: rows of equal height below each other, each under its channel's name."""
+
+    left: int
+    top: float
+    width: float
+    height: float
+    caption: float
+
+    @property
+    def step(self) -> float:
+        """Distance from the top of one row to the top of the next."""
+        return self.height + self.caption + 12
+
+    def bottom(self, count: int) -> float:
+        """Where ``count`` rows and the labels of the time axis end."""
+        return self.top + self.step * count + 14
+
+
 def draw_series(
     sample: Sample, panel: Panel, theme: Theme = LIGHT, map_only: bool = False, width: int = WIDTH
 ) -> NDArray[np.uint8]:
-    """Curves one under another over a common time axis; ``map_only`` leaves heading, notes and colour bar out."""
+    """Curves below each other over a common time axis; ``map_only`` omits heading, notes and colour bar."""
     drawn = series_map(sample, panel)
     curves = channels_first(sample)[0][list(drawn.picked)]
     # A channel's background is a strip of colour: its scale is fitted to all channels together.
@@ -37,37 +58,33 @@ def draw_series(
     plot = inner - LEFT - 6
     group = _group(curves.shape[1], plot)
     joined = (f"groups of {group} steps coloured as one: the value of largest size",) if group > 1 else ()
-    head = heading(panel, (*scale.remarks, *drawn.remarks, *joined))
-    notes = [] if map_only else head.notes(inner, 6)
+    head = heading(panel, (*scale.notes, *drawn.notes, *joined))
+    notes = [] if map_only else head.note_lines(inner, 6)
     top = 8 if map_only else MARGIN + head.height(inner) + 16
-    tall = 250 if len(curves) == 1 else 130
-    labelled = any(drawn.labels)
-    over = LINE * SMALL + 4 if labelled else 0.0
-    step = tall + over + 12
-    bottom = top + step * len(curves) + 14
+    caption = LINE * SMALL + 4 if any(drawn.labels) else 0.0
+    rows = _Rows(margin + LEFT, top, plot, 250 if len(curves) == 1 else 130, caption)
+    bottom = rows.bottom(len(curves))
     below = 32 + bar_height(scale, plot) + len(notes) * LINE * SMALL + MARGIN
-    height = round(bottom + (4 if map_only else below))
-    canvas = Canvas(width, height, theme)
+    canvas = Canvas(width, round(bottom + (4 if map_only else below)), theme)
     if not map_only:
         head.draw(canvas, MARGIN, MARGIN, inner)
-    for row, curve in enumerate(curves):
-        y = top + row * step
-        if labelled:
-            canvas.text(margin + LEFT, y, fit(drawn.labels[row], plot, SMALL), SMALL, colour=theme.faint)
-        last = row == len(curves) - 1
-        _curve(
-            canvas,
-            (margin + LEFT, y + over, plot, tall),
-            curve,
-            scale.position(drawn.values[row]),
-            table,
-            last,
-        )
+    _curves(canvas, rows, curves, drawn, scale, table)
     if not map_only:
-        canvas.text(margin + LEFT + plot, bottom + 2, "step", SMALL, colour=theme.faint, align="right")
-        y = canvas.colour_bar(margin + LEFT, round(bottom + 30), plot, scale, table)
-        canvas.lines(margin + LEFT, y + 8, notes, SMALL, colour=theme.faint)
+        canvas.text(rows.left + plot, bottom + 2, "step", SMALL, colour=theme.faint, align="right")
+        y = canvas.colour_bar(rows.left, round(bottom + 30), plot, scale, table)
+        canvas.lines(rows.left, y + 8, notes, SMALL, colour=theme.faint)
     return canvas.pixels()
+
+
+def _curves(
+    canvas: Canvas, rows: _Rows, curves: NDArray[np.float64], drawn: Drawable, scale: Scale, table: colours.Table
+) -> None:
+    for row, curve in enumerate(curves):
+        y = rows.top + row * rows.step
+        if rows.caption:
+            canvas.text(rows.left, y, fit(drawn.labels[row], rows.width, SMALL), SMALL, colour=canvas.theme.faint)
+        box = rows.left, y + rows.caption, rows.width, rows.height
+        _curve(canvas, box, curve, scale.position(drawn.values[row]), table, last=row == len(curves) - 1)
 
 
 def _group(steps: int, width: float) -> int:
@@ -121,7 +138,7 @@ def outline(curve: NDArray[np.float64], most: int) -> tuple[NDArray[np.float64],
     group = -(-2 * steps // most)
     padded = np.concatenate([curve, np.full(-steps % group, np.nan)]).reshape(-1, group)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # groups of NaN alone stay NaN
+        warnings.simplefilter("ignore", RuntimeWarning)  # groups that hold only NaN stay NaN
         levels = np.stack([np.nanmin(padded, axis=1), np.nanmax(padded, axis=1)], axis=1).ravel()
     starts = np.arange(len(padded), dtype=np.float64) * group
     times = np.stack([starts + 0.25 * group, starts + 0.75 * group], axis=1).ravel()

@@ -41,13 +41,13 @@ def draw_table(sample: Sample, panel: Panel, theme: Theme = LIGHT) -> NDArray[np
     values = bars.values
     finite = values[np.isfinite(values)]
     low, high = min(0.0, *finite, 0.0), max(0.0, *finite, 0.0)
-    remarks = list(bars.remarks)
+    notes = list(bars.notes)
     if values.size and not finite.any():
-        remarks.insert(0, "map is zero everywhere" if finite.size else "map has no finite value")
-    head = heading(panel, tuple(remarks))
+        notes.insert(0, "map is zero everywhere" if finite.size else "map has no finite value")
+    head = heading(panel, tuple(notes))
     inner = WIDTH - 2 * MARGIN
     top = MARGIN + head.height(inner) + 20
-    notes = head.notes(inner, 6)
+    notes = head.note_lines(inner, 6)
     bottom = top + ROW * len(values)
     height = round(bottom + 14 + len(notes) * LINE * 16 + MARGIN)
     canvas = Canvas(WIDTH, height, theme)

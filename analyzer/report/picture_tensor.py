@@ -28,14 +28,14 @@ def draw_tensor(
     drawn = tensor_map(panel.attribution)
     scale = fit_scale(panel.attribution, panel.signed)
     table: colours.Table = "diverging" if panel.signed else "light"
-    head = heading(panel, (*scale.remarks, *drawn.remarks))
+    head = heading(panel, (*scale.notes, *drawn.notes))
     margin = 8 if map_only else MARGIN
     inner = width - 2 * margin
     relevance = colours.paint(scale.position(drawn.values), table)
     strips = [(f"relevance, shape {' × '.join(map(str, panel.attribution.shape)) or 'scalar'}", relevance)]
     if np.asarray(sample.values).dtype.kind in "biuf" and sample.values.size:
         strips.insert(0, _grey(sample))
-    notes = [] if map_only else head.notes(inner, 6)
+    notes = [] if map_only else head.note_lines(inner, 6)
     sizes = [_strip_height(strip.shape, inner) for _, strip in strips]
     top = 8 if map_only else MARGIN + head.height(inner) + 16
     bottom = top + sum(LINE * SMALL + 4 + size + 14 for size in sizes)

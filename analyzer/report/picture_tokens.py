@@ -28,9 +28,9 @@ def draw_tokens(sample: Sample, panel: Panel, theme: Theme = LIGHT) -> NDArray[n
     scale = fit_scale(drawn.values, panel.signed, percentile=100)
     table: colours.Table = "diverging" if panel.signed else "light"
     ground = colours.paint(scale.position(drawn.values), table)
-    head = heading(panel, (*scale.remarks, *drawn.remarks))
+    head = heading(panel, (*scale.notes, *drawn.notes))
     inner = WIDTH - 2 * MARGIN
-    notes = head.notes(inner, 6)
+    notes = head.note_lines(inner, 6)
 
     boxes: list[tuple[float, int, str, float]] = []
     x, row = 0.0, 0

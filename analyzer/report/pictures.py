@@ -43,7 +43,7 @@ def draw_picture(sample: Sample, panel: Panel, theme: Theme = LIGHT) -> NDArray[
 
 
 def save_picture(sample: Sample, panel: Panel, path: str | os.PathLike[str]) -> None:
-    """Write the picture of one explanation as PNG, whole or not at all.
+    """Write the picture of one explanation as PNG, completely or not at all.
 
     Raises
     ------

@@ -1,6 +1,6 @@
 """From an attribution of any rank to what can be drawn: a map, bars, curves, words or a strip.
 
-Belongs here: which axes are summed, which elements are shown, and the sentences that say so. Not here:
+Belongs here: which axes are summed, which elements are drawn, and notes about both. Not here:
 colours, pixels, pictures.
 """
 
@@ -34,17 +34,17 @@ class Drawable:
         One per row or element where that has meaning.
     details
         The inputs' values beside the labels, ``= 37.84``; features only.
-    remarks
+    notes
         What was summed, left out or enlarged.
     rest
-        Number and sum of the elements that aren't shown.
+        Number and sum of the elements that aren't drawn.
     picked
         Which channels or elements of the sample these are, in order; empty: all.
     """
 
     values: NDArray[np.float64]
     labels: tuple[str, ...] = ()
-    remarks: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     rest: tuple[int, float] = (0, 0.0)
     picked: tuple[int, ...] = ()
     details: tuple[str, ...] = ()
@@ -94,10 +94,10 @@ def image_map(sample: Sample, panel: Panel) -> Drawable:
     values = _real(panel.attribution, "an attribution")
     if 0 in values.shape or values.ndim not in {2, 3}:
         raise _misfit(sample, panel)
-    said = ""
+    note = ""
     if values.ndim == 3:
-        values, said = _over_channels(values, _channel_axis(sample, values.shape), panel.signed)
-    return Drawable(values, remarks=(said,) if said else ())
+        values, note = _over_channels(values, _channel_axis(sample, values.shape), panel.signed)
+    return Drawable(values, notes=(note,) if note else ())
 
 
 def grey_picture(sample: Sample) -> NDArray[np.uint8]:
@@ -132,14 +132,14 @@ def feature_bars(sample: Sample, panel: Panel, most: int = MOST_BARS) -> Drawabl
     values = _per_element(sample, panel)
     size = np.where(np.isfinite(values), np.abs(values), -1.0)
     order = np.argsort(-size, kind="stable")
-    shown, left = order[:most], order[most:]
+    listed, omitted = order[:most], order[most:]
     inputs = np.asarray(sample.values).ravel()
-    labels = tuple(_name(sample, int(i), "feature") for i in shown)
-    details = tuple(f"= {value_text(inputs[i], 24)}" for i in shown)
+    labels = tuple(_name(sample, int(i), "feature") for i in listed)
+    details = tuple(f"= {value_text(inputs[i], 24)}" for i in listed)
     with np.errstate(invalid="ignore", over="ignore"):
-        rest = (len(left), float(values[left].sum()) if left.size else 0.0)
-    remarks = (f"{len(left)} smaller features, together {number(rest[1])}",) if left.size else ()
-    return Drawable(values[shown], labels, remarks, rest, tuple(int(i) for i in shown), details)
+        rest = (len(omitted), float(values[omitted].sum()) if omitted.size else 0.0)
+    notes = (f"{len(omitted)} smaller features, together {number(rest[1])}",) if omitted.size else ()
+    return Drawable(values[listed], labels, notes, rest, tuple(int(i) for i in listed), details)
 
 
 def _name(sample: Sample, position: int, kind: str) -> str:
@@ -175,9 +175,9 @@ def series_map(sample: Sample, panel: Panel, most: int = MOST_CURVES) -> Drawabl
     count = len(curves)
     size = np.abs(np.nan_to_num(values, posinf=0.0, neginf=0.0)).sum(axis=1)
     picked = tuple(sorted(int(i) for i in np.argsort(-size, kind="stable")[:most]))
-    remarks = (f"the {most} most relevant of {count} channels",) if count > most else ()
+    notes = (f"the {most} most relevant of {count} channels",) if count > most else ()
     labels = tuple(_name(sample, i, "channel") for i in picked) if count > 1 or sample.feature_names else ("",)
-    return Drawable(values[list(picked)], labels, remarks, picked=picked)
+    return Drawable(values[list(picked)], labels, notes, picked=picked)
 
 
 def _broadcasts(shape: tuple[int, ...], goal: tuple[int, ...]) -> bool:
@@ -212,28 +212,28 @@ def tensor_map(array: NDArray[Any], most: int = MOST_ROWS) -> Drawable:
     """Any array as a matrix: the last axis across, all others down, at most ``most`` rows and 4 × that
     columns.
 
-    Where rows or columns have to be joined, the value of largest size of each group is kept.
+    Where rows or columns have to be joined, each group is drawn as its value of largest size.
     """
     values = _real(array, "an attribution")
     if not values.size:
         raise UsageError("report.shape", f"nothing to draw: the array has shape {values.shape}")
     matrix = values.reshape(-1, values.shape[-1]) if values.ndim else values.reshape(1, 1)
-    remarks: list[str] = []
+    notes: list[str] = []
     for axis, name in ((0, "rows"), (1, "columns")):
         limit = most * (1 + 3 * axis)
         group = -(-matrix.shape[axis] // limit)
         if group > 1:
-            remarks.append(f"groups of {group} {name} drawn as one: the value of largest size")
+            notes.append(f"groups of {group} {name} drawn as one: the value of largest size")
             matrix = strongest(matrix, group, axis)
-    return Drawable(matrix, remarks=tuple(remarks))
+    return Drawable(matrix, notes=tuple(notes))
 
 
 def strongest(values: NDArray[np.float64], group: int, axis: int) -> NDArray[np.float64]:
     """Every ``group`` neighbours along ``axis`` as the one of largest size; the last group may be shorter."""
-    moved = np.moveaxis(values, axis, -1)
-    short = -moved.shape[-1] % group
-    padded = np.concatenate([moved, np.full((*moved.shape[:-1], short), np.nan)], axis=-1)
-    blocks = padded.reshape(*moved.shape[:-1], -1, group)
+    values_last = np.moveaxis(values, axis, -1)
+    short = -values_last.shape[-1] % group
+    padded = np.concatenate([values_last, np.full((*values_last.shape[:-1], short), np.nan)], axis=-1)
+    blocks = padded.reshape(*values_last.shape[:-1], -1, group)
     best = np.argmax(np.nan_to_num(np.abs(blocks), nan=-1.0, posinf=-1.0), axis=-1)
     chosen = np.take_along_axis(blocks, best[..., None], axis=-1)[..., 0]
     return np.asarray(np.moveaxis(chosen, -1, axis))

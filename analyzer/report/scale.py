@@ -1,6 +1,6 @@
 """From values to positions on a colour scale, with nothing done silently.
 
-Belongs here: choosing where the colours end, and the sentences that say so. Not here: the colours
+Belongs here: choosing where the colours end, and notes about it. Not here: the colours
 (``colours``).
 """
 
@@ -35,7 +35,7 @@ class Scale:
         The percentile that ``limit`` is; None where it is the peak.
     clipped
         How many values lie beyond the limit.
-    remarks
+    notes
         What else a reader has to know: a map of zeros, a constant map, values that aren't finite, negative
         values of an unsigned map.
     """
@@ -45,7 +45,7 @@ class Scale:
     peak: float
     percentile: float | None
     clipped: int
-    remarks: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def position(self, values: NDArray[Any]) -> NDArray[np.float64]:
         """Values as positions in [−1, 1] (signed) or [0, 1], float64, same shape; not finite becomes NaN."""
@@ -85,7 +85,7 @@ def colour_limit(values: NDArray[Any], percentile: float = PERCENTILE) -> float:
     """The ``percentile``-th percentile of values ≥ 0, or their maximum where that percentile says nothing.
 
     With m = max(values) and p the percentile (a value that occurs: the next higher one): p if p ≥ m /
-    100, else m. A map with one hot pixel so keeps it. 0 for no values.
+    100, else m. So a map with a single hot pixel is scaled to it. 0 for no values.
 
     Parameters
     ----------
@@ -124,25 +124,25 @@ def fit_scale(values: NDArray[Any], signed: bool, percentile: float = PERCENTILE
         peak=peak,
         percentile=percentile if limit < peak else None,
         clipped=int((sizes > limit).sum()),
-        remarks=_remarks(flat, finite, signed),
+        notes=_notes(flat, finite, signed),
     )
 
 
-def _remarks(flat: NDArray[np.float64], finite: NDArray[np.float64], signed: bool) -> tuple[str, ...]:
-    said: list[str] = []
+def _notes(flat: NDArray[np.float64], finite: NDArray[np.float64], signed: bool) -> tuple[str, ...]:
+    notes: list[str] = []
     if not flat.size:
         return ("map is empty",)
     lost = flat.size - finite.size
     if not finite.size:
         return ("map has no finite value",)
     if lost:
-        said.append(f"{lost} of {flat.size} values are not finite (drawn grey)")
+        notes.append(f"{lost} of {flat.size} values are not finite (drawn grey)")
     where = "everywhere" if not lost else "elsewhere"
     if not finite.any():
-        said.append(f"map is zero {where}")
+        notes.append(f"map is zero {where}")
     elif finite.size > 1 and (finite == finite[0]).all():
-        said.append(f"map is constant: {number(float(finite[0]))} {where}")
+        notes.append(f"map is constant: {number(float(finite[0]))} {where}")
     negative = int((finite < 0).sum())
     if negative and not signed:
-        said.append(f"{negative} of {flat.size} values are negative (drawn as zero)")
-    return tuple(said)
+        notes.append(f"{negative} of {flat.size} values are negative (drawn as zero)")
+    return tuple(notes)

@@ -1,4 +1,4 @@
-"""Strings and numbers made fit to be shown.
+"""Strings and numbers as safe, readable text.
 
 Belongs here: taking the teeth out of strings that come from models and files, shortening, and writing
 numbers. Not here: HTML escaping (jinja2's autoescape does that) and anything that measures glyphs
@@ -43,18 +43,18 @@ def clean(text: object, limit: int = 300) -> str:
     """
     raw = str(text)
     raw = raw[: 8 * limit + 64]  # nothing beyond can matter, and a hostile string may be huge
-    kept: list[str] = []
+    cleaned: list[str] = []
     for char in _ESCAPES.sub("", raw):
         category = unicodedata.category(char)
         if char.isspace() or category in {"Zl", "Zp", "Zs"}:
-            kept.append(" ")
+            cleaned.append(" ")
         elif category in {"Cs", "Co"}:
-            kept.append("\ufffd")
+            cleaned.append("\ufffd")
         elif category == "Cc" or (category == "Cf" and char not in _JOINERS):
             continue
         else:
-            kept.append(char)
-    return shorten(" ".join("".join(kept).split()), limit)
+            cleaned.append(char)
+    return shorten(" ".join("".join(cleaned).split()), limit)
 
 
 def shorten(text: str, limit: int) -> str:
@@ -78,10 +78,10 @@ def number(value: float, digits: int = 4) -> str:
             mantissa = mantissa.rstrip("0").rstrip(".")
         return f"{mantissa}e{int(exponent)}".replace("-", "−")
     decimals = max(digits - 1 - math.floor(math.log10(size)), 0)
-    shown = f"{value:.{decimals}f}"
-    if "." in shown:
-        shown = shown.rstrip("0").rstrip(".")
-    return shown.replace("-", "−")
+    text = f"{value:.{decimals}f}"
+    if "." in text:
+        text = text.rstrip("0").rstrip(".")
+    return text.replace("-", "−")
 
 
 def score_text(value: float, kind: str) -> str:

@@ -1,6 +1,6 @@
-"""Inner units: values inside a model that are explained in place of an output, by the names people know them by.
+"""Inner units: values inside a model that are explained instead of an output, found by name.
 
-Belongs here: from the name of a node, a value or a module to an ONNX value. Not here: explaining it (``methods``).
+Belongs here: from the name of a node, a value or a module to an ONNX value. Not here: explaining it (``analyzer.methods``).
 """
 
 from __future__ import annotations
@@ -23,16 +23,18 @@ def value_named(graph: Graph, name: str) -> str:
     UsageError
         ``layer.unknown`` with the near name.
     """
-    made = {value: value for node in graph.nodes for value in node.outputs if value}
+    by_value = {value: value for node in graph.nodes for value in node.outputs if value}
     by_node = {node.name: node.outputs[0] for node in graph.nodes if node.outputs}
-    found = made.get(name) or by_node.get(name)
+    found = by_value.get(name) or by_node.get(name)
     if found is None:
-        placed = locate(name, origins_of(graph.nodes))
-        found = by_node.get(placed) if placed is not None else None
+        node_name = locate(name, origins_of(graph.nodes))
+        found = by_node.get(node_name) if node_name is not None else None
     if found is None:
-        close = nearest(name, [*made, *by_node], 0.5)
-        meant = f" (did you mean {close}?)" if close else ""
+        close = nearest(name, [*by_value, *by_node], 0.5)
+        suggestion = f" (did you mean {close}?)" if close else ""
         raise UsageError(
-            "layer.unknown", f"the model has no node or value {name!r}{meant}", "`onnxplain inspect -v` lists the nodes"
+            "layer.unknown",
+            f"the model has no node or value {name!r}{suggestion}",
+            "`onnxplain inspect -v` lists the nodes",
         )
     return found

@@ -1,10 +1,10 @@
-"""The target language: what about a model's output is explained.
+"""The target language: which number of a model's output is explained.
 
-Belongs here: parsing a target and resolving it on a concrete output to one number per sample. Not here: which output
-holds scores (``scores``).
+Belongs here: reading a target and resolving it on a concrete output to weights. Not here: which output holds scores
+(``scores``), the resolved target (``target``).
 
-A target is a linear functional of one output: the resolved form is a weight array of the output's shape, and the
-explained score of a sample is the weighted sum of its output. Forms:
+A target is a linear functional of one output: it resolves to weights of the output's shape, and the explained score of a
+sample is the weighted sum of its output. Forms:
 
 =====================  ==================================================================================
 ``"top1"``, ``"top3"``  the class ranked first, third, …; in a rank above 2 the sample's largest element
@@ -21,19 +21,17 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from analyzer.errors import UsageError
+from analyzer.targets.target import Array, Resolved
 
 if TYPE_CHECKING:
     from analyzer.inputs import Labels
 
-Array = NDArray[Any]
 TargetLike = int | str | Sequence[int | str] | Array
 _INDEXED = re.compile(r"^(?P<output>[^\[\]]*)\[(?P<index>[^\[\]]*)\]$")
 _TOP = re.compile(r"top(\d{1,18})")
@@ -43,134 +41,8 @@ _LONGEST_INDEX = 500
 _UNREADABLE = (SyntaxError, ValueError, TypeError, AssertionError, RecursionError, MemoryError)
 
 
-class Target(Protocol):
-    """A target on a concrete batch, as methods that only run the model see it.
-
-    Attributes
-    ----------
-    names
-        What is explained, per sample, for people.
-    classes
-        Class index per sample, -1 where it is no single class.
-    notes
-        What was decided for the user.
-    """
-
-    @property
-    def names(self) -> tuple[str, ...]: ...
-
-    @property
-    def classes(self) -> tuple[int, ...]: ...
-
-    @property
-    def notes(self) -> tuple[str, ...]: ...
-
-    @property
-    def single(self) -> bool:
-        """Whether the values that scores are made of hold one sample at a time."""
-        ...
-
-    @property
-    def reads(self) -> tuple[str, ...]:
-        """The ONNX values that scores are made of."""
-        ...
-
-    def score(self, output: Array) -> Array:
-        """The explained score per sample of the unchanged batch, shape (batch,), float64."""
-        ...
-
-    def score_copies(self, sample: int, got: Mapping[str, Array]) -> Array:
-        """Scores of n changed copies of one sample.
-
-        Parameters
-        ----------
-        got
-            Each of :attr:`reads` -> its value for the copies, batch first.
-
-        Returns
-        -------
-        ndarray
-            (n,) float64.
-
-        Raises
-        ------
-        UsageError
-            ``target.no_batch`` where a value has no batch axis.
-        """
-        ...
-
-
-@dataclass(frozen=True)
-class Resolved:
-    """A linear target on a concrete output.
-
-    Attributes
-    ----------
-    weights
-        The output's shape, float64: score = sum(weights * output) per sample.
-    names, classes, notes
-        See :class:`Target`.
-    value
-        The ONNX value that the weights are on, once that is known.
-    """
-
-    weights: Array
-    names: tuple[str, ...]
-    classes: tuple[int, ...]
-    notes: tuple[str, ...] = ()
-    value: str = ""
-    single: bool = False
-
-    @property
-    def reads(self) -> tuple[str, ...]:
-        """The one value."""
-        return (self.value,)
-
-    def score(self, output: Array) -> Array:
-        """The explained score per sample, shape (batch,), float64."""
-        return weighted(output, self.weights)
-
-    def score_copies(self, sample: int, got: Mapping[str, Array]) -> Array:
-        """See :meth:`Target.score_copies`."""
-        output = np.asarray(got[self.value])
-        if not output.ndim:
-            raise no_batch(self.value, output.shape)
-        weights = self.weights[sample : sample + 1]
-        if weights.shape[1:] != output.shape[1:]:
-            return weighted(output, np.broadcast_to(weights, output.shape))
-        explained = np.flatnonzero(weights)  # few, mostly one
-        return np.asarray(
-            output.reshape(len(output), -1)[:, explained].astype(np.float64) @ weights.reshape(-1)[explained]
-        )
-
-    def rows(self, start: int, stop: int) -> Resolved:
-        """The target of some of the samples."""
-        part = slice(start, stop)
-        return replace(self, weights=self.weights[part], names=self.names[part], classes=self.classes[part])
-
-    def repeated(self, times: int) -> Resolved:
-        """The target of the batch, ``times`` over."""
-        weights = np.concatenate([self.weights] * times)
-        return replace(self, weights=weights, names=self.names * times, classes=self.classes * times)
-
-
-def no_batch(name: str, shape: Sequence[int]) -> UsageError:
-    """The refusal of a value without one row per sample."""
-    return UsageError(
-        "target.no_batch",
-        f"output {name!r} of shape {list(shape)} has no batch axis",
-        "perturbation methods need one score per sample",
-    )
-
-
-def weighted(output: Array, weights: Array) -> Array:
-    """sum(weights * output) over all axes but the first; zero weights hide non-finite values."""
-    product = np.where(weights != 0, np.asarray(output, np.float64), 0.0) * weights
-    return np.asarray(product.reshape(len(product), -1).sum(axis=1) if product.ndim else product.reshape(1))
-
-
 def output_of(target: TargetLike) -> str | None:
-    """The name of the output that a target asks for, None for the default one."""
+    """The name of the output that a target indexes, None for the default one."""
     if isinstance(target, str):
         match = _INDEXED.match(target)
         if match and match["output"]:
@@ -179,7 +51,7 @@ def output_of(target: TargetLike) -> str | None:
 
 
 def is_detection(target: object) -> bool:
-    """Whether a target, or one of a list of targets, asks for a detection."""
+    """Whether a target, or one of a list of targets, is a detection."""
     each = target if isinstance(target, (list, tuple, np.ndarray)) and np.ndim(target) else [target]
     return any(isinstance(one, str) and one.startswith("detection:") for one in each)
 
@@ -227,7 +99,7 @@ def resolve(target: TargetLike, output: Array, labels: Labels | None = None) -> 
 
 
 def _single(target: Any, sample: Array, labels: Labels | None) -> Resolved:
-    """One sample's weights; ``sample`` keeps its batch axis of 1."""
+    """One sample's weights; ``sample`` has a batch axis of size 1."""
     if isinstance(target, str) and target.startswith("contrast:"):
         first, comma, second = target.removeprefix("contrast:").partition(",")
         if not comma or not second:
@@ -296,7 +168,7 @@ def _name(index: int, labels: Labels | None, count: int) -> str:
 
 
 def _element(target: Any, sample: Array) -> Resolved:
-    """Targets of an output of a higher rank."""
+    """A target on an output of a higher rank."""
     if isinstance(target, str) and _TOP.fullmatch(target):
         rank = int(target[3:])
         flat = np.nan_to_num(sample.reshape(-1).astype(np.float64), nan=-np.inf)

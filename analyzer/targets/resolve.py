@@ -1,7 +1,7 @@
-"""From what was asked for to the value with the scores and the target on it.
+"""From a target to the value that holds its scores, and the target resolved on it.
 
-Belongs here: choosing the value, resolving the target, what the record says of the prediction. Not here: the target
-language (``language``), finding scores in a graph (``scores``), inner names (``inner``).
+Belongs here: choosing the value, resolving the target, the prediction for the record. Not here: the target language
+(``language``), finding scores in a graph (``scores``), names of inner units (``inner``).
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from analyzer.errors import UnsupportedError, UsageError
 from analyzer.onnx_model import OnnxModel
 from analyzer.targets.inner import value_named
-from analyzer.targets.language import Resolved, Target, TargetLike, is_detection, output_of, resolve
-from analyzer.targets.scores import Scored, explained
+from analyzer.targets.language import TargetLike, is_detection, output_of, resolve
+from analyzer.targets.scores import Scored, scored_in
+from analyzer.targets.target import Resolved, Target
 
 Array = NDArray[Any]
 
@@ -36,7 +37,7 @@ class Explained:
     output
         The value itself.
     record
-        What the explanation's record keeps of the prediction.
+        Entries of the explanation's record: the prediction, and the detection where one is explained.
     """
 
     scored: Scored
@@ -46,7 +47,7 @@ class Explained:
 
 
 def scored_value(model: OnnxModel, output: str | None = None, score: str = "logit") -> Scored:
-    """Which value is explained: the logits of the first floating-point output unless asked otherwise.
+    """Which value is explained: by default the logits of the first floating-point output.
 
     Parameters
     ----------
@@ -65,11 +66,11 @@ def scored_value(model: OnnxModel, output: str | None = None, score: str = "logi
             if value not in outputs:
                 return Scored(value, value, "value")
             output = value
-    return explained(model.proto.graph, output, score)
+    return scored_in(model.proto.graph, output, score)
 
 
 def scored_of(model: OnnxModel, target: TargetLike, score: str, layer: str | None) -> Scored:
-    """What is explained: an inner unit where one is asked for, else an output.
+    """Which value is explained: an inner unit where one is named, else an output.
 
     Raises
     ------
@@ -104,52 +105,70 @@ def resolve_on(
     resolved
         The target where it has been resolved already, on a larger batch.
     gradients
-        Whether the method needs them: then a detection's class score takes the detection's place.
+        Whether the method needs gradients: then the class score of a detection's proposal is explained instead of the
+        detection.
     fetched
-        Values of the model on these inputs, kept from target to target.
+        Cache of the model's values on these inputs, shared by several targets.
     """
-    detected: dict[str, Any] = {}
+    record: dict[str, Any] = {}
     if is_detection(target):
         from analyzer.targets.detection.finding import find
 
         if layer is not None:
             raise UsageError("layer.twice", "a detection is no target of an inner value", "leave layer out")
         found = find(model, feed, target)
-        detected = {"prediction": found.prediction(), **found.record()}
+        record = {"prediction": found.prediction(), **found.record()}
         if not gradients:
-            return Explained(found.scored, found.resolved, np.asarray(found.got[found.scored.value]), detected)
+            return Explained(found.scored, found.resolved, np.asarray(found.got[found.scored.value]), record)
         output_name, resolved = found.class_scores()
         target = f"{output_name}[...]"
     scored = scored_of(model, target, score, layer)
-    main = scored if scored.output in model.outputs else _main(model, score)
-    fetched = {} if fetched is None else fetched
+    default = scored if scored.output in model.outputs else _default(model, score)
+    values = _fetch(model, feed, scored, default, {} if fetched is None else fetched)
+    if scored is not default:
+        _require_batch_axis(model, feed, scored.output, np.asarray(values[scored.output]))
+    scored, scores, in_layout = _laid_out(model, feed, scored, values)
+    resolved = resolved or resolve(target, in_layout, model.labels)
+    resolved = replace(resolved, weights=scored.pulled_back(resolved.weights, scores), value=scored.value)
+    predicted = None if default is None else _prediction(model, default, np.asarray(values[default.output]))
+    return Explained(scored, resolved, scores, {"prediction": predicted, **record})
+
+
+def _fetch(
+    model: OnnxModel, feed: dict[str, Array], scored: Scored, default: Scored | None, fetched: dict[Any, Any]
+) -> Mapping[str, Any]:
+    """The scores, their output and the output of the prediction, by name; computed once for each value."""
     if scored not in fetched:
-        wanted = [scored.value, scored.output, *([main.output] if main is not None else [])]
+        wanted = [scored.value, scored.output, *([default.output] if default is not None else [])]
         fetched[scored] = model.values(feed, list(dict.fromkeys(wanted)))
-    values = fetched[scored]
-    given = np.asarray(values[scored.output])
-    if scored is not main:
-        _counts_samples(model, feed, scored.output, given)
-    shown = scored.laid_out(np.asarray(values[scored.value]), given)
-    if shown is None:  # the scores have other rows than the output
-        scored = scored_value(model, scored.output, "probability")
-        values, shown = {**values, **model.values(feed, [scored.value])}, given
-    output = np.asarray(values[scored.value])
-    resolved = resolved or resolve(target, shown, model.labels)
-    resolved = replace(resolved, weights=scored.pulled_back(resolved.weights, output), value=scored.value)
-    predicted = None if main is None else _prediction(model, main, np.asarray(values[main.output]))
-    return Explained(scored, resolved, output, {"prediction": predicted, **detected})
+    values: Mapping[str, Any] = fetched[scored]
+    return values
 
 
-def _main(model: OnnxModel, score: str) -> Scored | None:
-    """The scores that an explanation is about unless told otherwise, None for a model without any."""
+def _laid_out(
+    model: OnnxModel, feed: dict[str, Array], scored: Scored, values: Mapping[str, Any]
+) -> tuple[Scored, Array, Array]:
+    """The value that is explained, its scores, and the scores in the output's layout.
+
+    Logits that have another batch axis than the output can't be indexed like it: then the probabilities are explained.
+    """
+    scores, output = np.asarray(values[scored.value]), np.asarray(values[scored.output])
+    in_layout = scored.laid_out(scores, output)
+    if in_layout is not None:
+        return scored, scores, in_layout
+    scored = scored_value(model, scored.output, "probability")
+    return scored, np.asarray(model.values(feed, [scored.value])[scored.value]), output
+
+
+def _default(model: OnnxModel, score: str) -> Scored | None:
+    """The scores that are explained by default, None for a model without any."""
     try:
         return scored_value(model, None, score)
     except UnsupportedError:
         return None
 
 
-def _counts_samples(model: OnnxModel, feed: Mapping[str, Array], name: str, value: Array) -> None:
+def _require_batch_axis(model: OnnxModel, feed: Mapping[str, Array], name: str, value: Array) -> None:
     """Refuse an inner value whose first axis isn't the batch.
 
     Raises
@@ -167,7 +186,7 @@ def _counts_samples(model: OnnxModel, feed: Mapping[str, Array], name: str, valu
 
 
 def _prediction(model: OnnxModel, scored: Scored, output: Array) -> dict[str, Any] | None:
-    """The first five classes of every sample with the model's own output for them; None where there are no classes."""
+    """The five best classes of every sample with the model's own output for them; None where there are no classes."""
     rows = output.reshape(len(output), -1) if output.ndim else output.reshape(1, 1)
     if output.ndim > 2 and rows.shape[1] != output.shape[1]:
         return None

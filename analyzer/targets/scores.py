@@ -1,7 +1,7 @@
 """Which value of a model is explained: finding the scores behind a final softmax or sigmoid.
 
-Belongs here: reading the end of an ONNX graph. Not here: picking a class of it (``target``), running anything.
-Knows protobufs only, so that perturbation methods need nothing else.
+Belongs here: reading the end of an ONNX graph. Not here: picking a class (``language``), running anything. Reads protobufs
+only, so that perturbation methods need nothing else.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from analyzer.onnx_model import probabilities_of, producer
 Kind = Literal["logit", "probability", "value"]
 
 _SQUASHING = {"Softmax", "LogSoftmax", "Sigmoid"}
-_MOVING = {"Identity", "Cast", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Dropout", "Transpose"}
+_REARRANGING = {"Identity", "Cast", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Dropout", "Transpose"}
 _RESHAPING = {"Reshape", "Flatten", "Squeeze", "Unsqueeze"}
 _MIXED: tuple[int, ...] = ()
 _FLOATING = {
@@ -43,7 +43,7 @@ class Scored:
     kind
         What the scores are.
     squashed_by
-        The operator that ends the output and was taken off, or None.
+        The final operator of the output that was removed to get at the scores, or None.
     permutation
         Where axes are transposed between that operator and the output: output axis -> axis of ``value``; else None.
     """
@@ -55,29 +55,29 @@ class Scored:
     permutation: tuple[int, ...] | None = None
 
     def laid_out(self, scores: NDArray[Any], output: NDArray[Any]) -> NDArray[Any] | None:
-        """The scores in the output's layout, in which targets index them; None where their batch axes differ."""
-        moved = scores if self.permutation is None else scores.transpose(self.permutation)
-        if moved.ndim and output.ndim and len(moved) != len(output):
+        """The scores in the layout of the output, which targets index; None where their batch axes differ."""
+        permuted = scores if self.permutation is None else scores.transpose(self.permutation)
+        if permuted.ndim and output.ndim and len(permuted) != len(output):
             return None
-        return moved.reshape(output.shape)
+        return permuted.reshape(output.shape)
 
     def pulled_back(self, weights: NDArray[Any], scores: NDArray[Any]) -> NDArray[Any]:
         """Weights on the output's elements as weights on the scores; undoes :meth:`laid_out`."""
         if self.permutation is None:
             return weights.reshape(scores.shape or (1,))
-        moved = weights.reshape([scores.shape[axis] for axis in self.permutation])
-        return moved.transpose(np.argsort(self.permutation))
+        permuted = weights.reshape([scores.shape[axis] for axis in self.permutation])
+        return permuted.transpose(np.argsort(self.permutation))
 
 
-def explained(graph: onnx.GraphProto, output: str | None, score: str) -> Scored:
-    """The value that an explanation of ``output`` is about.
+def scored_in(graph: onnx.GraphProto, output: str | None, score: str) -> Scored:
+    """The value with the scores of ``output``.
 
     Parameters
     ----------
     output
         Name of a graph output; None chooses the first floating-point one.
     score
-        ``logit`` takes a softmax, log-softmax or sigmoid that ends the graph off, ``probability`` keeps it.
+        ``logit`` stands for the input of a final softmax, log-softmax or sigmoid, ``probability`` for its result.
 
     Raises
     ------
@@ -104,7 +104,7 @@ def explained(graph: onnx.GraphProto, output: str | None, score: str) -> Scored:
 
 
 def _has_classes(graph: onnx.GraphProto, output: str) -> bool:
-    """Whether the output can hold one score per class: two axes (trailing ones aside), the second longer than one."""
+    """Whether the output can hold one score per class: two axes (trailing ones of size 1 aside), the second longer than 1."""
     shape = next(o.type.tensor_type.shape for o in graph.output if o.name == output)
     sizes = [dim.dim_value if dim.HasField("dim_value") else 0 for dim in shape.dim]
     while len(sizes) > 2 and sizes[-1] == 1:
@@ -126,7 +126,7 @@ def _first_floating(graph: onnx.GraphProto) -> str:
 
 
 def _squashing(graph: onnx.GraphProto, value: str) -> tuple[onnx.NodeProto | None, tuple[int, ...] | None]:
-    """What squashes a value, and how the axes are transposed after it; ``_MIXED`` where they are reshaped as well."""
+    """The operator that squashes a value, and the transposition of axes after it; ``_MIXED`` where they are reshaped as well."""
     permutation: tuple[int, ...] | None = None
     reshaped = False
     for _ in range(16):
@@ -135,22 +135,22 @@ def _squashing(graph: onnx.GraphProto, value: str) -> tuple[onnx.NodeProto | Non
             return None, None
         if node.op_type in _SQUASHING:
             return node, _MIXED if reshaped and permutation is not None else permutation
-        if node.op_type not in _MOVING:
+        if node.op_type not in _REARRANGING:
             return None, None
         reshaped |= node.op_type in _RESHAPING
         if node.op_type == "Transpose":
             axes = next((tuple(a.ints) for a in node.attribute if a.name == "perm"), _MIXED)
-            reshaped |= axes is _MIXED  # it reverses axes of which the number isn't known here
+            reshaped |= axes is _MIXED  # it reverses axes whose number isn't known here
             permutation = axes if permutation is None or reshaped else tuple(axes[axis] for axis in permutation)
         value = node.input[0]
     return None, None
 
 
 def _from_classifier(graph: onnx.GraphProto, value: str) -> bool:
-    """Whether a classifier of the ML operators gives the value, normalised or not."""
+    """Whether the value comes from a classifier of the domain ``ai.onnx.ml``, normalised or not."""
     for _ in range(16):
         node = producer(graph, value)
-        if node is None or (node.op_type not in _MOVING and node.domain != "ai.onnx.ml"):
+        if node is None or (node.op_type not in _REARRANGING and node.domain != "ai.onnx.ml"):
             return False
         if node.op_type.endswith("Classifier"):
             return True

@@ -22,7 +22,7 @@ def no_metadata(monkeypatch: pytest.MonkeyPatch) -> Any:
         raise importlib.metadata.PackageNotFoundError(name)
 
     monkeypatch.setattr(importlib.metadata, "version", absent)
-    cached = (cache.code, pipeline._versions)
+    cached = (cache.code_version, pipeline._versions)
     for function in cached:
         function.cache_clear()
     yield
@@ -52,7 +52,7 @@ def test_metadata_without_a_version(monkeypatch: pytest.MonkeyPatch, broken: Exc
 
 def test_without_metadata_everything_that_tells_versions_works(no_metadata: None) -> None:
     assert analyzer.__version__ == "unknown"
-    assert len(cache.code()) == 64
+    assert len(cache.code_version()) == 64
     told = pipeline._versions()
     assert told.pop("python").startswith("3.")
     assert told == dict.fromkeys(("onnxplain", "onnx", "numpy"), "unknown")

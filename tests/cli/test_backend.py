@@ -118,19 +118,19 @@ def test_an_unwritable_cache_is_a_remark(
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "said"),
+    ("words", "code", "message"),
     [
         (["-m", "gradient", "--backend", "jax"], 2, "backend.unknown"),
         (["-m", "ablation-cam", "--backend", "onnxruntime"], 3, "backend.onnxruntime"),
     ],
 )
 def test_refusals_are_one_line(
-    call: Call, tmp_path: Path, sample_models: Path, words: list[str], code: int, said: str
+    call: Call, tmp_path: Path, sample_models: Path, words: list[str], code: int, message: str
 ) -> None:
     picture = sample_models / "samples" / "shapes_star.png"
     ran = call("explain", sample_models / "shapes_cnn.onnx", picture, *words, "-o", tmp_path / "out")
     assert ran.code == code
-    assert said in ran.error
+    assert message in ran.error
     assert not (tmp_path / "out").exists()
 
 

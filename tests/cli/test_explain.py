@@ -235,17 +235,17 @@ def test_several_targets_and_methods(call: Call, tmp_path: Path) -> None:
     ran = call("explain", CNN, STAR, "-m", "lrp", "-m", "gradient", "-t", "top1", "-t", "top2", "-t", "contrast:3,1",
               "-o", tmp_path, "--json")  # fmt: skip
     assert ran.code == 0
-    said = json.loads(ran.out)["explanations"]
+    entries = json.loads(ran.out)["explanations"]
     names = ["contrast-3-1", "top1", "top2"]
     expected = sorted(f"{STAR.stem}.{method}.{name}.npz" for method in ("gradient", "lrp") for name in names)
     assert sorted(path.name for path in tmp_path.glob("*.npz")) == expected
-    assert [entry["request"]["target"] for entry in said] == ["top1", "top2", "contrast:3,1"] * 2
-    for entry in said:
-        alone = tmp_path / "alone"
-        single = call("explain", CNN, STAR, "-m", entry["method"], "-t", entry["request"]["target"], "-o", alone)
+    assert [entry["request"]["target"] for entry in entries] == ["top1", "top2", "contrast:3,1"] * 2
+    for entry in entries:
+        folder = tmp_path / "alone"
+        single = call("explain", CNN, STAR, "-m", entry["method"], "-t", entry["request"]["target"], "-o", folder)
         assert single.code == 0
         together = np.load(next(file for file in entry["files"] if file.endswith(".npz")))["attribution"]
-        apart = np.load(alone / f"{STAR.stem}.{entry['method']}.npz")["attribution"]
+        apart = np.load(folder / f"{STAR.stem}.{entry['method']}.npz")["attribution"]
         np.testing.assert_allclose(together, apart, rtol=0, atol=1e-5 * np.abs(apart).max())
 
 
@@ -257,14 +257,14 @@ def test_relevance_at_an_inner_node(call: Call, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [(["-m", "lrp", "--at", "node_relu_44"], "did you mean node_relu_4?"),
      (["-m", "occlusion", "--at", "node_relu_4"], "occlusion can't be given at an inner value"),
      (["-m", "lrp", "-t", "node_relu_44[:,1]"], "the model has no output 'node_relu_44'")],
 )  # fmt: skip
-def test_a_wrong_inner_node_is_one_line(call: Call, tmp_path: Path, words: list[str], said: str) -> None:
+def test_a_wrong_inner_node_is_one_line(call: Call, tmp_path: Path, words: list[str], message: str) -> None:
     ran = call("explain", CNN, STAR, *words, "-o", tmp_path / "out")
     assert ran.code == 2
-    assert said in ran.err
+    assert message in ran.err
     assert len(ran.err.strip().splitlines()) == 1
     assert not (tmp_path / "out").exists()

@@ -72,9 +72,9 @@ def test_methods_that_cannot_work_say_why(call: Call, table_model: Path) -> None
     for name in ("gradient", "saliency", "lrp", "lime", "occlusion"):
         assert facts["methods"][name] == {"works": True, "reason": "", **({"layer": None} if "layer" in
                                           facts["methods"][name] else {})}  # fmt: skip
-    shown = call("inspect", table_model).out
-    assert shown.count("[layer.none]") == 1
-    refused = next(text for text in shown.splitlines() if text.startswith("doesn't work:"))
+    output = call("inspect", table_model).out
+    assert output.count("[layer.none]") == 1
+    refused = next(text for text in output.splitlines() if text.startswith("doesn't work:"))
     assert {"cam", "grad-cam"} <= set(refused.removeprefix("doesn't work:").strip(" .:").replace(",", " ").split())
 
 

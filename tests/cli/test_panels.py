@@ -23,7 +23,7 @@ def explained(method: str, **given: Any) -> Explanation:
 
 
 @pytest.mark.parametrize(
-    ("method", "given", "shown"),
+    ("method", "given", "params"),
     [
         ("gradient", {}, {}),
         ("grad-cam", {}, {}),
@@ -41,10 +41,10 @@ def explained(method: str, **given: Any) -> Explanation:
         ("occlusion", {"fill": "blur"}, {"fill": "blur"}),
     ],
 )
-def test_only_what_tells_something_is_shown(method: str, given: dict[str, Any], shown: dict[str, Any]) -> None:
+def test_only_what_tells_something_is_shown(method: str, given: dict[str, Any], params: dict[str, Any]) -> None:
     found = explained(method, **given)
-    assert found.headline == shown
-    assert dict(panel(found, 0).params) == shown
+    assert found.headline == params
+    assert dict(panel(found, 0).params) == params
 
 
 def test_an_array_that_was_given_is_shown() -> None:

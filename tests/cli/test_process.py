@@ -185,8 +185,8 @@ def test_colours_are_for_terminals_that_want_them(tmp_path: Path) -> None:
     assert "\x1b[" not in plain
     assert "\x1b[1m" in pseudo_terminal(tmp_path, "methods", "lime")
     for options, variables in ((["--no-color"], {}), ([], {"NO_COLOR": "1"})):
-        shown = pseudo_terminal(tmp_path, "methods", *options, **variables)
-        assert not re.search(r"\x1b\[[0-9;]*(3|4|9|10)\d", shown)
-        bare = re.sub(r"\x1b\[[0-9;]*m", "", shown).splitlines()
-        assert max(map(len, bare)) <= 80
-        assert any(line.startswith(" integrated-gradients ") for line in bare)
+        output = pseudo_terminal(tmp_path, "methods", *options, **variables)
+        assert not re.search(r"\x1b\[[0-9;]*(3|4|9|10)\d", output)
+        lines = re.sub(r"\x1b\[[0-9;]*m", "", output).splitlines()
+        assert max(map(len, lines)) <= 80
+        assert any(line.startswith(" integrated-gradients ") for line in lines)

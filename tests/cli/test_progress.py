@@ -1,4 +1,4 @@
-"""The progress bar: how far, of how many, time left; on a terminal alone."""
+"""The progress bar: how far, of how many, time left; only on a terminal."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Terminal(io.StringIO):
 
 
 def on_terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
-    """In place of stderr."""
+    """Replaces stderr."""
     found = Terminal()
     monkeypatch.setattr(sys, "stderr", found)
     monkeypatch.setenv("TERM", "xterm-256color")
@@ -33,7 +33,7 @@ def options(quiet: bool = False) -> Options:
     return Options(json=False, quiet=quiet, verbose=False, color=True, seed=0, device="cpu", threads=0)
 
 
-def shown(terminal: Terminal) -> list[str]:
+def frames(terminal: Terminal) -> list[str]:
     """What the bar said, without colours and movements of the cursor."""
     text = re.sub(r"\x1b\[[0-9;]*m", "", terminal.getvalue())
     text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "\n", text)
@@ -41,7 +41,7 @@ def shown(terminal: Terminal) -> list[str]:
 
 
 class Clock:
-    """Time that moves when it is told to."""
+    """A clock that only advances when it is set."""
 
     now = 100.0
 
@@ -50,13 +50,13 @@ class Clock:
 
 
 def opened(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> None:
-    """The bar drawn only when it is told to, on a clock of ours."""
+    """The bar drawn only on request, on a clock of ours."""
     from rich import progress as rich_progress
 
-    whole = rich_progress.Progress.__init__
+    original = rich_progress.Progress.__init__
 
     def quiet(self: Any, *columns: Any, **how: Any) -> None:
-        whole(self, *columns, **how, auto_refresh=False, get_time=clock)
+        original(self, *columns, **how, auto_refresh=False, get_time=clock)
 
     monkeypatch.setattr(rich_progress.Progress, "__init__", quiet)
 
@@ -74,15 +74,17 @@ def test_it_shows_evaluations_and_the_time_left(monkeypatch: pytest.MonkeyPatch)
             clock.now += 2
             advance(done, 1100)
         bars[0].refresh()
-        assert any(re.search(r"explaining .*100/1100 evaluations, time left 0:03:20", line) for line in shown(terminal))
+        assert any(
+            re.search(r"explaining .*100/1100 evaluations, time left 0:03:20", line) for line in frames(terminal)
+        )
         advance(110, 200)  # it will stop early
         bars[0].refresh()
-        assert any("110/200" in line for line in shown(terminal))
+        assert any("110/200" in line for line in frames(terminal))
         for done in range(0, 21, 10):  # the next one, ten times as fast
             clock.now += 0.2
             advance(done, 110)
         bars[0].refresh()
-        assert any(re.search(r"20/110 evaluations, time left 0:00:02", line) for line in shown(terminal))
+        assert any(re.search(r"20/110 evaluations, time left 0:00:02", line) for line in frames(terminal))
 
 
 def test_it_is_silent_where_nobody_watches(monkeypatch: pytest.MonkeyPatch) -> None:

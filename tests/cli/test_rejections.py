@@ -18,15 +18,15 @@ EXPLAIN = ["-m", "occlusion"]
 
 
 @pytest.fixture
-def place(
+def workspace(
     tmp_path: Path, pictures_model: Path, picture: Path, pair_model: Path, table_model: Path, rows: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Path:  # fmt: skip
     """A working folder with good and bad files."""
-    whole = pictures_model.read_bytes()
+    complete = pictures_model.read_bytes()
     bad = {
         "empty.onnx": b"",
-        "cut.onnx": whole[: len(whole) * 2 // 3],
+        "cut.onnx": complete[: len(complete) * 2 // 3],
         "photo.onnx": picture.read_bytes(),
         "page.onnx": b"<!DOCTYPE html><html>404</html>",
         "text.png": b"not a picture\n",
@@ -47,7 +47,7 @@ def place(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "exit_code", "said"),
+    ("arguments", "code", "exit_code", "message"),
     [
         # models
         (["no.onnx", "photo.png", *EXPLAIN], "model.not_found", 2, "no.onnx"),
@@ -100,20 +100,20 @@ def place(
     ],
 )  # fmt: skip
 def test_bad_input_is_one_line_and_leaves_nothing(
-    call: Call, place: Path, arguments: list[str], code: str, exit_code: int, said: str
+    call: Call, workspace: Path, arguments: list[str], code: str, exit_code: int, message: str
 ) -> None:
-    before = files_in(place)
+    before = files_in(workspace)
     ran = call("explain", *arguments, "-o", "out")
     assert ran.code == exit_code, ran.err
     assert ran.out == ""
     assert ran.error.endswith(f"[{code}]")
-    assert said in ran.error
+    assert message in ran.error
     assert "Traceback" not in ran.error
     assert len(ran.error) < 600
-    assert files_in(place) == before
+    assert files_in(workspace) == before
     error = call("explain", *arguments, "-o", "out", "--json").json["error"]
     assert (error["code"], error["exit_code"]) == (code, exit_code)
-    assert files_in(place) == before
+    assert files_in(workspace) == before
 
 
 @pytest.mark.parametrize(
@@ -125,7 +125,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(
         ("file", "model.empty", 3),
     ],
 )
-def test_inspect_refuses_the_same(call: Call, place: Path, model: str, code: str, exit_code: int) -> None:
+def test_inspect_refuses_the_same(call: Call, workspace: Path, model: str, code: str, exit_code: int) -> None:
     ran = call("inspect", model, "--json")
     assert ran.code == exit_code
     assert ran.json["error"]["code"] == code
@@ -134,7 +134,7 @@ def test_inspect_refuses_the_same(call: Call, place: Path, model: str, code: str
 
 @pytest.mark.parametrize("where", ["file", "file/below/it"])
 def test_an_output_in_a_files_place_is_refused_before_any_work(
-    call: Call, place: Path, where: str, monkeypatch: pytest.MonkeyPatch
+    call: Call, workspace: Path, where: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(explaining, "load", lambda *_, **__: pytest.fail("the model was loaded"))
     ran = call("explain", "pictures.onnx", "photo.png", *EXPLAIN, "-o", where)
@@ -143,21 +143,23 @@ def test_an_output_in_a_files_place_is_refused_before_any_work(
     assert ran.error.endswith("[output.not_a_folder]")
 
 
-def test_a_folder_without_permission_is_refused(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = []
+def test_a_folder_without_permission_is_refused(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    checked = []
 
     def refuse(path: Path, mode: int) -> bool:
-        asked.append((path, mode))
+        checked.append((path, mode))
         return False
 
     monkeypatch.setattr(os, "access", refuse)  # a superuser may write everywhere
     with pytest.raises(UsageError, match=r"no permission.*output\.unwritable"):
-        explaining.check_output(place / "new" / "deeper")
-    assert asked == [(place, os.W_OK | os.X_OK)]
+        explaining.check_output(workspace / "new" / "deeper")
+    assert checked == [(workspace, os.W_OK | os.X_OK)]
 
 
 @pytest.mark.parametrize("step", ["mkdtemp", "save", "report"])
-def test_a_full_disk_leaves_nothing_behind(call: Call, place: Path, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
+def test_a_full_disk_leaves_nothing_behind(
+    call: Call, workspace: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
     saved = analyzer.Explanation.save
 
     def full(*arguments: object, **_: object) -> None:
@@ -172,14 +174,14 @@ def test_a_full_disk_leaves_nothing_behind(call: Call, place: Path, monkeypatch:
         monkeypatch.setattr(analyzer.Explanation, "save", save_some)
     else:
         monkeypatch.setattr(explaining.report, "write_comparison", full)
-    before = files_in(place)
+    before = files_in(workspace)
     ran = call("explain", "table.onnx", "rows.csv", *EXPLAIN, "-o", "out")
     assert ran.code == 2
     assert "can't write to out: No space left on device" in ran.error
-    assert files_in(place) == before
+    assert files_in(workspace) == before
 
 
-def test_a_fault_of_the_second_input_leaves_the_first_unwritten(call: Call, place: Path) -> None:
-    before = files_in(place)
+def test_a_fault_of_the_second_input_leaves_the_first_unwritten(call: Call, workspace: Path) -> None:
+    before = files_in(workspace)
     assert call("explain", "table.onnx", "rows.csv", "words.csv", *EXPLAIN, "-o", "out").code == 3
-    assert files_in(place) == before
+    assert files_in(workspace) == before

@@ -17,7 +17,7 @@ TABLE = 'composite = "epsilon"\n\n[rules]\nconvolution = "zplus"\n"Gemm@depth>0.
 
 
 @pytest.fixture
-def place(tmp_path: Path, pictures_model: Path, picture: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def workspace(tmp_path: Path, pictures_model: Path, picture: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "rules.toml").write_text(TABLE)
     (tmp_path / "open.toml").write_text('composite = "epsilon\n')
     (tmp_path / "key.toml").write_text('compsite = "epsilon"\n')
@@ -33,10 +33,10 @@ def raw(folder: str, method: str = "lrp") -> np.ndarray:
 # --- explain -----------------------------------------------------------------------------------------------------
 
 
-def test_rules_reach_the_method_and_the_record(call: Call, place: Path) -> None:
+def test_rules_reach_the_method_and_the_record(call: Call, workspace: Path) -> None:
     rules = ["--rule", "Conv@depth<=0.5=gamma:0.5,mixing", "--rule", "linear=epsilon:0.1"]
     assert call("explain", "pictures.onnx", "photo.png", "-m", "lrp", *rules, "-o", "out").code == 0
-    record = json.loads((place / "out" / "photo.lrp.json").read_text())
+    record = json.loads((workspace / "out" / "photo.lrp.json").read_text())
     table = {"Conv@depth<=0.5": "gamma:0.5,mixing", "linear": "epsilon:0.1"}
     assert record["params"]["rules"] == table
     assert record["overrides"] == table
@@ -47,7 +47,7 @@ def test_rules_reach_the_method_and_the_record(call: Call, place: Path) -> None:
     assert not np.allclose(raw("out"), raw("plain"))
 
 
-def test_a_table_that_rebuilds_a_composite_gives_its_map(call: Call, place: Path) -> None:
+def test_a_table_that_rebuilds_a_composite_gives_its_map(call: Call, workspace: Path) -> None:
     zplus = ["-p", "composite=epsilon", "--rule", "convolution=zplus"]
     for folder, more in (("built-in", ["-p", "composite=epsilon-plus"]), ("rebuilt", zplus)):
         assert call("explain", "pictures.onnx", "photo.png", "-m", "lrp", *more, "-o", folder).code == 0
@@ -55,7 +55,7 @@ def test_a_table_that_rebuilds_a_composite_gives_its_map(call: Call, place: Path
 
 
 @pytest.mark.parametrize("how", [["--rules", "rules.toml"], ["--rule", "rules.toml"], ["-p", "rules=rules.toml"]])
-def test_a_file_gives_the_same_as_its_parts(call: Call, place: Path, how: list[str]) -> None:
+def test_a_file_gives_the_same_as_its_parts(call: Call, workspace: Path, how: list[str]) -> None:
     parts = ["-p", "composite=epsilon", "--rule", "convolution=zplus", "--rule", "Gemm@depth>0.5=flat"]
     assert call("explain", "pictures.onnx", "photo.png", "-m", "lrp", *how, "-o", "file").code == 0
     assert call("explain", "pictures.onnx", "photo.png", "-m", "lrp", *parts, "-o", "parts").code == 0
@@ -64,7 +64,7 @@ def test_a_file_gives_the_same_as_its_parts(call: Call, place: Path, how: list[s
     assert file == given
 
 
-def test_rules_leave_other_methods_alone(call: Call, place: Path) -> None:
+def test_rules_leave_other_methods_alone(call: Call, workspace: Path) -> None:
     arguments = ["-m", "lrp", "-m", "gradient", "--rule", "Conv=flat", "-o", "out"]
     assert call("explain", "pictures.onnx", "photo.png", *arguments).code == 0
     assert json.loads(Path("out/photo.gradient.json").read_text())["params"] == {}
@@ -87,12 +87,12 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize(("arguments", "code", "said"), WRONG)
+@pytest.mark.parametrize(("arguments", "code", "message"), WRONG)
 @pytest.mark.parametrize("command", ["explain", "compile", "inspect"])
 def test_wrong_rules_are_one_line_and_leave_nothing(
-    call: Call, place: Path, command: str, arguments: list[str], code: str, said: str
+    call: Call, workspace: Path, command: str, arguments: list[str], code: str, message: str
 ) -> None:
-    before = files_in(place)
+    before = files_in(workspace)
     words = {"explain": ["photo.png", "-m", "lrp", "-o", "out"], "compile": ["-m", "lrp", "-o", "out.onnx"],
              "inspect": []}[command]  # fmt: skip
     if command == "inspect":  # where --rules is the listing itself
@@ -104,11 +104,11 @@ def test_wrong_rules_are_one_line_and_leave_nothing(
     ran = call(command, "pictures.onnx", *words, *arguments)
     assert (ran.code, ran.out) == (2, "")
     assert ran.error.endswith(f"[{code}]")
-    assert said in ran.error
-    assert files_in(place) == before
+    assert message in ran.error
+    assert files_in(workspace) == before
 
 
-def test_rules_without_a_method_that_takes_them(call: Call, place: Path) -> None:
+def test_rules_without_a_method_that_takes_them(call: Call, workspace: Path) -> None:
     ran = call("explain", "pictures.onnx", "photo.png", "-m", "occlusion", "--rule", "Conv=flat")
     assert ran.code == 2
     assert "-m lrp" in ran.error
@@ -117,7 +117,7 @@ def test_rules_without_a_method_that_takes_them(call: Call, place: Path) -> None
 # --- compile -----------------------------------------------------------------------------------------------------
 
 
-def test_a_compiled_explanation_has_the_rules(call: Call, place: Path) -> None:
+def test_a_compiled_explanation_has_the_rules(call: Call, workspace: Path) -> None:
     x = np.random.default_rng(0).standard_normal((1, 3, 8, 8)).astype(np.float32)
     assert call("compile", "pictures.onnx", "-m", "lrp", "--rules", "rules.toml", "-o", "out.onnx").code == 0
     (found,) = onnxruntime.InferenceSession("out.onnx").run(["relevance"], {"x": x})
@@ -130,7 +130,7 @@ def test_a_compiled_explanation_has_the_rules(call: Call, place: Path) -> None:
 # --- inspect -----------------------------------------------------------------------------------------------------
 
 
-def test_the_listing_names_every_node_with_its_rule(call: Call, place: Path) -> None:
+def test_the_listing_names_every_node_with_its_rule(call: Call, workspace: Path) -> None:
     rows = call("inspect", "pictures.onnx", "--rules", "--json").json["rules"]
     assert [(row["node"], row["operator"], row["kind"], row["depth"], row["rule"]) for row in rows] == [
         ("conv", "Conv", "convolution", 0.5, "zplus"), ("relu", "Relu", "relu", 0.5, "pass"),
@@ -140,7 +140,7 @@ def test_the_listing_names_every_node_with_its_rule(call: Call, place: Path) -> 
     assert not any(row["override"] for row in rows)
 
 
-def test_the_listing_for_people(call: Call, place: Path) -> None:
+def test_the_listing_for_people(call: Call, workspace: Path) -> None:
     ran = call("inspect", "pictures.onnx", "--rules", "--composite", "epsilon", "--rule", "Conv=gamma:0.5")
     assert (ran.code, ran.err) == (0, "")
     lines = [text.split() for text in ran.out.splitlines() if text.strip()]
@@ -152,7 +152,7 @@ def test_the_listing_for_people(call: Call, place: Path) -> None:
     ]
 
 
-def test_a_rule_that_is_used_nowhere_is_warned_of(call: Call, place: Path) -> None:
+def test_a_rule_that_is_used_nowhere_is_warned_of(call: Call, workspace: Path) -> None:
     rules = [
         "--rule",
         "first=flat",
@@ -168,11 +168,11 @@ def test_a_rule_that_is_used_nowhere_is_warned_of(call: Call, place: Path) -> No
     assert call("inspect", "pictures.onnx", "--rules", *rules, "-q").err == ""
 
 
-def test_nodes_without_a_rule_are_listed_with_the_remedy(call: Call, place: Path) -> None:
+def test_nodes_without_a_rule_are_listed_with_the_remedy(call: Call, workspace: Path) -> None:
     weights = {"w": np.diag([1, 2, 3]).astype(np.float32)}
     nodes = [helper.make_node("MatMul", ["x", "w"], ["h"], name="layer"),
              helper.make_node("Det", ["h"], ["y"], name="determinant")]  # fmt: skip
-    model = save(place / "det.onnx", nodes, {"x": ["n", 3, 3]}, {"y": ["n"]}, weights)
+    model = save(workspace / "det.onnx", nodes, {"x": ["n", 3, 3]}, {"y": ["n"]}, weights)
     ran = call("inspect", model, "--rules")
     assert ran.code == 0
     assert "none: --rule 'determinant=epsilon'" in ran.out
@@ -180,13 +180,13 @@ def test_nodes_without_a_rule_are_listed_with_the_remedy(call: Call, place: Path
     assert "none" not in call("inspect", model, "--rules", "--rule", "determinant=epsilon").out
 
 
-def test_any_option_about_rules_asks_for_the_listing(call: Call, place: Path) -> None:
+def test_any_option_about_rules_asks_for_the_listing(call: Call, workspace: Path) -> None:
     for more in (["--composite", "gamma"], ["--rule", "Conv=gamma"], ["-p", "composite=gamma"], ["-p", "gamma=0.25"]):
         rows = call("inspect", "pictures.onnx", *more, "--json").json["rules"]
         assert rows[0]["rule"] == ("zplus" if more[1] == "gamma=0.25" else "gamma:0.25")
 
 
-def test_the_listing_on_a_given_input(call: Call, place: Path) -> None:
+def test_the_listing_on_a_given_input(call: Call, workspace: Path) -> None:
     rows = call("inspect", "pictures.onnx", "--rules", "--input", "photo.png", "--json").json["rules"]
     assert rows == call("inspect", "pictures.onnx", "--rules", "--json").json["rules"]
     ran = call("inspect", "pictures.onnx", "--rules", "--input", "photo.png", "--input", "photo.png")

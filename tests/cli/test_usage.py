@@ -43,7 +43,7 @@ def test_no_arguments_show_help_and_are_wrong_usage(call: Call) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["explian"], "Did you mean 'explain'?"),
         (["bogus"], "Commands: inspect, methods, explain"),
@@ -59,12 +59,12 @@ def test_no_arguments_show_help_and_are_wrong_usage(call: Call) -> None:
         (["methods", "integrated-gradents"], "(did you mean integrated-gradients?)"),
     ],
 )
-def test_wrong_usage_is_one_line_and_one_document(call: Call, arguments: list[str], said: str) -> None:
+def test_wrong_usage_is_one_line_and_one_document(call: Call, arguments: list[str], message: str) -> None:
     plain = call(*arguments)
     assert plain.code == 2
     assert plain.out == ""
     assert plain.error.startswith("onnxplain: ")
-    assert said in plain.error
+    assert message in plain.error
     as_json = call(*arguments, "--json")
     assert as_json.code == 2
     assert as_json.error == plain.error
@@ -72,7 +72,7 @@ def test_wrong_usage_is_one_line_and_one_document(call: Call, arguments: list[st
     assert error["exit_code"] == 2
     assert error["hint"]
     assert f"[{error['code']}]" in plain.error
-    assert said in error["message"]
+    assert message in error["message"]
 
 
 def test_methods_lists_the_registry(call: Call) -> None:
@@ -127,7 +127,7 @@ def test_doctor_reports_a_broken_part_instead_of_breaking(call: Call, monkeypatc
 
 
 @pytest.mark.parametrize(
-    ("fault", "code", "shown"),
+    ("fault", "code", "printed"),
     [
         (KeyboardInterrupt(), 130, "signal.interrupted"),
         (MemoryError(), 3, "limit.memory"),
@@ -136,7 +136,7 @@ def test_doctor_reports_a_broken_part_instead_of_breaking(call: Call, monkeypatc
     ],
 )
 def test_any_fault_is_one_line(
-    call: Call, monkeypatch: pytest.MonkeyPatch, fault: BaseException, code: int, shown: str
+    call: Call, monkeypatch: pytest.MonkeyPatch, fault: BaseException, code: int, printed: str
 ) -> None:
     def fail(*_: object) -> None:
         raise fault
@@ -144,7 +144,7 @@ def test_any_fault_is_one_line(
     monkeypatch.setattr(main, "_invoke", fail)
     ran = call("methods", "--json")
     assert ran.code == code
-    assert shown in ran.error
+    assert printed in ran.error
     assert ran.json["error"]["exit_code"] == code
 
 
@@ -161,9 +161,9 @@ def test_foreign_text_is_inert(call: Call, capfd: pytest.CaptureFixture[str], te
     output.line(options, text)
     output.table(options, ("name",), [(text,)])
     output.warn(options, text)
-    shown = "".join(capfd.readouterr())
-    assert not any(character in shown for character in "\x1b\x9b\u202e")
-    assert shown.count(output.inert(text)) == 3
+    printed = "".join(capfd.readouterr())
+    assert not any(character in printed for character in "\x1b\x9b\u202e")
+    assert printed.count(output.inert(text)) == 3
 
 
 def test_quiet_warns_of_nothing(call: Call, capfd: pytest.CaptureFixture[str]) -> None:

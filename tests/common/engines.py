@@ -11,8 +11,8 @@ from analyzer.compiler.subject import Subject
 from analyzer.engines.torch_engine import TorchEngine
 from analyzer.methods.context import Context
 from analyzer.perturbation.evaluator import Evaluator
-from analyzer.targets.language import Resolved
 from analyzer.targets.resolve import resolve_on
+from analyzer.targets.target import Resolved
 
 
 def torch_engine(

@@ -26,7 +26,7 @@ def model_of(name: str) -> analyzer.Model:
 
 
 def run(method: str, name: str, feed: dict[str, Any] | None = None, **options: Any) -> analyzer.Explanation:
-    """An explanation of class 1 unless asked otherwise."""
+    """An explanation, by default of class 1."""
     chosen = {"target": 1, **options}
     return explain(model_of(name), CASES[name].feed if feed is None else feed, method, **chosen)
 

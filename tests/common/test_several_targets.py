@@ -1,4 +1,4 @@
-"""Several targets of one input are explained as each of them alone, by every method on every kind of model."""
+"""Several targets of one input are explained as each of them separately, by every method on every kind of model."""
 
 from __future__ import annotations
 

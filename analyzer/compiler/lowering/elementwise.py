@@ -1,6 +1,7 @@
 """Elementwise ATen operators in ONNX.
 
-Belongs here: arithmetic, comparisons, activations, selection, element types. Not here: anything that moves or sums.
+Belongs here: arithmetic, comparisons, activations, selection, element types. Not here: views (``shape``), sums and matrix
+products (``linear``).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""What lowerings write with: nodes, constants, sizes that follow the batch.
+"""The builder that lowerings write nodes, constants and batch-dependent sizes with.
 
-Belongs here: naming and collecting. Not here: what an operator becomes (the other files of this room), the walk over a
-program (``writer``).
+Belongs here: naming and collecting them. Not here: what an operator becomes (the other files of this package), the walk over
+a program (``writer``).
 """
 
 from __future__ import annotations
@@ -26,22 +26,22 @@ TYPES = {
     torch.int16: TensorProto.INT16, torch.int8: TensorProto.INT8, torch.uint8: TensorProto.UINT8,
     torch.bool: TensorProto.BOOL,
 }  # fmt: skip
-#: Constants of one value from this many elements on are repeated when the model is loaded.
+#: A constant of equal elements with more than this many is stored as one element and expanded when the model is loaded.
 _LARGE = 1 << 10
 
 
 class Emitter:
-    """Collects nodes and constants of the model that is written."""
+    """Collects the nodes and constants of a model."""
 
     def __init__(self, program: Program) -> None:
         self.program = program
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: list[onnx.TensorProto] = []
         self.values: dict[str, Value] = {}
-        #: Places in a channel -> the same places in the whole tensor, as MaxPool gives them.
-        self.places: dict[str, str] = {}
-        #: A broadcast value -> the value before.
-        self.narrow: dict[str, Value] = {}
+        #: Name of indices within a channel -> name of the same in the flattened tensor, as MaxPool gives them.
+        self.flat_indices: dict[str, str] = {}
+        #: Name of a broadcast value -> the value before broadcasting.
+        self.unbroadcast: dict[str, Value] = {}
         self._known: dict[Any, str] = {}
         self._written: dict[Any, list[str]] = {}
         self._count = 0
@@ -61,7 +61,7 @@ class Emitter:
         return list(self._written[key])
 
     def fresh(self, stem: str) -> str:
-        """A name that nothing has yet."""
+        """A name that isn't used yet."""
         while True:
             self._count += 1
             name = f"{stem}_{self._count}"
@@ -81,10 +81,10 @@ class Emitter:
         return self.tensor(torch.from_numpy(np.ascontiguousarray(array).reshape(array.shape)))
 
     def tensor(self, value: Tensor) -> str:
-        """A constant; equal ones, and views of one storage in another order of axes, are kept once."""
+        """A constant; equal ones, and transposed views of one storage, are stored once."""
         if value.numel() > _LARGE and not value.is_complex() and bool((value == value.reshape(-1)[0]).all()):
-            one = self.tensor(value.reshape(-1)[0])
-            return self.expand(Value(one, (), value.dtype), list(value.shape))
+            element = self.tensor(value.reshape(-1)[0])
+            return self.expand(Value(element, (), value.dtype), list(value.shape))
         strides = value.stride()
         order = sorted(range(value.ndim), key=lambda a: (-strides[a], a)) if value.numel() > 1 else []
         if order != list(range(len(order))) and value.permute(order).is_contiguous():
@@ -103,35 +103,35 @@ class Emitter:
         return self._known[key]
 
     def size(self, sizes: Sequence[Size]) -> str:
-        """A vector of sizes as int64, computed where the batch is among them."""
+        """A vector of sizes as int64, computed where one depends on the batch."""
         if not any(isinstance(s, Batch) for s in sizes):
             return self.integers([int(s) for s in sizes])  # type: ignore[arg-type]
         parts = [self.times(s.times) if isinstance(s, Batch) else self.integers([s]) for s in sizes]
         return self.op("Concat", *parts, axis=0) if len(parts) > 1 else parts[0]
 
     def times(self, times: int) -> str:
-        """Vector of one: the batch times a number."""
+        """A vector with one element: the batch size times a number."""
         key = ("batch", times)
         if key not in self._known:
             if "batch" not in self._known:
-                name, place, per = self._batch_input()
-                shape = self.op("Shape", name, start=place, end=place + 1)
+                name, axis, per = self._batch_input()
+                shape = self.op("Shape", name, start=axis, end=axis + 1)
                 self._known["batch"] = self.op("Div", shape, self.integers([per])) if per > 1 else shape
-            one = self._known["batch"]
-            self._known[key] = self.op("Mul", one, self.integers([times])) if times > 1 else one
+            batch_size = self._known["batch"]
+            self._known[key] = self.op("Mul", batch_size, self.integers([times])) if times > 1 else batch_size
         return self._known[key]
 
     def _batch_input(self) -> tuple[str, int, int]:
         for name, result in self.program.inputs.values():
-            for place, size in enumerate(result.shape):
+            for axis, size in enumerate(result.shape):
                 if isinstance(size, Batch):
-                    return name, place, size.times
+                    return name, axis, size.times
         raise UnsupportedError("compile.no_batch", "no input has a batch axis", "give batch=1")
 
     def reshape(self, name: str, sizes: Sequence[Size]) -> str:
-        """A view; one size of the batch is left to onnxruntime to work out."""
-        grown = [place for place, size in enumerate(sizes) if isinstance(size, Batch)]
-        if len(grown) <= 1 and 0 not in sizes:
+        """A view in another shape; a single size that depends on the batch is left to onnxruntime to infer."""
+        follow_batch = [size for size in sizes if isinstance(size, Batch)]
+        if len(follow_batch) <= 1 and 0 not in sizes:
             return self.op("Reshape", name, self.integers([-1 if isinstance(s, Batch) else s for s in sizes]))
         return self.op("Reshape", name, self.size(sizes))
 
@@ -140,28 +140,29 @@ class Emitter:
         have = (1,) * (len(sizes) - value.rank) + value.shape
         if tuple(have) == tuple(sizes):
             return value.name
-        wide = self.op("Expand", value.name, self.size([1 if h == s else s for h, s in zip(have, sizes, strict=True)]))
-        self.narrow[wide] = value
-        return wide
+        factors = [1 if h == s else s for h, s in zip(have, sizes, strict=True)]
+        expanded = self.op("Expand", value.name, self.size(factors))
+        self.unbroadcast[expanded] = value
+        return expanded
 
     def zeros(self, sizes: str, dtype: torch.dtype) -> str:
-        """Zeros of computed sizes."""
+        """Zeros of a computed shape."""
         zero = helper.make_tensor("value", TYPES[dtype], [1], [0])
         return self.op("ConstantOfShape", sizes, value=zero)
 
     def narrowed(self, result: Result, *operands: Any) -> list[Any]:
-        """Operands of an elementwise operator as they were before broadcasting, where another has the full sizes."""
-        full = (isinstance(v, Value) and v.name not in self.narrow and v.shape == result.shape for v in operands)
+        """Operands of an elementwise operator as they were before broadcasting, where another one has the result's shape."""
+        full = (isinstance(v, Value) and v.name not in self.unbroadcast and v.shape == result.shape for v in operands)
         if not any(full):
             return list(operands)
-        return [self.narrow.get(v.name, v) if isinstance(v, Value) else v for v in operands]
+        return [self.unbroadcast.get(v.name, v) if isinstance(v, Value) else v for v in operands]
 
     def cast(self, name: str, dtype: torch.dtype) -> str:
-        """A value of another element type."""
+        """A value cast to an element type."""
         return self.op("Cast", name, to=TYPES[dtype])
 
     def of(self, value: Any, dtype: torch.dtype) -> str:
-        """An operand, a value or number, in an element type."""
+        """The name of an operand, a value or a number, in an element type."""
         if isinstance(value, Batch):
             return self.cast(self.op("Squeeze", self.times(value.times)), dtype)
         if not isinstance(value, Value):

@@ -51,8 +51,8 @@ def convolution(
     if transposed:
         mirrored = _mirrored_pads(weight, each(stride), each(padding), each(dilation), each(output_padding))
         if mirrored is not None and bias is None:
-            turned = _turned(w, weight, groups)
-            return w.op("Conv", x.name, turned, group=groups, pads=mirrored, dilations=each(dilation))
+            flipped = _flipped(w, weight, groups)
+            return w.op("Conv", x.name, flipped, group=groups, pads=mirrored, dilations=each(dilation))
         return w.op("ConvTranspose", *inputs, group=groups, output_padding=each(output_padding), **more)
     return w.op("Conv", *inputs, group=groups, **more)
 
@@ -60,13 +60,13 @@ def convolution(
 def _mirrored_pads(
     weight: Value, stride: list[int], padding: list[int], dilation: list[int], output_padding: list[int]
 ) -> list[int] | None:
-    """Pads with which a convolution does what a transposed one of stride 1 does; None where none can."""
+    """Pads with which a convolution equals a transposed one of stride 1; None where there are none."""
     pads = [d * (int(k) - 1) - p for k, p, d in zip(weight.shape[2:], padding, dilation, strict=True)]  # type: ignore[arg-type]
     plain = all(s == 1 for s in stride) and not any(output_padding) and min(pads, default=0) >= 0
     return pads * 2 if plain else None
 
 
-def _turned(w: Emitter, weight: Value, groups: int) -> str:
+def _flipped(w: Emitter, weight: Value, groups: int) -> str:
     """Weights of a transposed convolution as those of a convolution, which onnxruntime runs several times faster.
 
     Nodes on a constant: the file holds the weights once, the runtime computes this when it loads.
@@ -80,7 +80,7 @@ def _turned(w: Emitter, weight: Value, groups: int) -> str:
         name = w.reshape(name, [groups * within, out // groups, *kernel])
     else:
         name = w.op("Transpose", name, perm=[1, 0, *range(2, 2 + n)])
-    axes = [place + 2 for place, size in enumerate(kernel) if size > 1]
+    axes = [axis_ for axis_, size in enumerate(kernel, start=2) if size > 1]
     if not axes:
         return name
     count = len(axes)
@@ -136,7 +136,7 @@ lowers(aten.argmin.default)(_arg("ArgMin"))
 def topk(
     w: Emitter, result: Any, x: Value, k: int, dim: int = -1, largest: bool = True, ordered: bool = True
 ) -> list[str]:
-    """The k largest or smallest with their places."""
+    """The k largest or smallest with their indices."""
     count = w.integers([k])
     return w.ops("TopK", 2, x.name, count, axis=axis(dim, x.rank), largest=int(largest), sorted=1)
 

@@ -34,51 +34,51 @@ def max_pool(
     w: Emitter, result: Any, x: Value, kernel: Sequence[int], stride: Sequence[int] = (), padding: Sequence[int] = (0,),
     dilation: Sequence[int] = (1,), ceil: bool = False,
 ) -> dict[int, str]:  # fmt: skip
-    """Maxima of windows with their places in each channel."""
+    """Maxima of windows with their indices within each channel."""
     n = len(kernel)
     more = _window(kernel, stride, padding) | {"dilations": _each(dilation, n), "ceil_mode": int(ceil)}
     if 1 not in result:
         return {0: w.op("MaxPool", x.name, **more)}
-    values, places = w.ops("MaxPool", 2, x.name, **more)
-    within = w.op("Mod", places, w.integers([prod(x.shape[-n:])]))  # type: ignore[arg-type]
-    w.places[within] = places
+    values, flat_indices = w.ops("MaxPool", 2, x.name, **more)
+    within = w.op("Mod", flat_indices, w.integers([prod(x.shape[-n:])]))  # type: ignore[arg-type]
+    w.flat_indices[within] = flat_indices
     return {0: values, 1: within}
 
 
 @lowers(aten.max_pool2d_with_indices_backward.default, aten.max_pool3d_with_indices_backward.default)
 def max_pool_backward(
     w: Emitter, result: Result, grad: Value, x: Value, kernel: Sequence[int], stride: Sequence[int],
-    padding: Sequence[int], dilation: Sequence[int], ceil: bool, at: Value,
+    padding: Sequence[int], dilation: Sequence[int], ceil: bool, indices: Value,
 ) -> str:  # fmt: skip
-    """Every maximum's gradient goes to where it came from; where windows overlap they add up."""
+    """The gradient of every maximum goes to the element it was taken from; gradients of overlapping windows add up."""
     n = len(kernel)
     strides, spans = (
         list(stride) or list(kernel),
         [d * (k - 1) + 1 for k, d in zip(kernel, _each(dilation, n), strict=True)],
     )
     apart = all(s >= span for s, span in zip(strides, spans, strict=True))
-    places, sizes = _places(w, x, at, n), w.size(result.shape)
+    flat_indices, sizes = _flat_indices(w, x, indices, n), w.size(result.shape)
     reach = [(o - 1) * s + k for o, s, k in zip(grad.shape[-n:], strides, kernel, strict=True)]  # type: ignore[operator]
     fits = all(r <= size for r, size in zip(reach, result.shape[-n:], strict=True))  # type: ignore[operator]
     if apart and fits and result.dtype == torch.float32:
-        return w.op("MaxUnpool", grad.name, places, sizes, kernel_shape=list(kernel), strides=strides)
+        return w.op("MaxUnpool", grad.name, flat_indices, sizes, kernel_shape=list(kernel), strides=strides)
     empty = w.zeros(w.op("ReduceProd", sizes), torch.float32)
-    flat = [w.op("Reshape", name, w.integers([-1])) for name in (places, w.of(grad, torch.float32))]
+    flat = [w.op("Reshape", name, w.integers([-1])) for name in (flat_indices, w.of(grad, torch.float32))]
     put = w.op("ScatterElements", empty, *flat, axis=0, **({} if apart else {"reduction": "add"}))
-    whole = w.op("Reshape", put, sizes)
-    return whole if result.dtype == torch.float32 else w.cast(whole, result.dtype)
+    summed = w.op("Reshape", put, sizes)
+    return summed if result.dtype == torch.float32 else w.cast(summed, result.dtype)
 
 
-def _places(w: Emitter, x: Value, at: Value, n: int) -> str:
-    """Places in the whole tensor of places in each channel."""
-    if at.name in w.places:
-        return w.places[at.name]
+def _flat_indices(w: Emitter, x: Value, indices: Value, n: int) -> str:
+    """Indices within each channel as indices into the flattened tensor."""
+    if indices.name in w.flat_indices:
+        return w.flat_indices[indices.name]
     lead, channel = x.shape[:-n], prod(x.shape[-n:])  # type: ignore[arg-type]
     count = w.op("ReduceProd", w.size(lead), keepdims=0)
     starts = w.op(
         "Mul", w.op("Range", w.scalar(0, torch.int64), count, w.scalar(1, torch.int64)), w.integers([channel])
     )
-    return w.op("Add", at.name, w.op("Reshape", starts, w.size([*lead, *[1] * n])))
+    return w.op("Add", indices.name, w.op("Reshape", starts, w.size([*lead, *[1] * n])))
 
 
 @lowers(aten.avg_pool1d.default, aten.avg_pool2d.default, aten.avg_pool3d.default)

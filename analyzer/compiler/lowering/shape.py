@@ -1,4 +1,4 @@
-"""ATen operators that move, copy, select and join, in ONNX.
+"""ATen operators that permute, copy, select and join, in ONNX.
 
 Belongs here: views, slices, gathering, scattering, padding. Not here: sums and products (``linear``).
 """
@@ -72,9 +72,9 @@ def cat(w: Emitter, result: Result, parts: Sequence[Value], dim: int = 0) -> str
 @lowers(aten.stack.default)
 def stack(w: Emitter, result: Result, parts: Sequence[Value], dim: int = 0) -> str:
     """Joined along a new axis."""
-    place = axis(dim, len(result.shape))
-    lifted = [w.op("Unsqueeze", w.of(p, result.dtype), w.integers([place])) for p in parts]
-    return w.op("Concat", *lifted, axis=place)
+    new = axis(dim, len(result.shape))
+    unsqueezed = [w.op("Unsqueeze", w.of(p, result.dtype), w.integers([new])) for p in parts]
+    return w.op("Concat", *unsqueezed, axis=new)
 
 
 @lowers(aten.slice.Tensor)
@@ -90,7 +90,7 @@ def slice_(
 
 @lowers(aten.select.int)
 def select(w: Emitter, result: Result, x: Value, dim: int, index: int) -> str:
-    """One place of an axis."""
+    """One index of an axis."""
     return w.op("Gather", x.name, w.scalar(index, torch.int64), axis=axis(dim, x.rank))
 
 
@@ -136,13 +136,13 @@ def embedding(w: Emitter, result: Result, table: Value, indices: Value, *_: Any)
 
 @lowers(aten.index_select.default)
 def index_select(w: Emitter, result: Result, x: Value, dim: int, indices: Value) -> str:
-    """Chosen places of an axis."""
+    """Given indices of an axis."""
     return w.op("Gather", x.name, indices.name, axis=axis(dim, x.rank))
 
 
 @lowers(aten.index.Tensor)
 def index(w: Emitter, result: Result, x: Value, indices: Sequence[Value | None]) -> str:
-    """Chosen places; one axis, or leading axes together."""
+    """Given indices of one axis, or of the leading axes together."""
     given, chosen = _given(indices, "indexing")
     if len(given) == 1:
         return w.op("Gather", x.name, chosen[0].name, axis=given[0])
@@ -155,10 +155,10 @@ def index(w: Emitter, result: Result, x: Value, indices: Sequence[Value | None])
 
 def _given(indices: Sequence[Value | None], doing: str) -> tuple[list[int], list[Value]]:
     """Axes that are indexed and their indices."""
-    given = [(place, each) for place, each in enumerate(indices) if each is not None]
+    given = [(axis_, each) for axis_, each in enumerate(indices) if each is not None]
     if any(each.dtype in (torch.bool, torch.uint8) for _, each in given):
         raise _unsupported(f"{doing} by a mask")
-    return [place for place, _ in given], [each for _, each in given]
+    return [axis_ for axis_, _ in given], [each for _, each in given]
 
 
 def _unsupported(what: str) -> Exception:
@@ -189,9 +189,9 @@ def _scattered(w: Emitter, x: Value, dim: int, indices: Value, source: Any, redu
     if not isinstance(source, Value):
         one = Value(w.scalar(source, x.dtype), (), x.dtype)
         source = Value(w.expand(one, indices.shape), indices.shape, x.dtype)
-    name, place = w.of(indices, torch.int64), axis(dim, x.rank)
+    name, along = w.of(indices, torch.int64), axis(dim, x.rank)
     wide = torch.promote_types(x.dtype, torch.float32) if reduction == "add" and x.dtype.is_floating_point else x.dtype
-    put = w.op("ScatterElements", w.of(x, wide), name, w.of(source, wide), axis=place, reduction=reduction)
+    put = w.op("ScatterElements", w.of(x, wide), name, w.of(source, wide), axis=along, reduction=reduction)
     return put if wide == x.dtype else w.cast(put, x.dtype)
 
 
@@ -199,16 +199,16 @@ def _scattered(w: Emitter, x: Value, dim: int, indices: Value, source: Any, redu
 def index_put(
     w: Emitter, result: Result, x: Value, indices: Sequence[Value | None], source: Value, accumulate: bool = False
 ) -> str:
-    """Elements put, or added, at the places that the indices name."""
+    """Elements put, or added, at given indices."""
     given, chosen = _given(indices, "putting")
     rank = max(each.rank for each in chosen)
     sizes: list[Any] = [1] * rank
     for each in chosen:
-        for place, size in enumerate(each.shape):
+        for offset, size in enumerate(each.shape, start=rank - each.rank):
             if isinstance(size, Batch) or size != 1:
-                sizes[rank - each.rank + place] = size
+                sizes[offset] = size
     spread = [w.op("Unsqueeze", w.expand(each, sizes), w.integers([rank])) for each in chosen]
-    places = w.op("Concat", *spread, axis=rank)
+    points = w.op("Concat", *spread, axis=rank)
     free = [axis_ for axis_ in range(x.rank) if axis_ not in given]
     order, rest = [*given, *free], [x.shape[axis_] for axis_ in free]
     # the indexed axes' sizes stand where the first index stands if the indices are neighbours, else in front
@@ -219,6 +219,6 @@ def index_put(
         full = w.op("Transpose", full, perm=[*range(front, front + rank), *range(front), *range(front + rank, count)])
     reduction = "add" if accumulate else "none"
     if order == sorted(order):
-        return w.op("ScatterND", x.name, places, full, reduction=reduction)
-    put = w.op("ScatterND", w.op("Transpose", x.name, perm=order), places, full, reduction=reduction)
+        return w.op("ScatterND", x.name, points, full, reduction=reduction)
+    put = w.op("ScatterND", w.op("Transpose", x.name, perm=order), points, full, reduction=reduction)
     return w.op("Transpose", put, perm=[order.index(axis_) for axis_ in range(x.rank)])

@@ -1,6 +1,6 @@
 """The table of ATen operators that have an ONNX form.
 
-Belongs here: registering. Not here: the functions (the other files of this room).
+Belongs here: registering. Not here: the functions (the other files of this package).
 """
 
 from __future__ import annotations
@@ -25,5 +25,5 @@ def lowers(*targets: Any) -> Callable[[Lowering], Lowering]:
 
 
 def axis(dim: int, rank: int) -> int:
-    """An axis counted from the front."""
+    """A dimension that may be negative as an axis counted from the front."""
     return dim % rank if rank else 0

@@ -1,7 +1,7 @@
 """Activation functions: elementwise functions of one tensor with at most a learned slope.
 
-Belongs here: what acts on each element alone, each as the one ATen operator that carries its meaning. Not
-here: softmax and other functions of a whole axis (``activation_axis``), ``Clip`` (``activation_clip``), arithmetic.
+Belongs here: functions of single elements, each as the one ATen operator that carries its meaning. Not
+here: softmax and other functions along an axis (``activation_axis``), ``Clip`` (``activation_clip``), arithmetic.
 """
 
 from __future__ import annotations

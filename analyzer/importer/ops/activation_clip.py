@@ -1,6 +1,6 @@
 """Clip: limits given as attributes (before opset 11) or as inputs.
 
-Belongs here: Clip alone, which has more dtypes and forms than the other activation functions.
+Belongs here: Clip, which has more dtypes and forms than the other activation functions.
 """
 
 from __future__ import annotations

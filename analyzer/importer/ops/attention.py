@@ -29,7 +29,7 @@ def _in_heads(node: Node, x: Tensor, heads: str) -> Tensor:
 
 
 def _masked(scores: Tensor, mask: Tensor | None, seen: Tensor | None) -> Tensor:
-    """Scores with a mask, which may end before the last keys; what is hidden is the lowest finite number."""
+    """Scores with a mask, which may be shorter than the keys; masked scores become the lowest finite number."""
     lowest = torch.full((), torch.finfo(scores.dtype).min, dtype=scores.dtype, device=scores.device)
     if mask is not None:
         missing = scores.shape[-1] - mask.shape[-1]
@@ -58,7 +58,7 @@ def _may_be_blind(mask: Tensor | None, seen: Tensor | None) -> bool:
 def _visible(
     node: Node, queries: int, keys: int, past: int, valid: Tensor | None, device: torch.device
 ) -> Tensor | None:
-    """Which keys each query may see for reasons of position: causality, windows, padding; None means all."""
+    """Which keys each query may see by position: causality, windows, padding; None means all."""
     key = torch.arange(keys, device=device)
     row = torch.arange(queries, device=device)[:, None] + past
     if valid is not None:
@@ -82,6 +82,34 @@ def _visible(
     return seen
 
 
+def _for_all_heads(node: Node, k: Tensor, v: Tensor, heads: int) -> tuple[Tensor, Tensor]:
+    """Keys and values repeated where several query heads share them (grouped-query attention).
+
+    Raises
+    ------
+    InputError
+        ``op.bad_attribute``.
+    """
+    if k.shape[1] == heads:
+        return k, v
+    if heads % k.shape[1]:
+        raise InputError(
+            "op.bad_attribute", f"{node}: {heads} query heads don't share {k.shape[1]} key heads", "re-export"
+        )
+    k, v = (x.repeat_interleave(heads // x.shape[1], dim=1) for x in (k, v))
+    return k, v
+
+
+def _softmax(node: Node, scores: Tensor, dtype: torch.dtype, mask: Tensor | None, seen: Tensor | None) -> Tensor:
+    """Attention weights from masked scores; those of a query that sees no key are zeros."""
+    precision = _PRECISION.get(node.attr("softmax_precision", 0), scores.dtype)
+    weights = torch.softmax(scores.to(precision), dim=-1).to(dtype)
+    if _may_be_blind(mask, seen):
+        blind = torch.amax(scores, dim=-1, keepdim=True) <= torch.finfo(scores.dtype).min
+        weights = torch.where(blind, torch.zeros((), dtype=weights.dtype, device=weights.device), weights)
+    return weights
+
+
 @operator("Attention", since=23)
 def attention(
     node: Node,
@@ -93,7 +121,7 @@ def attention(
     past_value: Tensor | None = None,
     valid: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Returns the output, the keys and values with the past, and the scores at the stage that the node asks for.
+    """Returns the output, the keys and values with the past, and the scores at the stage that the node selects.
 
     Shapes: (batch, heads, sequence, head size), or (batch, sequence, heads * head size) for rank 3.
     """
@@ -107,13 +135,8 @@ def attention(
         past = past_key.shape[2]
         k, v = torch.cat([past_key, k], dim=2), torch.cat([past_value, v], dim=2)
     present_key, present_value = k, v
-    queries, keys, heads = q.shape[2], k.shape[2], q.shape[1]
-    if k.shape[1] != heads:
-        if heads % k.shape[1]:
-            raise InputError(
-                "op.bad_attribute", f"{node}: {heads} query heads don't share {k.shape[1]} key heads", "re-export"
-            )
-        k, v = (x.repeat_interleave(heads // x.shape[1], dim=1) for x in (k, v))
+    queries, keys = q.shape[2], k.shape[2]
+    k, v = _for_all_heads(node, k, v, q.shape[1])
     # the root of the scale on both factors keeps half precision from overflowing
     root = math.sqrt(float(node.attr("scale") or 1 / math.sqrt(q.shape[3])))
     scores = torch.matmul(q * root, (k * root).transpose(-1, -2))
@@ -125,11 +148,7 @@ def attention(
     seen = _visible(node, queries, keys, past, valid, q.device)
     scores = _masked(scores, mask, seen)
     stages.append(scores)
-    precision = _PRECISION.get(node.attr("softmax_precision", 0), scores.dtype)
-    weights = torch.softmax(scores.to(precision), dim=-1).to(q.dtype)
-    if _may_be_blind(mask, seen):  # a query that sees no key gives zeros
-        blind = torch.amax(scores, dim=-1, keepdim=True) <= torch.finfo(scores.dtype).min
-        weights = torch.where(blind, torch.zeros((), dtype=weights.dtype, device=weights.device), weights)
+    weights = _softmax(node, scores, q.dtype, mask, seen)
     stages.append(weights)
     out = torch.matmul(weights.to(v.dtype), v).to(query.dtype)
     if flat:
@@ -161,11 +180,11 @@ def rotary_embedding(node: Node, x: Tensor, cos: Tensor, sin: Tensor, positions:
 
 @operator("TensorScatter")
 def tensor_scatter(node: Node, cache: Tensor, update: Tensor, start: Tensor | None = None) -> Tensor:
-    """Writes a block into a cache at a place of its own for every sample."""
+    """Writes a block into a cache, from an index of its own for every sample."""
     axis = node.attr("axis", -2) % cache.dim()
-    place = torch.arange(update.shape[axis], device=cache.device).reshape(-1, *(1,) * (cache.dim() - 1 - axis))
+    indices = torch.arange(update.shape[axis], device=cache.device).reshape(-1, *(1,) * (cache.dim() - 1 - axis))
     if start is not None:
-        place = place + start.reshape(-1, *(1,) * (cache.dim() - 1))
+        indices = indices + start.reshape(-1, *(1,) * (cache.dim() - 1))
     if node.attr("mode", "linear") == "circular":
-        place = place % cache.shape[axis]
-    return torch.scatter(cache, axis, place.expand(update.shape), update)
+        indices = indices % cache.shape[axis]
+    return torch.scatter(cache, axis, indices.expand(update.shape), update)

@@ -33,8 +33,8 @@ def non_max_suppression(
     if limit > 0:
         for batch, per_class in enumerate(points):
             for label, row in enumerate(per_class):
-                kept = _keep(rectangles[batch], row, limit, threshold, lowest)
-                chosen.extend((batch, label, box) for box in kept)
+                selected = _keep(rectangles[batch], row, limit, threshold, lowest)
+                chosen.extend((batch, label, box) for box in selected)
     return torch.tensor(chosen, dtype=torch.int64).reshape(-1, 3)
 
 
@@ -50,14 +50,14 @@ def _corners(boxes: Floats, centred: bool) -> Floats:
 def _keep(boxes: Floats, scores: Floats, limit: int, threshold: np.float32, lowest: np.float32 | None) -> list[int]:
     """Greedy choice by score; a box that overlaps a chosen one by more than the threshold is dropped."""
     candidates = np.arange(scores.size) if lowest is None else np.flatnonzero(scores > lowest)
-    rest = candidates[np.argsort(-scores[candidates], kind="stable")]
-    kept: list[int] = []
-    while rest.size and len(kept) < limit:
-        best = int(rest[0])
-        kept.append(best)
-        rest = rest[1:]
-        rest = rest[~_overlaps(boxes[best], boxes[rest], threshold)]
-    return kept
+    remaining = candidates[np.argsort(-scores[candidates], kind="stable")]
+    selected: list[int] = []
+    while remaining.size and len(selected) < limit:
+        best = int(remaining[0])
+        selected.append(best)
+        remaining = remaining[1:]
+        remaining = remaining[~_overlaps(boxes[best], boxes[remaining], threshold)]
+    return selected
 
 
 def _overlaps(box: Floats, others: Floats, threshold: np.float32) -> NDArray[np.bool_]:

@@ -1,7 +1,7 @@
 """Element types that torch stores but can't compute with, carried by types that it can.
 
-Belongs here: the decorators that functions wear for uint16, uint32, uint64 and float8 data. Not here: conversion
-between element types that ONNX asks for (``casting``).
+Belongs here: decorators of operator functions for uint16, uint32, uint64 and float8 data. Not here: conversion between
+element types (``casting``).
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ def storage_only(dtype: torch.dtype) -> bool:
     return dtype in _NARROW or (dtype.is_floating_point and dtype.itemsize == 1)
 
 
-def moved(function: F) -> F:
-    """For operators that only move elements: such types travel as an integer of the same width."""
+def rearranged(function: F) -> F:
+    """For operators that only rearrange elements: such types are carried as an integer of the same width."""
 
     @functools.wraps(function)
     def call(node: Any, *inputs: Any) -> Any:
@@ -41,7 +41,7 @@ def moved(function: F) -> F:
 
 
 def computed(function: F) -> F:
-    """For arithmetic that is right modulo the width of the integer: such integers are computed as int64."""
+    """For arithmetic that is correct modulo the width of the integer: such integers are computed as int64."""
 
     @functools.wraps(function)
     def call(node: Any, *inputs: Any) -> Any:
@@ -55,7 +55,7 @@ def computed(function: F) -> F:
 
 
 def ordered(function: F) -> F:
-    """For operators that compare and choose: such integers are computed as int64 in the same order."""
+    """For operators that compare and select: such integers are computed as int64 in the same order."""
 
     @functools.wraps(function)
     def call(node: Any, *inputs: Any) -> Any:

@@ -166,7 +166,7 @@ def _each(node: Node, name: str, count: int) -> list[int]:
 
 
 def _dry_run(body: Graph, inputs: tuple[Any, ...], scope: Scope) -> tuple[Tensor, ...]:
-    """A body's outputs off the record: what a loop without iterations would have stacked tells by its shapes."""
+    """A body's outputs off the record: they give the shapes of what a loop without iterations would have stacked."""
     with recorder.without_recording():
         aside = Scope(type(scope.interpreter)(precision=scope.interpreter.precision), {}, scope, scope.path)
         try:

@@ -25,11 +25,11 @@ aten = torch.ops.aten
 def _taps(span: Window) -> list[Tensor]:
     """Undeformed positions per dimension, each (kernel elements, *output sizes)."""
     kernel = torch.meshgrid(*(torch.arange(k) for k in span.kernel), indexing="ij")
-    places = torch.meshgrid(*(torch.arange(s) for s in span.sizes), indexing="ij")
+    grids = torch.meshgrid(*(torch.arange(s) for s in span.sizes), indexing="ij")
     return [
-        (tap * dilation).reshape(-1, *(1,) * span.dims) + place * stride - before
-        for tap, place, dilation, stride, before in zip(
-            kernel, places, span.dilations, span.strides, span.begin, strict=True
+        (tap * dilation).reshape(-1, *(1,) * span.dims) + cell * stride - before
+        for tap, cell, dilation, stride, before in zip(
+            kernel, grids, span.dilations, span.strides, span.begin, strict=True
         )
     ]
 
@@ -53,12 +53,12 @@ def deform_conv(
     shifts = offset.reshape(samples * parts, taps, span.dims, *span.sizes)
     grid = []
     for dim, position in enumerate(_taps(span)):
-        place = shifts[:, :, dim] + position.to(shifts)
-        grid.append((place * 2 + 1) / spatial[dim] - 1)
+        cell = shifts[:, :, dim] + position.to(shifts)
+        grid.append((cell * 2 + 1) / spatial[dim] - 1)
     # grid_sample counts coordinates from the last dimension; kernel elements lie along the first output dimension
-    places = torch.stack(grid[::-1], dim=-1).flatten(1, 2)
+    grids = torch.stack(grid[::-1], dim=-1).flatten(1, 2)
     sampled = functional.grid_sample(
-        x.reshape(samples * parts, channels // parts, *spatial), places, "bilinear", "zeros", align_corners=False
+        x.reshape(samples * parts, channels // parts, *spatial), grids, "bilinear", "zeros", align_corners=False
     )
     columns = sampled.reshape(samples, parts, channels // parts, taps, *span.sizes)
     if mask is not None:
@@ -99,8 +99,8 @@ def _fold(
     zeros = (0,) * len(image)
     span = Window(tuple(block), tuple(strides), tuple(dilations), zeros, zeros, sizes)
     flat: Tensor | int = 0
-    for place, size in zip(_taps(span), image, strict=True):
-        flat = flat * size + place
+    for cell, size in zip(_taps(span), image, strict=True):
+        flat = flat * size + cell
     columns = x.reshape(x.shape[0], -1, math.prod(block) * math.prod(sizes))
     empty = torch.zeros(*columns.shape[:2], math.prod(image), dtype=x.dtype, device=x.device)
     index = torch.as_tensor(flat, device=x.device).reshape(-1)

@@ -56,12 +56,12 @@ def _contract(left: str, right: str, result: str, a: Tensor, b: Tensor) -> Tenso
     return torch.permute(out.reshape([sizes[c] for c in order]), [order.index(c) for c in result])
 
 
-def _summed(x: Tensor, name: str, kept: str) -> tuple[Tensor, str]:
+def _summed(x: Tensor, name: str, remaining: str) -> tuple[Tensor, str]:
     """Sum over the letters that nobody else has."""
-    alone = [i for i, c in enumerate(name) if c not in kept]
-    if not alone:
+    summed_axes = [i for i, c in enumerate(name) if c not in remaining]
+    if not summed_axes:
         return x, name
-    return torch.sum(x, alone, dtype=x.dtype), "".join(c for c in name if c in kept)
+    return torch.sum(x, summed_axes, dtype=x.dtype), "".join(c for c in name if c in remaining)
 
 
 @operator("Det", since=11)

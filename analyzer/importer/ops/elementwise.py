@@ -66,7 +66,7 @@ def sign(node: Node, x: Tensor) -> Tensor:
 
 
 def aligned(node: Node, a: Tensor, b: Tensor) -> Tensor:
-    """``b`` shaped for broadcasting; before opset 7 the attribute ``axis`` says where it starts."""
+    """``b`` shaped for broadcasting; before opset 7 the attribute ``axis`` is where it starts."""
     axis = node.attr("axis")
     if node.version >= 7 or axis is None or not node.attr("broadcast", 0):
         return b

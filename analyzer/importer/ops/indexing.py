@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from analyzer.importer.graph import Node
-from analyzer.importer.ops.carriers import moved
+from analyzer.importer.ops.carriers import rearranged
 from analyzer.importer.recorder import concrete, recorded, without_recording
 from analyzer.importer.table import operator
 
@@ -30,7 +30,7 @@ def _smallest(indices: Tensor) -> int:
 
 
 @operator("Gather")
-@moved
+@rearranged
 def gather(node: Node, x: Tensor, indices: Tensor) -> Tensor:
     """Slices of ``x`` along an axis.
 
@@ -52,27 +52,27 @@ def gather(node: Node, x: Tensor, indices: Tensor) -> Tensor:
 
 
 @operator("GatherElements", since=11)
-@moved
+@rearranged
 def gather_elements(node: Node, x: Tensor, indices: Tensor) -> Tensor:
     axis = int(node.attr("axis", 0))
     return torch.gather(x, axis, from_front(indices, x.shape[axis]))
 
 
 @operator("GatherND", since=11)
-@moved
+@rearranged
 def gather_nd(node: Node, x: Tensor, indices: Tensor) -> Tensor:
     """``x`` at index tuples; the first ``batch_dims`` dimensions of both run side by side."""
     batch = int(node.attr("batch_dims", 0))
     indices = indices.to(torch.int64)
-    places = indices.dim() - 1
-    along = [torch.arange(x.shape[i]).reshape([-1 if j == i else 1 for j in range(places)]) for i in range(batch)]
+    lead = indices.dim() - 1
+    along = [torch.arange(x.shape[i]).reshape([-1 if j == i else 1 for j in range(lead)]) for i in range(batch)]
     along += torch.unbind(indices, -1)
     out: Tensor = torch.ops.aten.index.Tensor(x, along)
     return out
 
 
 @operator("Compress", since=9)
-@moved
+@rearranged
 def compress(node: Node, x: Tensor, condition: Tensor) -> Tensor:
     chosen = torch.from_numpy(np.flatnonzero(concrete(condition)))
     axis = node.attr("axis")
@@ -85,18 +85,18 @@ def one_hot(node: Node, indices: Tensor, depth: Tensor, values: Tensor) -> Tenso
     indices = indices.to(torch.int64)
     axis = int(node.attr("axis", -1))
     axis += indices.dim() + 1 if axis < 0 else 0
-    places = torch.arange(size).reshape([size if i == axis else 1 for i in range(indices.dim() + 1)])
-    hot = torch.where(indices < 0, indices + size, indices).unsqueeze(axis) == places
+    positions = torch.arange(size).reshape([size if i == axis else 1 for i in range(indices.dim() + 1)])
+    hot = torch.where(indices < 0, indices + size, indices).unsqueeze(axis) == positions
     return _choose(node, hot, values)
 
 
-@moved
+@rearranged
 def _choose(node: Node, hot: Tensor, values: Tensor) -> Tensor:
     return torch.where(hot, torch.select(values, 0, 1), torch.select(values, 0, 0))
 
 
 @operator("ReverseSequence", since=10)
-@moved
+@rearranged
 def reverse_sequence(node: Node, x: Tensor, lengths: Tensor) -> Tensor:
     """The first ``lengths[b]`` steps of each batch entry in reverse, the rest as it is."""
     time, batch = int(node.attr("time_axis", 0)), int(node.attr("batch_axis", 1))

@@ -63,5 +63,5 @@ def gemm(node: Node, a: Tensor, b: Tensor, c: Tensor | None = None) -> Tensor:
 
 
 def _number(value: float) -> float:
-    """An int where the value is whole: torch wants ints beside integer matrices."""
+    """An int where the value is integral: torch wants ints beside integer matrices."""
     return int(value) if float(value).is_integer() else value

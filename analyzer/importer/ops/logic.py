@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from analyzer.importer.graph import Node
-from analyzer.importer.ops.carriers import computed, moved, ordered, signed_bits
+from analyzer.importer.ops.carriers import computed, ordered, rearranged, signed_bits
 from analyzer.importer.ops.elementwise import aligned
 from analyzer.importer.table import operator
 
@@ -62,7 +62,7 @@ def logical_not(node: Node, x: Tensor) -> Tensor:
 
 
 @operator("Where", since=9)
-@moved
+@rearranged
 def where(node: Node, condition: Tensor, a: Tensor, b: Tensor) -> Tensor:
     return torch.where(condition, a, b)
 
@@ -124,6 +124,6 @@ def bit_shift(node: Node, x: Tensor, by: Tensor) -> Tensor:
     if x.dtype == torch.uint64:  # the arithmetic shift has filled the top with the sign bit
         low = torch.bitwise_not(torch.bitwise_left_shift(torch.full_like(bits, -2), 63 - amount))
         out = torch.where(amount > 0, torch.bitwise_and(out, low), out)
-    gone = torch.bitwise_right_shift(bits, 63) if x.dtype.is_signed else torch.zeros_like(bits)
-    out = torch.where(outside, gone, out)
+    shifted_out = torch.bitwise_right_shift(bits, 63) if x.dtype.is_signed else torch.zeros_like(bits)
+    out = torch.where(outside, shifted_out, out)
     return out.view(x.dtype) if x.dtype == torch.uint64 else out.to(x.dtype)

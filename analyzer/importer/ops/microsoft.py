@@ -41,7 +41,7 @@ def grid_sample(node: Node, x: Tensor, grid: Tensor) -> Any:
 
 @operator("Unique", domain=MICROSOFT)
 def unique(node: Node, x: Tensor) -> Any:
-    """Unique values of a vector in order of appearance, their first places, the way back, their counts."""
+    """Unique values of a vector in order of appearance, indices of their first occurrences, inverse indices, counts."""
     attributes = {"sorted": 0}
     values, first, inverse, counts = standard("Unique", 11)(
         replace(node, domain="", version=11, attributes=attributes, outputs=("y", "i", "b", "c")), x

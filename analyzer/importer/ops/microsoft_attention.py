@@ -21,7 +21,7 @@ from analyzer.importer.quantized import Quantized, dequantize
 from analyzer.importer.quantized_nodes import accepts_quantized
 from analyzer.importer.table import operator
 
-#: What onnxruntime adds to the score of a masked key where the node doesn't say.
+#: What onnxruntime adds to the score of a masked key where the node has no attribute.
 MASKED = -10000.0
 
 
@@ -130,7 +130,7 @@ def group_query_attention(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Causal attention whose queries share keys and values in groups: output, keys and values with the past.
 
-    ``last`` is each sample's total length minus one; all samples must have the length of the whole.
+    ``last`` is each sample's total length minus one; all samples must have the full length.
     """
     _refuse(node, "smooth_softmax", "kv_cache_bit_width", negative=True)
     if any(value is not None for value in rest):
@@ -145,8 +145,8 @@ def group_query_attention(
         raise InputError("op.unsupported", f"{node}: samples of different lengths", "give samples of one length")
     before = length - q.shape[2]
     if node.attr("do_rotary", 0) and cos is not None and sin is not None:
-        places = torch.arange(before, length).expand(q.shape[0], -1) if positions is None else positions
-        q, k = (_rotated(node, part, places, cos, sin, "rotary_interleaved") for part in (q, k))
+        key_positions = torch.arange(before, length).expand(q.shape[0], -1) if positions is None else positions
+        q, k = (_rotated(node, part, key_positions, cos, sin, "rotary_interleaved") for part in (q, k))
     if past_key is not None and past_value is not None:
         k, v = torch.cat([past_key[:, :, :before], k], 2), torch.cat([past_value[:, :, :before], v], 2)
     shared_k, shared_v = (part.repeat_interleave(heads // groups, 1) for part in (k, v))
@@ -211,13 +211,13 @@ def _mask(node: Node, mask: Tensor | None, batch: int, queries: int, keys: int) 
     if mask is None:
         return None
     filled = float(node.attr("mask_filter_value", MASKED))
-    places = torch.arange(keys)
+    key_positions = torch.arange(keys)
     if mask.ndim == 1 and mask.shape[0] == batch:
-        seen = places < mask[:, None]
+        seen = key_positions < mask[:, None]
     elif mask.ndim == 1 and mask.shape[0] == 2 * batch:
-        seen = (places < mask[:batch, None]) & (places >= mask[batch:, None])
+        seen = (key_positions < mask[:batch, None]) & (key_positions >= mask[batch:, None])
     elif mask.ndim == 1 and mask.shape[0] == 3 * batch + 2:
-        seen = places < mask[:batch, None]
+        seen = key_positions < mask[:batch, None]
     elif mask.ndim == 2:
         seen = mask > 0
     elif mask.ndim == 3:

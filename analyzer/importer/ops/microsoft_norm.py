@@ -71,11 +71,11 @@ def embed_layer_normalization(
     gamma: Tensor,
     beta: Tensor,
     mask: Tensor | None = None,
-    places: Tensor | None = None,
+    position_ids: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Normalised sum of word, position and segment embeddings; the lengths by the mask; the sum."""
     summed = F.embedding(ids.to(torch.int64), words)
-    where = positions[: ids.shape[1]] if places is None else F.embedding(places.to(torch.int64), positions)
+    where = positions[: ids.shape[1]] if position_ids is None else F.embedding(position_ids.to(torch.int64), positions)
     summed = summed + where
     if segments is not None and kinds is not None:
         summed = summed + F.embedding(segments.to(torch.int64), kinds)

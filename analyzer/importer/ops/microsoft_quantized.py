@@ -96,7 +96,7 @@ def qlinear_softmax(
     y_zero: Tensor | None = None,
 ) -> Quantized:
     y = standard("Softmax", int(node.required("opset")))(node, dequantize(x, x_scale, x_zero))
-    y = y * (torch.floor(1.0 / y_scale) * y_scale)  # the runtime counts in whole steps per unit
+    y = y * (torch.floor(1.0 / y_scale) * y_scale)  # the runtime uses an integral number of steps per unit
     return quantize(y, y_scale, y_zero, kind=_kind(x, y_zero))
 
 
@@ -304,7 +304,7 @@ def round_dynamically(x: Tensor, rows: bool = False) -> Tensor:
 
 
 def _round_factor(x: Tensor) -> Tensor:
-    """A recurrent layer's factors: the input (steps, samples, features) as a whole, a state sample by sample.
+    """A recurrent layer's factors: the input (steps, samples, features) together, a state sample by sample.
 
     onnxruntime takes as many samples of a state together as a thread gets; one by one a sample's result depends
     on no other.

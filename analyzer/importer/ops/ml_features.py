@@ -75,7 +75,7 @@ def binarizer(node: Node, x: Tensor) -> Tensor:
 
 @operator("Imputer", domain=ML)
 def imputer(node: Node, x: Tensor) -> Tensor:
-    """A stand-in for every missing value: one for all columns or one each."""
+    """Replaces missing values: by one value for all columns, or one for each."""
     if x.is_floating_point():
         given, missing = node.attr("imputed_value_floats"), float(node.attr("replaced_value_float", 0.0))
     else:
@@ -87,8 +87,8 @@ def imputer(node: Node, x: Tensor) -> Tensor:
         raise InputError(
             "op.bad_attribute", f"{node}: {values.numel()} values for {x.shape[-1]} columns", "re-export the model"
         )
-    gone = torch.isnan(x) if missing != missing else x == missing
-    return torch.where(gone, values, x)
+    is_missing = torch.isnan(x) if missing != missing else x == missing
+    return torch.where(is_missing, values, x)
 
 
 @operator("OneHotEncoder", domain=ML)
@@ -153,8 +153,8 @@ def label_encoder(node: Node, x: Tensor) -> Tensor:
     same = x.unsqueeze(-1) == known
     if x.is_floating_point():
         same = same | (torch.isnan(x).unsqueeze(-1) & torch.isnan(known))
-    place = same.to(torch.int64).argmax(-1)
-    return torch.where(same.any(-1), found[place], default)
+    position = same.to(torch.int64).argmax(-1)
+    return torch.where(same.any(-1), found[position], default)
 
 
 def _listed(node: Node, side: str) -> np.ndarray | None:

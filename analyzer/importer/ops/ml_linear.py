@@ -62,7 +62,7 @@ def _softmax_zero(scores: Tensor) -> Tensor:
 def both_classes(score: Tensor, name: str, mixed: bool) -> Tensor:
     """Scores of both classes from the one of the positive class (samples, 1).
 
-    ``mixed`` tells scores that may be negative, whose opposite is their negative, from probabilities.
+    ``mixed`` distinguishes scores that may be negative, whose opposite is their negation, from probabilities.
     """
     if not mixed:
         score = torch.sigmoid(score) if name == "LOGISTIC" else score

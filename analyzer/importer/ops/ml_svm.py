@@ -72,14 +72,14 @@ def svm_classifier(node: Node, x: Tensor) -> tuple[Tensor, Tensor]:
         torch.nn.functional.one_hot(torch.tensor([p[side] for p in pairs]), count).to(torch.float32) for side in (0, 1)
     )
     votes = torch.where((scores > 0).unsqueeze(-1), first, second).sum(1)
-    place = (votes * count - torch.arange(count)).argmax(-1)  # the first of equals
+    index = (votes * count - torch.arange(count)).argmax(-1)  # the first of equals
     probabilities = floats(node, "prob_a")
     if probabilities is not None:
         p = _coupled(scores, probabilities, _needed(node, "prob_b"), pairs, count)
-        return labels[place], transformed(p, name)
+        return labels[index], transformed(p, name)
     if count > 2:
-        return labels[place], transformed(scores, name)
-    return labels[place], probit(scores) if name == "PROBIT" else both_classes(scores, name, mixed=name == "NONE")
+        return labels[index], transformed(scores, name)
+    return labels[index], probit(scores) if name == "PROBIT" else both_classes(scores, name, mixed=name == "NONE")
 
 
 def _by_pairs(coefficients: Tensor, sizes: list[int], pairs: list[tuple[int, int]]) -> Tensor:
@@ -107,9 +107,9 @@ def _coupled(scores: Tensor, a: Tensor, b: Tensor, pairs: list[tuple[int, int]],
 
 def _label_of_scores(scores: Tensor, labels: Tensor, positive: bool) -> Tensor:
     """The largest score's label; of two classes the second's where that score passes its threshold."""
-    place = scores.argmax(-1)
+    index = scores.argmax(-1)
     if len(labels) == 2:
         top = scores.amax(-1)
         sure = top >= 0.5 if positive else top > 0
-        place = torch.where(sure, torch.ones_like(place), place)
-    return labels[place]
+        index = torch.where(sure, torch.ones_like(index), index)
+    return labels[index]

@@ -1,8 +1,7 @@
-"""Tree ensembles of the classical machine-learning domain.
+"""Tree ensembles of the domain ``ai.onnx.ml``.
 
-Belongs here: TreeEnsembleClassifier, TreeEnsembleRegressor and TreeEnsemble: reading their attributes, adding
-up leaves and onnxruntime's ways with two classes. Not here: walking down the trees
-(``analyzer.importer.forest``).
+Belongs here: TreeEnsembleClassifier, TreeEnsembleRegressor and TreeEnsemble: reading their attributes, summing leaves, and
+how onnxruntime handles two classes. Not here: descending the trees (``analyzer.importer.forest``).
 """
 
 from __future__ import annotations
@@ -50,20 +49,10 @@ def _forest(node: Node, prefix: str, targets: int) -> Forest:
         return out
 
     if_true, if_false = successor("nodes_truenodeids"), successor("nodes_falsenodeids")
-    is_child = np.zeros(len(trees), bool)
-    is_child[if_true[inner]] = is_child[if_false[inner]] = True
-    roots = np.flatnonzero(~is_child)
-    rootless = sorted({*trees.tolist()} - {*trees[roots].tolist()})
-    if rootless:
-        raise InputError(
-            "op.bad_attribute",
-            f"{node}: tree {rootless[0]} has no root, it leads back to itself",
-            "re-export the model",
-        )
     missing = _array(node, "nodes_missing_value_tracks_true").astype(bool)
     pairs = zip(_array(node, f"{prefix}_treeids").tolist(), _array(node, f"{prefix}_nodeids").tolist(), strict=True)
     forest = build(
-        roots=roots,
+        roots=_roots(node, trees, np.concatenate([if_true[inner], if_false[inner]])),
         feature=_array(node, "nodes_featureids"),
         threshold=_array(node, "nodes_values", np.float32),
         mode=mode,
@@ -77,6 +66,27 @@ def _forest(node: Node, prefix: str, targets: int) -> Forest:
     )
     _forests[node] = forest
     return forest
+
+
+def _roots(node: Node, trees: NDArray[Any], children: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The nodes that are no node's child, one for each tree; ``trees`` holds the tree of every node.
+
+    Raises
+    ------
+    InputError
+        ``op.bad_attribute`` for a tree whose nodes form a cycle.
+    """
+    is_child = np.zeros(len(trees), bool)
+    is_child[children] = True
+    roots = np.flatnonzero(~is_child)
+    rootless = sorted({*trees.tolist()} - {*trees[roots].tolist()})
+    if rootless:
+        raise InputError(
+            "op.bad_attribute",
+            f"{node}: tree {rootless[0]} has no root, it leads back to itself",
+            "re-export the model",
+        )
+    return roots
 
 
 def _find(node: Node, position: dict[tuple[int, int], int], tree: int, number: int) -> int:
@@ -94,7 +104,7 @@ def _mode(node: Node, name: str) -> int:
 
 
 def _gathered(forest: Forest, x: Tensor, aggregate: str) -> tuple[Tensor, Tensor]:
-    """Scores (samples, targets) before base values, and which of them any tree gave."""
+    """Scores (samples, targets) before base values, and which of them have a contribution from any tree."""
     leaves = forest.leaves(x)
     weights = forest.weights.to(x.dtype)[leaves]
     if bool(forest.given.all()):
@@ -126,7 +136,7 @@ def tree_ensemble_regressor(node: Node, x: Tensor) -> Tensor:
 
 @operator("TreeEnsemble", since=5, domain=ML)
 def tree_ensemble(node: Node, x: Tensor) -> Tensor:
-    """Ensembles whose leaves are a table of their own."""
+    """Ensembles that store their leaves in a separate table."""
     targets = int(node.attr("n_targets", 1))
     if node not in _forests:
         _forests[node] = _forest_with_leaves(node, targets)
@@ -179,13 +189,13 @@ def _members(node: Node, modes: NDArray[np.int64], leaves: int) -> NDArray[np.fl
     sets = np.split(values, np.flatnonzero(np.isnan(values)))
     sets = [part[~np.isnan(part)] for part in sets]
     table = np.full((len(modes) + leaves, max(len(part) for part in sets)), np.nan, values.dtype)
-    for place, part in zip(nodes, sets, strict=False):
-        table[place, : len(part)] = part
+    for row, part in zip(nodes, sets, strict=False):
+        table[row, : len(part)] = part
     return table
 
 
 def _finished(scores: Tensor, name: str) -> Tensor:
-    """Post-transform of a regression: a single target knows the probit alone."""
+    """Post-transform of a regression; for a single target only PROBIT has an effect."""
     name = name if scores.shape[1] > 1 or name == "PROBIT" else "NONE"
     return transformed(scores, name).to(torch.float32)
 
@@ -210,28 +220,30 @@ def tree_ensemble_classifier(node: Node, x: Tensor) -> tuple[Tensor, Tensor]:
 def _two_classes(
     node: Node, scores: Tensor, has: Tensor, base: Tensor, labels: Tensor, name: str
 ) -> tuple[Tensor, Tensor]:
-    """onnxruntime's way with two classes: weights for one class alone make a score whose complement is the other's."""
+    """Two classes as onnxruntime computes them: from weights of only one class it derives the other's score as complement."""
     one_sided = len(set(_array(node, "class_ids").tolist())) == 1
     positive = bool((_array(node, "class_weights", np.float32) >= 0).all())
     first, second, both = scores[:, :1], scores[:, 1:], has[:, 1:]
     if base.numel() == 2:
         lifted = base[1] + first
-        alone = torch.cat([first + base[0], torch.zeros_like(first)], 1)
-        pair = torch.where(both, torch.cat([-lifted, lifted], 1), alone)
-        pushed = torch.where(both, lifted, first + base[0])
+        one_sided_scores = torch.cat([first + base[0], torch.zeros_like(first)], 1)
+        pair = torch.where(both, torch.cat([-lifted, lifted], 1), one_sided_scores)
+        decision = torch.where(both, lifted, first + base[0])
         single = None
     else:
         single = first + base[0] if base.numel() == 1 else first
         pair = torch.cat([single, second], 1)
-        pushed = torch.where(both, second, single)
+        decision = torch.where(both, second, single)
     if one_sided:
-        sure = pushed[:, 0] > (0.5 if positive else 0.0)
+        sure = decision[:, 0] > (0.5 if positive else 0.0)
         label = torch.where(sure, labels[1], labels[0])
     else:
-        label = (pushed[:, 0] > 0).to(torch.int64)
+        label = (decision[:, 0] > 0).to(torch.int64)
     pair = torch.where(has[:, :1], pair, torch.cat([torch.zeros_like(first), pair[:, 1:]], 1))
     out = transformed(pair, name)
     if single is not None:
-        alone = probit(pair) if name == "PROBIT" else both_classes(single, name, mixed=not (one_sided and positive))
-        out = torch.where(both, out, alone)
+        one_sided_scores = (
+            probit(pair) if name == "PROBIT" else both_classes(single, name, mixed=not (one_sided and positive))
+        )
+        out = torch.where(both, out, one_sided_scores)
     return label, out

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from analyzer.errors import InputError
 from analyzer.importer.graph import Node
-from analyzer.importer.ops.carriers import moved
+from analyzer.importer.ops.carriers import rearranged
 from analyzer.importer.recorder import concrete, integers
 from analyzer.importer.table import operator
 
@@ -39,7 +39,7 @@ def _pad(node: Node, x: Tensor, pads: Sequence[int], axes: Sequence[int], value:
     return _extend(node, x, before, after, mode)
 
 
-@moved
+@rearranged
 def _extend(node: Node, x: Tensor, before: dict[int, int], after: dict[int, int], mode: str) -> Tensor:
     """Pad with elements of the tensor itself, which after cropping are taken by index along each axis."""
     for axis in before:

@@ -1,4 +1,4 @@
-"""Pools over windows and over whole feature maps.
+"""Pools over windows and over entire feature maps.
 
 Belongs here: MaxPool, AveragePool, LpPool and their global forms, each one ATen pool where torch has it. Not
 here: pools of regions (``vision``), the inverse of a pool (``pooling_inverse``), the arithmetic of windows
@@ -76,27 +76,27 @@ def max_pool(node: Node, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
     out: Tensor = _back(found_max, span).to(x.dtype)
     if len(node.outputs) < 2 or not node.outputs[1]:
         return out
-    places = _coordinates(_back(where, span), x_in.shape[2:][-span.dims :], before[-span.dims :])
-    return out, _flat_index(places, x.shape, column_major=bool(node.attr("storage_order", 0)))
+    coordinates = _coordinates(_back(where, span), x_in.shape[2:][-span.dims :], before[-span.dims :])
+    return out, _flat_index(coordinates, x.shape, column_major=bool(node.attr("storage_order", 0)))
 
 
 def _coordinates(index: Tensor, sizes: Sequence[int], before: Sequence[int]) -> list[Tensor]:
     """Row-major positions in padded planes as one coordinate per dimension of the unpadded data."""
-    places = []
+    coordinates = []
     for size, pad in zip(reversed(sizes), reversed(before), strict=True):
-        places.append(index % size - pad)
+        coordinates.append(index % size - pad)
         index = torch.div(index, size, rounding_mode="floor")
-    return places[::-1]
+    return coordinates[::-1]
 
 
-def _flat_index(places: Sequence[Tensor], shape: Sequence[int], column_major: bool) -> Tensor:
-    """Coordinates as positions in the whole flattened tensor, as ONNX counts them."""
+def _flat_index(coordinates: Sequence[Tensor], shape: Sequence[int], column_major: bool) -> Tensor:
+    """Coordinates as indices into the flattened tensor, as ONNX counts them."""
     sizes = list(shape[2:])
-    pairs = list(zip(places, sizes, strict=True))
+    pairs = list(zip(coordinates, sizes, strict=True))
     flat: Tensor | int = 0
-    for place, size in pairs[::-1] if column_major else pairs:
-        flat = flat * size + place
-    planes = torch.arange(shape[0] * shape[1], device=places[0].device) * math.prod(sizes)
+    for coordinate, size in pairs[::-1] if column_major else pairs:
+        flat = flat * size + coordinate
+    planes = torch.arange(shape[0] * shape[1], device=coordinates[0].device) * math.prod(sizes)
     return flat + planes.reshape(*shape[:2], *(1,) * len(sizes))
 
 
@@ -168,7 +168,7 @@ def global_average_pool(node: Node, x: Tensor) -> Tensor:
 
 @operator("GlobalMaxPool")
 def global_max_pool(node: Node, x: Tensor) -> Tensor:
-    """A pool over the whole map, so that the gradient goes to one largest element."""
+    """A pool over the entire map, so that the gradient goes to one largest element."""
     spatial = tuple(x.shape[2:])
     if len(spatial) == 2:
         return functional.max_pool2d(x, spatial)

@@ -1,4 +1,4 @@
-"""MaxUnpool: values put back at the places where a max pool found them."""
+"""MaxUnpool: values scattered to the indices at which a max pool found them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from analyzer.importer.table import operator
 
 @operator("MaxUnpool")
 def max_unpool(node: Node, x: Tensor, indices: Tensor, output_shape: Tensor | None = None) -> Tensor:
-    """``indices`` count in the whole flattened result, as ONNX's MaxPool gives them."""
+    """``indices`` count in the flattened result, as ONNX's MaxPool gives them."""
     kernel = node.required("kernel_shape")
     dims = len(kernel)
     strides = node.attr("strides") or [1] * dims

@@ -4,8 +4,8 @@ Belongs here: the three layers, what they share (directions, lengths, layouts, i
 name. Not here: control flow (``control``).
 
 The input projection is one ``addmm`` over all steps, the recurrent projection one ``addmm`` per step (two for a
-GRU that resets before its projection), then follow explicit activations and products. So a relevance rule can
-treat a gate (the activated factor) and the signal it gates apart.
+GRU that resets before its projection), followed by explicit activations and products. So a relevance rule can
+distinguish a gate (the activated factor) from the signal that it multiplies.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Layer:
     peepholes
         Weights from the cell to the gates i, o, f, or None.
     rounding
-        What happens to the factor of a projection first, where the layer's products are integer ones.
+        Applied to the input of a projection first, where the layer multiplies integers.
     """
 
     w: Tensor
@@ -79,7 +79,7 @@ class Layer:
         return _affine(hidden if self.rounding is None else self.rounding(hidden), self.r, self.rb)
 
     def bounded(self, x: Tensor) -> Tensor:
-        """What an activation is given: clipped where the layer clips."""
+        """The input of an activation: clipped where the layer clips."""
         return x if self.clip is None else torch.clamp(x, -self.clip, self.clip)
 
 
@@ -195,7 +195,7 @@ def _recurrent(
     peepholes: Tensor | None = None,
     rounding: Activation | None = None,
 ) -> tuple[Tensor, ...]:
-    """Run every direction and put the outputs together: Y, then the final states."""
+    """Run every direction and stack the outputs: Y, then the final states."""
     batch_first = bool(node.attr("layout", 0))
     if batch_first:
         x = x.transpose(0, 1)
@@ -206,33 +206,45 @@ def _recurrent(
         raise InputError(
             "op.bad_attribute", f"{node}: weights for {directions} directions, but it is {direction}", "re-export it"
         )
-    functions = list(activations(node, defaults * directions))
-    clip = float(node.attr("clip", 0.0)) or None
     masks = _masks(lengths, x)
-    nothing = torch.zeros(batch, hidden, dtype=x.dtype, device=x.device)
-    sequences, finals = [], []
-    for d in range(directions):
+    zeros = torch.zeros(batch, hidden, dtype=x.dtype, device=x.device)
+    states = [tuple(zeros if value is None else value[d] for value in initial) for d in range(directions)]
+    layers = _layers(node, (w, r, b), states, defaults, peepholes, rounding)
+    sequences, finals = zip(*(_direction(layer, x, masks, step) for layer in layers), strict=True)
+    y = torch.stack(sequences, 1)
+    last = [torch.stack(values) for values in zip(*finals, strict=True)]
+    if batch_first:
+        return (y.permute(2, 0, 1, 3), *(value.transpose(0, 1) for value in last))
+    return (y, *last)
+
+
+def _layers(
+    node: Node,
+    weights: tuple[Tensor, Tensor, Tensor | None],
+    states: Sequence[tuple[Tensor, ...]],
+    defaults: tuple[str, ...],
+    peepholes: Tensor | None,
+    rounding: Activation | None,
+) -> Iterator[Layer]:
+    """The node's directions; ``states`` are the initial ones of each, ``defaults`` its activations if the node has none."""
+    w, r, b = weights
+    functions = list(activations(node, defaults * len(states)))
+    clip = float(node.attr("clip", 0.0)) or None
+    reverse = str(node.attr("direction", "forward")).lower() == "reverse"
+    for d, state in enumerate(states):
         wb, rb = (None, None) if b is None else b[d].chunk(2)
-        layer = Layer(
+        yield Layer(
             w[d].T,
             r[d].T,
             wb,
             rb,
-            tuple(nothing if value is None else value[d] for value in initial),
-            direction == "reverse" or d == 1,
+            state,
+            reverse or d == 1,
             tuple(functions[d * len(defaults) : (d + 1) * len(defaults)]),
             clip,
             None if peepholes is None else tuple(peepholes[d].chunk(3)),
             rounding,
         )
-        sequence, final = _direction(layer, x, masks, step)
-        sequences.append(sequence)
-        finals.append(final)
-    y = torch.stack(sequences, 1)
-    states = [torch.stack(values) for values in zip(*finals, strict=True)]
-    if batch_first:
-        return (y.permute(2, 0, 1, 3), *(value.transpose(0, 1) for value in states))
-    return (y, *states)
 
 
 def _direction(layer: Layer, x: Tensor, masks: list[Tensor] | None, step: Step) -> tuple[Tensor, tuple[Tensor, ...]]:

@@ -1,7 +1,7 @@
 """Resize and Upsample, all versions.
 
 Belongs here: reading sizes, scales and modes, and applying what ``resize_weights`` computes. Where torch's own
-interpolation is exactly what the node asks for, it is recorded as that one ATen operator; otherwise every resized axis
+interpolation is exactly what the node defines, it is recorded as that one ATen operator; otherwise every resized axis
 is one product with a weight matrix, or one selection of indices.
 """
 
@@ -93,8 +93,8 @@ def _targets(
     if policy == "stretch":
         return [float(r) for r in ratios], wanted
     ratio = min(ratios) if policy == "not_larger" else max(ratios)
-    kept = [int(np.floor(ratio * np.float32(size) + np.float32(0.5))) for size in lengths]
-    return [float(ratio)] * len(kept), kept
+    resized = [int(np.floor(ratio * np.float32(size) + np.float32(0.5))) for size in lengths]
+    return [float(ratio)] * len(resized), resized
 
 
 def _interpolated(node: Node, x: Tensor, axes: list[Axis], rounding: str) -> Tensor:
@@ -122,12 +122,12 @@ def _nearest(x: Tensor, axes: Sequence[Axis], rounding: str) -> Tensor:
     # given a scale, some of torch's kernels still go by the sizes where those are equal or double
     plain = any(axes[d].out in (axes[d].size, 2 * axes[d].size) for d in index)
     for by_scale in ((False,) if plain else (False, True)) if _planes(x, axes) else ():
-        if all((places == _torch_nearest(axes[d], by_scale)).all() for d, places in index.items()):
+        if all((positions == _torch_nearest(axes[d], by_scale)).all() for d, positions in index.items()):
             scales = [a.scale if by_scale else None for a in axes[2:]]
             out: Tensor = _NEAREST[x.dim() - 3](x, [a.out for a in axes[2:]], *scales)
             return out
-    for d, places in index.items():
-        x = torch.index_select(x, d, torch.from_numpy(places).to(x.device))
+    for d, positions in index.items():
+        x = torch.index_select(x, d, torch.from_numpy(positions).to(x.device))
     return x
 
 
@@ -139,17 +139,17 @@ def _torch_nearest(axis: Axis, by_scale: bool) -> NDArray[np.int64]:
 
 
 def _torch_scales(axes: Sequence[Axis]) -> tuple[bool, list[float | None]] | None:
-    """``align_corners`` and the scales that make torch's interpolation the one asked for, or None."""
-    moved = [a for a in axes[2:] if not a.identity]
-    if moved and all(a.transform == "align_corners" for a in moved):
+    """``align_corners`` and the scales for which torch's interpolation is the node's, or None."""
+    resized = [a for a in axes[2:] if not a.identity]
+    if resized and all(a.transform == "align_corners" for a in resized):
         return True, [None] * len(axes[2:])
-    if all(a.transform == "half_pixel" or (a.transform == "pytorch_half_pixel" and a.out > 1) for a in moved):
+    if all(a.transform == "half_pixel" or (a.transform == "pytorch_half_pixel" and a.out > 1) for a in resized):
         return False, [a.scale for a in axes[2:]]
     return None
 
 
 def _torch_weighted(node: Node, x: Tensor, axes: Sequence[Axis], mode: str) -> Tensor | None:
-    """Linear or cubic interpolation as one ATen operator, where torch has exactly the one asked for."""
+    """Linear or cubic interpolation as one ATen operator, where torch has exactly the node's."""
     found = _torch_scales(axes) if _planes(x, axes) and not node.attr("antialias", 0) else None
     if found is None:
         return None
@@ -171,11 +171,11 @@ def _weighted(node: Node, x: Tensor, axes: Sequence[Axis], mode: str) -> Tensor:
     for d in reversed(range(x.dim())):
         if not axes[d].identity:
             matrix = torch.from_numpy(_matrix(node, axes[d], mode, antialias)).to(wide)
-            moved = wide.movedim(d, -1)
-            product = torch.mm(moved.reshape(-1, axes[d].size), matrix.t())
-            wide = product.reshape(*moved.shape[:-1], axes[d].out).movedim(-1, d)
+            last = wide.movedim(d, -1)
+            product = torch.mm(last.reshape(-1, axes[d].size), matrix.t())
+            wide = product.reshape(*last.shape[:-1], axes[d].out).movedim(-1, d)
             if antialias and not x.is_floating_point():
-                wide = torch.clamp(torch.floor(wide + 0.5), *_limits(x.dtype))  # each pass gives whole numbers
+                wide = torch.clamp(torch.floor(wide + 0.5), *_limits(x.dtype))  # each pass gives integers
     if x.is_floating_point():
         return wide.to(x.dtype).contiguous()
     return torch.clamp(wide, *_limits(x.dtype)).to(x.dtype).contiguous()

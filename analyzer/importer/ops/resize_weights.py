@@ -60,7 +60,7 @@ class Axis:
             case "half_pixel_symmetric":
                 adjustment = np.float32(self.out) / (scale * size)
                 offset = float(size / 2 * (1 - adjustment))
-                exact = offset + (x.astype(np.float64) + 0.5) / self.scale - 0.5  # this mode alone in float64
+                exact = offset + (x.astype(np.float64) + 0.5) / self.scale - 0.5  # only this mode in float64
                 return exact.astype(np.float32)
             case "tf_crop_and_resize":
                 start, end = (np.float32(v) for v in self.roi)

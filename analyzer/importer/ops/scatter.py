@@ -10,7 +10,7 @@ from torch import Tensor
 
 from analyzer.errors import InputError
 from analyzer.importer.graph import Node
-from analyzer.importer.ops.carriers import computed, moved, ordered
+from analyzer.importer.ops.carriers import computed, ordered, rearranged
 from analyzer.importer.ops.indexing import from_front
 from analyzer.importer.table import operator
 
@@ -28,7 +28,7 @@ def scatter_elements(node: Node, x: Tensor, indices: Tensor, updates: Tensor) ->
 def _carrier(node: Node) -> Callable[[Callable[..., Tensor]], Callable[..., Tensor]]:
     """How element types travel that torch can't compute with: it depends on what happens to them."""
     reduction = node.attr("reduction", "none")
-    return moved if reduction == "none" else ordered if reduction in ("max", "min") else computed
+    return rearranged if reduction == "none" else ordered if reduction in ("max", "min") else computed
 
 
 def _elements(node: Node, x: Tensor, indices: Tensor, updates: Tensor) -> Tensor:
@@ -74,7 +74,7 @@ def _tuples(node: Node, x: Tensor, indices: Tensor, updates: Tensor) -> Tensor:
 
 
 @operator("TensorScatter", since=24)
-@moved
+@rearranged
 def tensor_scatter(node: Node, cache: Tensor, update: Tensor, start: Tensor | None = None) -> Tensor:
     """A cache with ``update`` written from each sample's start on along the sequence axis."""
     axis = int(node.attr("axis", -2)) % cache.dim()

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from analyzer.importer.graph import Node
-from analyzer.importer.ops.carriers import computed, from_ordered, moved, storage_only, to_ordered
+from analyzer.importer.ops.carriers import computed, from_ordered, rearranged, storage_only, to_ordered
 from analyzer.importer.recorder import concrete, integers
 from analyzer.importer.table import operator
 
@@ -71,13 +71,13 @@ def unique(node: Node, x: Tensor) -> tuple[Tensor, ...]:
     return _take(node, items, indices, along), indices, positions, numbers_of
 
 
-@moved
+@rearranged
 def _take(node: Node, x: Tensor, indices: Tensor, axis: int) -> Tensor:
     return torch.index_select(x, axis, indices)
 
 
 @operator("Trilu", since=14)
-@moved
+@rearranged
 def trilu(node: Node, x: Tensor, k: Tensor | None = None) -> Tensor:
     diagonal = integers(k)[0] if k is not None else 0
     diagonal = max(min(diagonal, x.shape[-1]), -x.shape[-2])

@@ -1,4 +1,4 @@
-"""Sequences of tensors: split into one, put together, taken apart. A sequence is a Python list.
+"""Sequences of tensors: split, built, indexed and joined. A sequence is a Python list.
 
 Not here: Split and Concat, which know no sequences (``shape``).
 """
@@ -40,7 +40,7 @@ def split_to_sequence(node: Node, x: Tensor, sizes: Tensor | None = None) -> lis
 
 @operator("SequenceAt", since=11)
 def sequence_at(node: Node, parts: Sequence[Tensor], position: Tensor) -> Tensor:
-    return parts[_place(node, position, len(parts))]
+    return parts[_index(node, position, len(parts))]
 
 
 @operator("SequenceLength", since=11)
@@ -50,14 +50,14 @@ def sequence_length(node: Node, parts: Sequence[Tensor]) -> Tensor:
 
 @operator("SequenceInsert", since=11)
 def sequence_insert(node: Node, parts: Sequence[Tensor], part: Tensor, position: Tensor | None = None) -> list[Tensor]:
-    place = len(parts) if position is None else _place(node, position, len(parts), beyond=1)
-    return [*parts[:place], part, *parts[place:]]
+    index = len(parts) if position is None else _index(node, position, len(parts), beyond=1)
+    return [*parts[:index], part, *parts[index:]]
 
 
 @operator("SequenceErase", since=11)
 def sequence_erase(node: Node, parts: Sequence[Tensor], position: Tensor | None = None) -> list[Tensor]:
-    place = len(parts) - 1 if position is None else _place(node, position, len(parts))
-    return [*parts[:place], *parts[place + 1 :]]
+    index = len(parts) - 1 if position is None else _index(node, position, len(parts))
+    return [*parts[:index], *parts[index + 1 :]]
 
 
 @operator("ConcatFromSequence", since=11)
@@ -77,7 +77,7 @@ def sequence_map(node: Node, parts: Sequence[Tensor], *others: Any, scope: Any) 
     return tuple([row[i] for row in rows] for i in range(len(body.outputs)))
 
 
-def _place(node: Node, position: Tensor, length: int, beyond: int = 0) -> int:
+def _index(node: Node, position: Tensor, length: int, beyond: int = 0) -> int:
     """A position, counted from the end where it is negative.
 
     Raises
@@ -85,9 +85,9 @@ def _place(node: Node, position: Tensor, length: int, beyond: int = 0) -> int:
     InputError
         ``op.bad_attribute`` where there is no such element.
     """
-    place = integers(position)[0]
-    if not -length <= place < length + beyond:
+    index = integers(position)[0]
+    if not -length <= index < length + beyond:
         raise InputError(
-            "op.bad_attribute", f"{node}: position {place} in a sequence of {length}", "re-export the model"
+            "op.bad_attribute", f"{node}: position {index} in a sequence of {length}", "re-export the model"
         )
-    return place + length if place < 0 else place
+    return index + length if index < 0 else index

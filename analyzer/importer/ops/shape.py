@@ -13,7 +13,7 @@ from torch import Tensor
 
 from analyzer.errors import InputError
 from analyzer.importer.graph import Node
-from analyzer.importer.ops.carriers import moved
+from analyzer.importer.ops.carriers import rearranged
 from analyzer.importer.ops.reduction import axes_of
 from analyzer.importer.recorder import integers
 from analyzer.importer.table import operator
@@ -131,7 +131,7 @@ def tile(node: Node, x: Tensor, repeats: Tensor) -> Tensor:
 
 
 @operator("Slice")
-@moved
+@rearranged
 def slice_attributes(node: Node, x: Tensor) -> Tensor:
     starts, ends = node.required("starts"), node.required("ends")
     axes = node.attr("axes", list(range(len(starts))))
@@ -141,7 +141,7 @@ def slice_attributes(node: Node, x: Tensor) -> Tensor:
 
 
 @operator("Slice", since=10)
-@moved
+@rearranged
 def slice_inputs(
     node: Node,
     x: Tensor,
@@ -159,7 +159,7 @@ def slice_inputs(
 
 
 def _slice(x: Tensor, start: int, end: int, axis: int, step: int) -> Tensor:
-    """Python's slice, clamped as ONNX says; a negative step walks over the flipped axis."""
+    """Python's slice, clamped as in ONNX; a negative step walks over the flipped axis."""
     chosen = (
         range(*slice(start, end, step).indices(x.shape[axis]))
         if step > 0

@@ -20,7 +20,7 @@ from analyzer.importer.table import operator
 def _corners(position: Tensor, size: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Neighbours and weights of linear interpolation: (low, high, weight of low, weight of high).
 
-    Positions more than one element outside get no weight; the others are moved to the nearest element.
+    Positions more than one element outside get no weight; the others are clamped to the nearest element.
     """
     inside = ((position >= -1) & (position <= size)).to(position.dtype)
     clamped = torch.clamp(position, 0, size - 1)
@@ -102,20 +102,20 @@ def _largest_corner(images: Tensor, positions: list[Tensor], shares: list[Tensor
             value = torch.gather(flat, 2, index.expand(-1, channels, -1)) * weight
             largest = value if largest is None else torch.maximum(largest, value)
     assert largest is not None
-    kept = torch.where(used.reshape(boxes, 1, -1), largest, torch.full_like(largest, -math.inf))
-    parted = kept.reshape(boxes, channels, rows, row_samples, columns, column_samples)
+    used_only = torch.where(used.reshape(boxes, 1, -1), largest, torch.full_like(largest, -math.inf))
+    parted = used_only.reshape(boxes, channels, rows, row_samples, columns, column_samples)
     out = torch.amax(parted, dim=(3, 5))
     return torch.where(torch.isinf(out), torch.zeros_like(out), out)
 
 
 @operator("MaxRoiPool")
 def max_roi_pool(node: Node, x: Tensor, rois: Tensor) -> Tensor:
-    """Each box, rounded to whole elements, in bins that may overlap; an empty bin is 0."""
+    """Each box, rounded to integer coordinates, in bins that may overlap; an empty bin is 0."""
     wide = at_least_float32(x)
     scaled = rois[:, 1:] * float(node.attr("spatial_scale", 1.0))
-    whole = torch.trunc(scaled)
-    halves = (torch.abs(scaled - whole) >= 0.5).to(scaled.dtype)
-    corners = whole + torch.sign(scaled) * halves  # the nearest whole number, halves away from zero
+    integral = torch.trunc(scaled)
+    halves = (torch.abs(scaled - integral) >= 0.5).to(scaled.dtype)
+    corners = integral + torch.sign(scaled) * halves  # the nearest integer, halves away from zero
     images = torch.index_select(wide, 0, rois[:, 0].to(torch.int64))
     lowest = torch.full((), -math.inf, dtype=wide.dtype, device=x.device)
     masks = []

@@ -1,6 +1,6 @@
-"""Class activation maps: CAM and Grad-CAM, and what the whole family shares.
+"""Class activation maps: CAM and Grad-CAM, and what the family shares.
 
-Belongs here: reading a layer's feature map, and bringing a map of its places to the input. Not here: finding the layer
+Belongs here: reading a layer's feature map, and mapping its positions to the input. Not here: finding the layer
 (``graph_rules.cam``), other weightings (``weightings``, ``score_cam``, ``ablation_cam``, ``guided_grad_cam``).
 """
 

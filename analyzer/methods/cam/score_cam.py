@@ -26,8 +26,8 @@ def score_cam(context: Context, *, layer: Layer = "auto", relu: Rectify = True) 
     """Feature maps weighted by the score of the input masked with each; no gradients.
 
     A channel's map, brought to the input's resolution (linearly, corners aligned) and scaled to [0, 1], multiplies the
-    input. The weights are the softmax over the channels of the scores; a score of reference taken off all of them, as
-    in the paper, would leave the softmax as it is.
+    input. The weights are the softmax over the channels of the scores; subtracting a reference score from all of them, as
+    in the paper, wouldn't change the softmax.
     """
     found = feature_map(context, layer)
     name, count = context.perturbed, found.values.shape[1]

@@ -1,4 +1,4 @@
-"""Class activation maps weighted by what one forward and reverse pass tells: Grad-CAM++, LayerCAM, HiResCAM, XGrad-CAM,
+"""Class activation maps weighted by the results of one forward and reverse pass: Grad-CAM++, LayerCAM, HiResCAM, XGrad-CAM,
 Eigen-CAM.
 
 Belongs here: formulas on a layer's activations ``A`` and the score's derivatives ``g`` by them, both
@@ -29,11 +29,11 @@ _PLACED = ("image", "series")
 def grad_cam_plus_plus(
     context: Context, *, layer: Layer = "auto", relu: Rectify = True, epsilon: Epsilon = 1e-6
 ) -> Result:
-    """Feature maps weighted by positive gradients, each place by its share of the second derivative.
+    """Feature maps weighted by positive gradients, each position by its share of the second derivative.
 
     Of exp(score), behind which only ReLUs and linear nodes lie, the derivatives are exp(score) times powers of g: the
     shares are a = g^2 / (2 g^2 + g^3 sum(A) + epsilon), 0 where g is 0, the weights sum(a relu(g)). The factor
-    exp(score), common to all places, is left out. Gradients far below sqrt(epsilon) are damped: lower it for them.
+    exp(score), common to all positions, is left out. Gradients far below sqrt(epsilon) are damped: lower it for them.
     """
     found = feature_map(context, layer)
     values, gradients = wide(context, found)
@@ -51,7 +51,7 @@ def grad_cam_plus_plus(
     source="Jiang et al. 2021, LayerCAM: exploring hierarchical class activation maps, eq. 5 and 6",
 )  # fmt: skip
 def layer_cam(context: Context, *, layer: Layer = "auto", relu: Rectify = True) -> Result:
-    """Feature maps times their positive gradients, place by place; also suits early layers."""
+    """Feature maps times their positive gradients, position by position; also suits early layers."""
     found = feature_map(context, layer)
     return _result(context, found, context.xp.clip(found.gradients, 0, None) * found.values, relu)
 
@@ -61,7 +61,7 @@ def layer_cam(context: Context, *, layer: Layer = "auto", relu: Rectify = True) 
     source="Draelos, Carin 2020, Use HiResCAM instead of Grad-CAM, eq. 3",
 )  # fmt: skip
 def hires_cam(context: Context, *, layer: Layer = "auto", relu: Rectify = True) -> Result:
-    """Feature maps times their gradients, place by place: only places that the score uses are shown."""
+    """Feature maps times their gradients, position by position: only positions that the score uses are highlighted."""
     found = feature_map(context, layer)
     return _result(context, found, found.gradients * found.values, relu)
 
@@ -71,7 +71,7 @@ def hires_cam(context: Context, *, layer: Layer = "auto", relu: Rectify = True) 
     source="Fu et al. 2020, Axiom-based Grad-CAM, eq. 8",
 )  # fmt: skip
 def xgrad_cam(context: Context, *, layer: Layer = "auto", relu: Rectify = True, epsilon: Epsilon = 1e-7) -> Result:
-    """Feature maps weighted by the mean gradient, each place by its share of the activation.
+    """Feature maps weighted by the mean gradient, each position by its share of the activation.
 
     The weights are sum(g A) / S(sum(A)) with the stabiliser S(z) = z + epsilon sign(z).
     """
@@ -92,7 +92,7 @@ def xgrad_cam(context: Context, *, layer: Layer = "auto", relu: Rectify = True, 
 def eigen_cam(context: Context, *, layer: Layer = "auto", relu: Rectify = True) -> Result:
     """First principal component of the feature maps; the same for every target.
 
-    Each place is a vector of channels; the centred vectors are projected on their first right singular vector. Its sign
+    Each position is a vector of channels; the centred vectors are projected on their first right singular vector. Its sign
     is free: it is chosen so that the map grows with the mean activation.
     """
     found = feature_map(context, layer)

@@ -82,7 +82,7 @@ class Line:
 
 
 def _line(context: Context, rng: np.random.Generator, wide: Array, pool: Array, noise: float) -> Line:
-    """A random line; every sample has the same draws, so that one alone is explained as in a batch."""
+    """A random line; every sample has the same draws, so that a single one is explained as in a batch."""
     shape = tuple(wide.shape)
     share = float(rng.uniform())
     low = context.constant(np.broadcast_to(pool[rng.integers(len(pool))], shape))

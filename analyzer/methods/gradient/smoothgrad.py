@@ -33,7 +33,7 @@ def smoothgrad(
 ) -> Result:
     """Mean, mean square or variance of a gradient method's maps over noisy copies of the input.
 
-    All samples of a batch get the same draws, each scaled to its own range: a sample alone is explained as in a batch.
+    All samples of a batch get the same draws, each scaled to its own range: a single sample is explained as in a batch.
     """
     info = registry.get(base)
     if info.family != "gradient" or base == "smoothgrad":

@@ -42,8 +42,8 @@ def deep_taylor(
     - sums, means and average pooling: share by contribution; max pooling: to the maximum;
     - ReLUs and other elementwise activations: relevance passes unchanged.
 
-    In ReLU networks without biases the relevance of a positive score is kept. It isn't where all contributions to a unit
-    are negative: relevance that arrives there (a negative score, say) is lost.
+    In ReLU networks without biases the relevance of a positive score is conserved. It isn't where all contributions to a
+    unit are negative: relevance that arrives there (a negative score, for example) is lost.
     """
     lowest, highest = bounds(context.model, low, high)
 

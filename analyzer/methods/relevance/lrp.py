@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def _takes_fields(params: type) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Put a dataclass's annotated fields into a function's signature, in place of its ``**params``."""
+    """Put a dataclass's annotated fields into a function's signature, instead of its ``**params``."""
     hints = typing.get_type_hints(params, include_extras=True)
     annotated = [f for f in dataclasses.fields(params) if typing.get_origin(hints[f.name]) is Annotated]
 

@@ -13,7 +13,7 @@ A file holds parameters of ``lrp`` and a table of overrides::
     "/layer1/*" = "alpha-beta:2,1"
     "MatMul@depth>0.5" = "epsilon:0.1"
 
-Keys with anything but letters, digits, ``-`` and ``_`` stand in quotes, as TOML wants it.
+Keys with anything but letters, digits, ``-`` and ``_`` need quotes, as TOML requires.
 """
 
 from __future__ import annotations

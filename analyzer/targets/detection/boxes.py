@@ -21,12 +21,12 @@ def iou(box: Array, boxes: Array) -> Array:
         areas = np.clip(boxes[:, 2:] - boxes[:, :2], 0, None).prod(axis=1)
         union = np.clip(box[2:] - box[:2], 0, None).prod() + areas - shared
     found = np.zeros(len(boxes))
-    known = np.isfinite(union) & (union > 0)
-    found[known] = shared[known] / union[known]
+    defined = np.isfinite(union) & (union > 0)
+    found[defined] = shared[defined] / union[defined]
     return found
 
 
-def suppressed(boxes: Array, scores: Array, labels: Array, most: float) -> Array:
+def suppressed(boxes: Array, scores: Array, labels: Array, max_iou: float) -> Array:
     """Greedy non-maximum suppression within each class.
 
     Parameters
@@ -34,17 +34,17 @@ def suppressed(boxes: Array, scores: Array, labels: Array, most: float) -> Array
     boxes, scores, labels
         (n, 4), (n,), (n,).
     most
-        Boxes of the same class that overlap a kept one by more than this IoU go.
+        A box that overlaps a better one of the same class by more than this IoU is suppressed.
 
     Returns
     -------
     ndarray
-        Indices of the boxes that stay, best score first; equal scores in their order.
+        Indices of the remaining boxes, best score first; equal scores in their order.
     """
     order = np.argsort(-scores, kind="stable")
-    kept = []
+    selected = []
     while len(order):
         best, rest = order[0], order[1:]
-        kept.append(best)
-        order = rest[(iou(boxes[best], boxes[rest]) <= most) | (labels[rest] != labels[best])]
-    return np.asarray(kept, np.int64)
+        selected.append(best)
+        order = rest[(iou(boxes[best], boxes[rest]) <= max_iou) | (labels[rest] != labels[best])]
+    return np.asarray(selected, np.int64)

@@ -1,6 +1,6 @@
-"""A detection target on a model: what to fetch, what was found, and what white-box methods explain instead.
+"""A detection target on a model: what was detected, and the class score that white-box methods explain instead.
 
-Belongs here: the meeting of a decode spec with a model. Not here: what a spec means (``proposals``), the similarity
+Belongs here: applying a decode spec to a model and its inputs. Not here: what a spec means (``proposals``), the similarity
 (``target``).
 """
 
@@ -19,28 +19,28 @@ from analyzer.inputs.decode import CODE, Decode
 from analyzer.inputs.layout import spatial_axes
 from analyzer.targets.detection.proposals import Decoder, Proposals
 from analyzer.targets.detection.target import DetectionTarget, named, resolve_detections
-from analyzer.targets.language import Resolved
 from analyzer.targets.scores import Scored
+from analyzer.targets.target import Resolved
 
 if TYPE_CHECKING:
     from analyzer.onnx_model import OnnxModel
 
 Array = NDArray[Any]
-_SHOWN = 5
+_LISTED = 5
 
 
 @dataclass(frozen=True)
 class Found:
-    """What a detector found in a batch, and which of it is explained.
+    """A detector's proposals for a batch, and the detections that are explained.
 
     Attributes
     ----------
     resolved
         The target.
     proposals
-        One for each sample.
+        Those of each sample.
     got
-        The outputs that they were made of.
+        The outputs that they were decoded from.
     """
 
     model: OnnxModel
@@ -55,28 +55,28 @@ class Found:
         return Scored(name, name, "value")
 
     def prediction(self) -> dict[str, Any]:
-        """The best detections of every sample, as the record keeps predictions."""
+        """The best detections of every sample in the record's form of a prediction."""
         labels, top = self.model.labels, []
         for each in self.proposals:
-            best = each.take(each.detections()[:_SHOWN])
+            best = each.take(each.detections()[:_LISTED])
             pairs = zip(best.classes, best.scores, strict=True)
             top.append([[int(c), f"{k}: {named(int(c), labels)}", float(s)] for k, (c, s) in enumerate(pairs)])
         return {"kind": "probability", "top": top}
 
     def record(self) -> dict[str, Any]:
-        """What was explained, for the record; boxes in pixels of the model's input."""
+        """The record's entries about the explained detections; boxes in pixels of the model's input."""
         labels = self.model.labels
-        detections = [
+        records = [
             {
-                "box": [float(v) for v in sought.box],
-                "class": sought.number,
-                "label": labels.name(sought.number) if labels is not None and sought.number >= 0 else None,
-                "score": sought.score,
+                "box": [float(v) for v in detection.box],
+                "class": detection.number,
+                "label": labels.name(detection.number) if labels is not None and detection.number >= 0 else None,
+                "score": detection.score,
                 "similarity": float(before),
             }
-            for sought, before in zip(self.resolved.sought, self.resolved.before, strict=True)
+            for detection, before in zip(self.resolved.detections, self.resolved.before, strict=True)
         ]
-        return {"detection": detections, "decode": self.resolved.decoder.spec.to_dict()}
+        return {"detection": records, "decode": self.resolved.decoder.spec.to_dict()}
 
     def class_scores(self) -> tuple[str, Resolved]:
         """The class scores of the detections' proposals: the name of their output, and weights on it.
@@ -84,24 +84,24 @@ class Found:
         Raises
         ------
         UsageError
-            ``target.detection`` where there is no such score, or not all in one output.
+            ``target.detection`` where there is no such score, or where they lie in different outputs.
         """
-        elements = self._elements()
-        offsets = {name: start for name, start, _ in elements}
-        indices = {name: (start + np.arange(value.size)).reshape(value.shape) for name, start, value in elements}
+        outputs = self._elements()
+        offsets = {name: start for name, start, _ in outputs}
+        indices = {name: (start + np.arange(value.size)).reshape(value.shape) for name, start, value in outputs}
         sources = self.resolved.decoder({**self.got, **indices})
-        chosen = []
-        for sought, proposals, source in zip(self.resolved.sought, self.proposals, sources, strict=True):
-            if proposals.spec.ready or sought.row < 0:
+        class_elements = []
+        for detection, proposals, source in zip(self.resolved.detections, self.proposals, sources, strict=True):
+            if proposals.spec.ready or detection.row < 0:
                 raise _no_gradient("the model's own suppression" if proposals.spec.ready else "no proposal there")
             values = source.raw_classes
             if values is None:
                 assert source.raw_objectness is not None
-                chosen.append(int(source.raw_objectness[sought.row]))
+                class_elements.append(int(source.raw_objectness[detection.row]))
             else:
-                best = sought.number if sought.number >= 0 else int(proposals.foreground[sought.row].argmax())
-                chosen.append(int(values[sought.row, best]))
-        owners = [max((n for n in offsets if offsets[n] <= index), key=lambda n: offsets[n]) for index in chosen]
+                best = detection.number if detection.number >= 0 else int(proposals.foreground[detection.row].argmax())
+                class_elements.append(int(values[detection.row, best]))
+        owners = [max((n for n in offsets if offsets[n] <= flat), key=lambda n: offsets[n]) for flat in class_elements]
         if len(set(owners)) > 1:
             raise UsageError(
                 "target.detection", "the samples' detections lie in different outputs", "explain one picture at a time"
@@ -109,11 +109,11 @@ class Found:
         name = owners[0]
         weights = np.zeros(np.shape(self.got[name]))
         notes = []
-        for index in chosen:
-            place = np.unravel_index(index - offsets[name], weights.shape)
-            weights[place] = 1.0
+        for flat in class_elements:
+            index = np.unravel_index(flat - offsets[name], weights.shape)
+            weights[index] = 1.0
             notes.append(
-                f"the class score of the detection's proposal is explained, {name}[{','.join(str(int(i)) for i in place)}]"
+                f"the class score of the detection's proposal is explained, {name}[{','.join(str(int(i)) for i in index)}]"
             )
         resolved = self.resolved
         return name, Resolved(weights, resolved.names, resolved.classes, tuple(dict.fromkeys(notes)))
@@ -129,7 +129,7 @@ class Found:
 
 
 def find(model: OnnxModel, feed: Mapping[str, Array], target: object) -> Found:
-    """A detection target on a batch.
+    """A detection target resolved on a batch.
 
     Raises
     ------
@@ -150,7 +150,7 @@ def find(model: OnnxModel, feed: Mapping[str, Array], target: object) -> Found:
 
 
 def decoder_on(model: OnnxModel, spec: Decode, feed: Mapping[str, Array]) -> Decoder:
-    """A spec on a model and its input.
+    """A spec applied to a model and its input.
 
     Raises
     ------
@@ -159,8 +159,8 @@ def decoder_on(model: OnnxModel, spec: Decode, feed: Mapping[str, Array]) -> Dec
     """
     outputs = list(model.outputs)
     boxes = spec.boxes or tuple(outputs[: len(spec.scores) if spec.scores and not spec.labels else 1])
-    named_ = [*boxes, *(spec.scores or ()), *(name for name in (spec.labels, spec.count) if name)]
-    for name in named_:
+    names = [*boxes, *(spec.scores or ()), *(name for name in (spec.labels, spec.count) if name)]
+    for name in names:
         if name not in outputs:
             raise UsageError(
                 CODE, f"the decode spec names output {name[:80]!r}, which isn't there", f"outputs: {', '.join(outputs)}"

@@ -1,7 +1,7 @@
-"""Output tensors as rows, one for each box, and where on the grid each row stands.
+"""Output tensors as rows, one for each box, and the grid cell and anchor of each row.
 
-Belongs here: reshaping, and counting places; it works on any element type, so that indices can take the same way. Not
-here: what the numbers of a row mean (``proposals``).
+Belongs here: reshaping, and the order of grid cells; it works on any element type, so that indices can be laid out like the
+numbers. Not here: what the numbers of a row mean (``proposals``).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def rows_of(output: Array, layout: str, anchors: int) -> Array:
     layout
         See `Decode`. A tensor of rank 2 (boxes, numbers) is taken for a batch of one.
     anchors
-        Boxes at each grid place, for ``ACHW`` and ``HWAC`` of rank 4.
+        Boxes of each grid cell, for ``ACHW`` and ``HWAC`` of rank 4.
 
     Raises
     ------
@@ -60,7 +60,7 @@ def columns_of(rows: Array, spec: Decode) -> dict[str, Array]:
     Raises
     ------
     UsageError
-        ``config.decode`` where the row is shorter or longer than the spec says.
+        ``config.decode`` where the row is shorter or longer than in the spec.
     """
     have = rows.shape[-1]
     known = sum(width for _, width in spec.columns if width is not None)
@@ -78,7 +78,7 @@ def columns_of(rows: Array, spec: Decode) -> dict[str, Array]:
 
 
 def anchors_at(spec: Decode, level: int, channels: int | None) -> int:
-    """How many boxes stand at each grid place of a level; ``channels`` are the boxes output's, for a closed row."""
+    """How many boxes a grid cell of a level has; ``channels`` are those of the boxes output, for a row of fixed length."""
     if spec.anchors:
         return len(spec.anchors[min(level, len(spec.anchors) - 1)])
     widths = [width for _, width in spec.columns]
@@ -88,8 +88,8 @@ def anchors_at(spec: Decode, level: int, channels: int | None) -> int:
 
 
 @lru_cache(maxsize=16)
-def places_of(spec: Decode, shapes: tuple[tuple[int, ...], ...], size: tuple[int, int], count: int) -> Array:
-    """Where each row stands: (boxes, 5) of grid x, grid y, stride, anchor width, anchor height, all levels in turn.
+def anchor_table(spec: Decode, shapes: tuple[tuple[int, ...], ...], size: tuple[int, int], count: int) -> Array:
+    """The grid cell and anchor of each row: (boxes, 5) of x, y, stride, anchor width, anchor height, level by level.
 
     Parameters
     ----------
@@ -98,28 +98,28 @@ def places_of(spec: Decode, shapes: tuple[tuple[int, ...], ...], size: tuple[int
     size
         Height and width of the model's input, in pixels.
     count
-        How many rows there are.
+        Number of rows.
 
     Raises
     ------
     UsageError
-        ``config.decode`` where the strides and anchors make another number of boxes; nothing large is made before.
+        ``config.decode`` where strides and anchors give another number of boxes; checked before anything large is allocated.
     """
     levels = [
         (
-            *_grid(spec.layout, shapes[at if len(shapes) > 1 else 0], len(spec.strides) > len(shapes), size, stride),
+            *_grid(spec.layout, shapes[level if len(shapes) > 1 else 0], len(spec.strides) > len(shapes), size, stride),
             stride,
         )
-        for at, stride in enumerate(spec.strides)
+        for level, stride in enumerate(spec.strides)
     ]
-    anchored = [np.asarray(each) for each in spec.anchors] or [np.ones((1, 2))] * len(levels)
-    made = sum(height * width * len(each) for (height, width, _), each in zip(levels, anchored, strict=True))
-    if made != count:
+    anchors_of_levels = [np.asarray(each) for each in spec.anchors] or [np.ones((1, 2))] * len(levels)
+    total = sum(height * width * len(each) for (height, width, _), each in zip(levels, anchors_of_levels, strict=True))
+    if total != count:
         raise misfit(
-            f"strides {list(spec.strides)} make {made} boxes of a picture of {size[0]}x{size[1]}, the output has {count}"
+            f"strides {list(spec.strides)} make {total} boxes of a picture of {size[0]}x{size[1]}, the output has {count}"
         )
     tables = []
-    for (height, width, stride), anchors in zip(levels, anchored, strict=True):
+    for (height, width, stride), anchors in zip(levels, anchors_of_levels, strict=True):
         y, x, a = (axis.reshape(-1) for axis in np.indices((height, width, len(anchors))))
         if spec.layout != "HWAC":
             a, y, x = (axis.reshape(-1) for axis in np.indices((len(anchors), height, width)))
@@ -130,7 +130,7 @@ def places_of(spec: Decode, shapes: tuple[tuple[int, ...], ...], size: tuple[int
 
 
 def _grid(layout: str, shape: tuple[int, ...], shared: bool, size: tuple[int, int], stride: int) -> tuple[int, int]:
-    """Lines and columns of a level: the tensor's own where it has them, else the input's size over the stride."""
+    """Height and width of a level's grid: the tensor's own where it has them, else the input's size over the stride."""
     if not shared and len(shape) > 3:
         if layout == "ACHW" or (layout == "NC" and len(shape) == 5):
             return shape[-3 if layout == "NC" else -2], shape[-2 if layout == "NC" else -1]
@@ -140,7 +140,7 @@ def _grid(layout: str, shape: tuple[int, ...], shared: bool, size: tuple[int, in
 
 
 def misfit(message: str) -> UsageError:
-    """The error for outputs that aren't what a spec says."""
+    """The error for outputs that a spec doesn't fit."""
     return UsageError(
         CODE, f"the decode spec doesn't fit the model: {message}", "`onnxplain inspect` shows the outputs"
     )

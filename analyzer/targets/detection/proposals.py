@@ -1,6 +1,6 @@
 """From a detector's outputs to proposals: boxes in pixels, class probabilities, objectness.
 
-Belongs here: applying a `Decode`. Not here: reshaping (``layouts``), comparing proposals (``target``).
+Belongs here: applying a `Decode`. Not here: reshaping (``layouts``), comparing proposals with a detection (``target``).
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from analyzer.inputs.decode import CENTRE_SIZE, CORNER_SIZE, CORNERS, Decode
 from analyzer.targets.detection.boxes import suppressed
-from analyzer.targets.detection.layouts import anchors_at, columns_of, misfit, places_of, rows_of
+from analyzer.targets.detection.layouts import anchor_table, anchors_at, columns_of, misfit, rows_of
 
 Array = NDArray[Any]
-#: So many of the best proposals are looked at when detections are chosen.
+#: So many of the best proposals are considered when detections are selected.
 _CANDIDATES = 3000
 
 
@@ -30,9 +30,9 @@ class Proposals:
     boxes
         (n, 4) float64: x0, y0, x1, y1 in pixels of the model's input.
     numbers
-        (n,) class numbers of ready detections, else None.
+        (n,) class numbers of detections that the model has already selected, else None.
     raw_classes, raw_objectness
-        (n, classes) and (n,) as the model gives them, None where it gives none.
+        (n, classes) and (n,) before any activation, None where the model gives none.
     """
 
     spec: Decode
@@ -75,10 +75,10 @@ class Proposals:
 
     def background_of(self, classes: int) -> int:
         """The background's class number, counted from 0."""
-        at = self.spec.background or 0
-        if not -classes <= at < classes:
-            raise misfit(f"background is class {at}, the model scores {classes} classes")
-        return at % classes
+        number = self.spec.background or 0
+        if not -classes <= number < classes:
+            raise misfit(f"background is class {number}, the model scores {classes} classes")
+        return number % classes
 
     @property
     def objectness(self) -> Array | None:
@@ -90,7 +90,7 @@ class Proposals:
 
     @property
     def classes(self) -> Array:
-        """(n,) class numbers: those of ready detections, else each proposal's best class."""
+        """(n,) class numbers: those that the model gives, else each proposal's best class."""
         return self.numbers if self.numbers is not None else self.foreground.argmax(axis=1)
 
     @property
@@ -100,19 +100,19 @@ class Proposals:
         return best if self.objectness is None else best * self.objectness
 
     def detections(self) -> Array:
-        """Rows of the detections, best first: above the threshold, and suppressed where the model hasn't done so."""
+        """Indices of the detections, best first: those above the threshold, after suppression unless the model has done that."""
         scores = self.scores
-        able = np.flatnonzero((scores >= self.spec.threshold) & np.isfinite(self.boxes).all(axis=1))
-        able = able[np.argsort(-scores[able], kind="stable")][:_CANDIDATES]
+        candidates = np.flatnonzero((scores >= self.spec.threshold) & np.isfinite(self.boxes).all(axis=1))
+        candidates = candidates[np.argsort(-scores[candidates], kind="stable")][:_CANDIDATES]
         if self.spec.ready:
-            return able
-        chosen = self.take(able)
-        return able[suppressed(chosen.boxes, chosen.scores, chosen.classes, self.spec.nms)]
+            return candidates
+        chosen = self.take(candidates)
+        return candidates[suppressed(chosen.boxes, chosen.scores, chosen.classes, self.spec.nms)]
 
 
 @dataclass(frozen=True)
 class Decoder:
-    """A spec on a model: the names of its outputs, the size of its pictures, its priors.
+    """A spec applied to a model: the names of its outputs, the size of its pictures, its priors.
 
     Attributes
     ----------
@@ -121,7 +121,7 @@ class Decoder:
     size
         Height and width of the model's input, in pixels.
     picture
-        Name of the input, which counts the samples where the rows say whose they are.
+        Name of the input; its batch axis is the number of samples where the rows of all samples lie in one list.
     priors
         (n, 4) for ``ssd``, else None.
     """
@@ -134,12 +134,12 @@ class Decoder:
 
     @property
     def shared(self) -> bool:
-        """Whether the rows of all samples lie in one list, with a column that says whose they are."""
+        """Whether the rows of all samples lie in one list, with a column that holds the index of the sample."""
         return any(name == "batch" for name, _ in self.spec.columns)
 
     @property
     def wanted(self) -> tuple[str, ...]:
-        """The values that proposals are made of."""
+        """The values that proposals are decoded from."""
         others = (*(self.spec.scores or ()), self.spec.labels, self.spec.count, self.picture if self.shared else None)
         return (*self.boxes, *(name for name in others if name))
 
@@ -158,7 +158,7 @@ class Decoder:
         Raises
         ------
         UsageError
-            ``config.decode`` where the outputs aren't what the spec says.
+            ``config.decode`` where the spec doesn't fit the outputs.
         """
         outputs = [np.asarray(got[name]) for name in self.boxes]
         channels = self._channels(outputs)
@@ -168,45 +168,47 @@ class Decoder:
         if self.shared:
             joined = joined.reshape(-1, joined.shape[-1])
             owner = columns_of(joined, self.spec)["batch"]
-            return [self._one(joined[owner == sample], None, None, None) for sample in range(len(got[self.picture]))]
+            return [
+                self._proposals(joined[owner == sample], None, None, None) for sample in range(len(got[self.picture]))
+            ]
         if self.spec.labels and self.spec.scores:
-            scores = self._aside(self.spec.scores[0], got, *joined.shape[:2])
+            scores = self._flat_output(self.spec.scores[0], got, *joined.shape[:2])
         else:
             scores = self._scores(got, channels, *joined.shape[:2])
-        labels = self._aside(self.spec.labels, got, *joined.shape[:2])
-        counts = self._aside(self.spec.count, got, len(joined), 1)
+        labels = self._flat_output(self.spec.labels, got, *joined.shape[:2])
+        counts = self._flat_output(self.spec.count, got, len(joined), 1)
         found = []
         for sample, boxes in enumerate(joined):
-            kept = slice(None if counts is None else max(0, int(np.nan_to_num(counts[sample, 0]))))
+            valid = slice(None if counts is None else max(0, int(np.nan_to_num(counts[sample, 0]))))
             found.append(
-                self._one(
-                    boxes[kept],
-                    None if scores is None else scores[sample][kept],
-                    None if labels is None else labels[sample][kept],
-                    None if table is None else table[kept],
+                self._proposals(
+                    boxes[valid],
+                    None if scores is None else scores[sample][valid],
+                    None if labels is None else labels[sample][valid],
+                    None if table is None else table[valid],
                 )
             )
         return found
 
     def _channels(self, outputs: Sequence[Array]) -> list[int]:
-        """Boxes at each grid place, output by output."""
+        """Boxes of each grid cell, output by output."""
         axis = 1 if self.spec.layout == "ACHW" else -1
         return [anchors_at(self.spec, level, o.shape[axis] if o.ndim > 3 else None) for level, o in enumerate(outputs)]
 
     def _table(self, outputs: Sequence[Array], rows: Sequence[Array]) -> Array | None:
-        """Where each row stands, or its prior; None for boxes that are ready."""
+        """The grid cell and anchor of each row, or its prior; None for boxes that need no decoding."""
         if self.spec.decode == "none":
             return None
         count = sum(part.shape[1] for part in rows)
         if self.spec.decode != "ssd":
-            return places_of(self.spec, tuple(o.shape for o in outputs), self.size, count)
+            return anchor_table(self.spec, tuple(o.shape for o in outputs), self.size, count)
         assert self.priors is not None
         if len(self.priors) != count:
             raise misfit(f"there are {len(self.priors)} priors, the output has {count} boxes")
         return self.priors
 
-    def _aside(self, name: str | None, got: Mapping[str, Array], batch: int, count: int) -> Array | None:
-        """An output with so many numbers for each picture, (batch, count); None without a name."""
+    def _flat_output(self, name: str | None, got: Mapping[str, Array], batch: int, count: int) -> Array | None:
+        """An output that has ``count`` numbers for each picture, as (batch, count); None without a name."""
         if name is None:
             return None
         value = np.asarray(got[name])
@@ -217,7 +219,7 @@ class Decoder:
         return value.reshape(batch, count)
 
     def _scores(self, got: Mapping[str, Array], anchors: Sequence[int], batch: int, count: int) -> Array | None:
-        """Class scores (batch, boxes, classes); None where the row holds them."""
+        """Class scores (batch, boxes, classes); None where they are columns of the row."""
         if not self.spec.scores:
             return None
         parts = [np.asarray(got[name]) for name in self.spec.scores]
@@ -232,7 +234,7 @@ class Decoder:
             raise misfit(f"there are {batch} x {count} boxes, but scores for {found.shape[0]} x {found.shape[1]}")
         return found
 
-    def _one(self, rows: Array, scores: Array | None, labels: Array | None, table: Array | None) -> Proposals:
+    def _proposals(self, rows: Array, scores: Array | None, labels: Array | None, table: Array | None) -> Proposals:
         columns = columns_of(rows, self.spec)
         numbers = labels if labels is not None else columns.get("class")
         classes = None if self.spec.ready else scores if scores is not None else columns.get("classes")
@@ -264,22 +266,22 @@ def sigmoid(values: Array) -> Array:
     return np.asarray(0.5 * (1 + np.tanh(0.5 * values)))
 
 
-def _yolox(t: Array, place: Array, _: Array) -> Array:
+def _yolox(t: Array, cell: Array, _: Array) -> Array:
     """Ge et al. 2021, YOLOX."""
-    stride = place[:, 2:3]
-    return np.concatenate([(t[:, :2] + place[:, :2]) * stride, np.exp(t[:, 2:]) * stride], axis=1)
+    stride = cell[:, 2:3]
+    return np.concatenate([(t[:, :2] + cell[:, :2]) * stride, np.exp(t[:, 2:]) * stride], axis=1)
 
 
-def _yolov3(t: Array, place: Array, _: Array) -> Array:
+def _yolov3(t: Array, cell: Array, _: Array) -> Array:
     """Redmon, Farhadi 2017 and 2018, YOLO9000 and YOLOv3, section 2.1; anchors in pixels."""
-    centre = (sigmoid(t[:, :2]) + place[:, :2]) * place[:, 2:3]
-    return np.concatenate([centre, np.exp(t[:, 2:]) * place[:, 3:]], axis=1)
+    centre = (sigmoid(t[:, :2]) + cell[:, :2]) * cell[:, 2:3]
+    return np.concatenate([centre, np.exp(t[:, 2:]) * cell[:, 3:]], axis=1)
 
 
-def _yolov5(t: Array, place: Array, _: Array) -> Array:
+def _yolov5(t: Array, cell: Array, _: Array) -> Array:
     """Jocher et al. 2020, YOLOv5, the Detect layer."""
-    centre = (2 * sigmoid(t[:, :2]) - 0.5 + place[:, :2]) * place[:, 2:3]
-    return np.concatenate([centre, (2 * sigmoid(t[:, 2:])) ** 2 * place[:, 3:]], axis=1)
+    centre = (2 * sigmoid(t[:, :2]) - 0.5 + cell[:, :2]) * cell[:, 2:3]
+    return np.concatenate([centre, (2 * sigmoid(t[:, 2:])) ** 2 * cell[:, 3:]], axis=1)
 
 
 def _ssd(t: Array, prior: Array, variances: Array) -> Array:

@@ -1,13 +1,13 @@
-"""The ``detection:`` target: one of a detector's detections, and how like it a changed picture's proposals are.
+"""The ``detection:`` target: one of a detector's detections, and how similar a changed picture's proposals are to it.
 
 Belongs here: reading the target, choosing the detection, the similarity. Not here: decoding outputs (``proposals``),
-perturbing (``methods``).
+perturbing (``analyzer.methods.perturbation``).
 
 ======================================  ====================================================================
 ``detection:K``                         the K-th best detection, counted from 0
 ``detection:CLASS:K``                   the K-th best of a class, by number or label; ``detection:CLASS`` the best
-``detection:x0,y0,x1,y1``               a box of one's own in pixels of the model's input, whatever its class
-``detection:CLASS:x0,y0,x1,y1``         the same, as a detection of that class
+``detection:x0,y0,x1,y1``               a given box in pixels of the model's input, of any class
+``detection:CLASS:x0,y0,x1,y1``         a given box as a detection of that class
 ======================================  ====================================================================
 
 The similarity is that of D-RISE (Petsiuk et al. 2021, Black-box explanation of object detectors via saliency maps, eq. 4
@@ -40,7 +40,7 @@ _FORMS = "write detection:K, detection:CLASS:K, detection:x0,y0,x1,y1 or detecti
 
 
 @dataclass(frozen=True)
-class Sought:
+class ExplainedDetection:
     """The detection that is explained.
 
     Attributes
@@ -49,53 +49,54 @@ class Sought:
         (4,) x0, y0, x1, y1 in pixels of the model's input.
     number
         Its class, -1 for any.
-    vector
-        (classes,) class probabilities; None where any class will do, or where the model gives class numbers.
+    probabilities
+        (classes,) class probabilities; None for any class, or where the model gives class numbers.
     score
-        The model's own score for it; None for a box of one's own.
+        The model's score for it; None for a given box.
     row
-        Which proposal it is; for a box of one's own the most similar one.
+        Index of its proposal; for a given box that of the most similar one, -1 where none is similar.
     """
 
     box: Array
     number: int
-    vector: Array | None
+    probabilities: Array | None
     score: float | None = None
     row: int = -1
 
 
-def similarities(sought: Sought, proposals: Proposals) -> Array:
-    """How like a detection each proposal is: (n,) float64 in [0, 1].
+def similarities(detection: ExplainedDetection, proposals: Proposals) -> Array:
+    """The similarity of each proposal to a detection: (n,) float64 in [0, 1].
 
-    IoU times likeness times trust. Likeness is the cosine of the class probabilities, a background class among them; for
-    class numbers 1 where they are equal, else 0; where any class will do 1, less the background's probability. Trust is the
-    objectness, or the score of a ready detection. Where there is none it is 1, as in the paper, if the class probabilities
-    tell what is nothing (a background class, a softmax); if they are independent of one another, the largest of them:
-    a cosine doesn't see their size.
+    IoU times class similarity times confidence. Class similarity is the cosine of the class probabilities, those of a
+    background class included; for class numbers 1 where they are equal, else 0; for a detection of any class 1 minus the
+    background's probability. Confidence is the objectness, or the score of a detection that the model has already selected.
+    Without either it is 1, as in the paper, where the class probabilities distinguish objects from background (a background
+    class, a softmax); where they are independent of one another it is the largest of them, because the cosine doesn't depend
+    on their magnitude.
     """
-    found = iou(sought.box, proposals.boxes)
-    near = np.flatnonzero(found > 0)
-    if len(near):
-        chosen = proposals.take(near)
-        found[near] *= _likeness(sought, chosen) * _trust(chosen)
+    found = iou(detection.box, proposals.boxes)
+    overlapping = np.flatnonzero(found > 0)
+    if len(overlapping):
+        chosen = proposals.take(overlapping)
+        found[overlapping] *= _class_similarity(detection, chosen) * _confidence(chosen)
     return found
 
 
-def _likeness(sought: Sought, proposals: Proposals) -> Array:
+def _class_similarity(detection: ExplainedDetection, proposals: Proposals) -> Array:
     if proposals.numbers is not None:
-        same = proposals.numbers == sought.number
-        return same.astype(np.float64) if sought.number >= 0 else np.ones(len(same))
+        same = proposals.numbers == detection.number
+        return same.astype(np.float64) if detection.number >= 0 else np.ones(len(same))
     known = proposals.probabilities
-    if sought.vector is not None:
-        lengths = np.linalg.norm(known, axis=1) * np.linalg.norm(sought.vector)
-        products = known @ sought.vector
+    if detection.probabilities is not None:
+        lengths = np.linalg.norm(known, axis=1) * np.linalg.norm(detection.probabilities)
+        products = known @ detection.probabilities
         return np.asarray(np.divide(products, lengths, out=np.zeros(len(known)), where=lengths > 0))
     if proposals.spec.background is not None:
         return np.asarray(1 - known[:, proposals.background_of(known.shape[1])])
     return np.ones(len(known))
 
 
-def _trust(proposals: Proposals) -> Array:
+def _confidence(proposals: Proposals) -> Array:
     if proposals.objectness is not None:
         return proposals.objectness
     spec = proposals.spec
@@ -106,7 +107,7 @@ def _trust(proposals: Proposals) -> Array:
 
 @dataclass(frozen=True)
 class DetectionTarget:
-    """Detections on a concrete batch, one for each sample; a :class:`~analyzer.targets.language.Target`.
+    """Detections on a concrete batch, one for each sample; a :class:`~analyzer.targets.target.Target`.
 
     Attributes
     ----------
@@ -119,14 +120,14 @@ class DetectionTarget:
     names: tuple[str, ...]
     classes: tuple[int, ...]
     decoder: Decoder
-    sought: tuple[Sought, ...]
+    detections: tuple[ExplainedDetection, ...]
     before: Array
     single: bool
     notes: tuple[str, ...] = ()
 
     @property
     def reads(self) -> tuple[str, ...]:
-        """The values that scores are made of."""
+        """The values that scores are computed from."""
         return self.decoder.wanted
 
     def score(self, output: Array) -> Array:
@@ -135,19 +136,19 @@ class DetectionTarget:
 
     def score_copies(self, sample: int, got: Mapping[str, Array]) -> Array:
         """The largest similarity to a sample's detection in each of n changed pictures, (n,) float64."""
-        sought = self.sought[sample]
-        return np.array([similarities(sought, each).max(initial=0.0) for each in self.decoder(got)])
+        detection = self.detections[sample]
+        return np.array([similarities(detection, each).max(initial=0.0) for each in self.decoder(got)])
 
 
 def resolve_detections(
     target: object, decoder: Decoder, got: Mapping[str, Array], batch: int, labels: Labels | None
 ) -> tuple[DetectionTarget, list[Proposals]]:
-    """A target on the outputs of a batch, and what was proposed.
+    """A target on the outputs of a batch, and the proposals that were decoded from them.
 
     Parameters
     ----------
     target
-        One text for all samples, or one for each.
+        One target for all samples, or one for each.
 
     Raises
     ------
@@ -171,22 +172,22 @@ def resolve_detections(
             "explain one picture at a time",
         )
     pairs = zip(texts, proposals, strict=True)
-    sought = tuple(_sought(text, each, labels) for text, each in pairs)
-    before = np.array([similarities(s, p).max(initial=0.0) for s, p in zip(sought, proposals, strict=True)])
-    names = tuple(f"{named(s.number, labels)} in {', '.join(f'{v:.0f}' for v in s.box)}" for s in sought)
-    resolved = DetectionTarget(names, tuple(s.number for s in sought), decoder, sought, before, single)
+    detections = tuple(_parsed(text, each, labels) for text, each in pairs)
+    before = np.array([similarities(d, p).max(initial=0.0) for d, p in zip(detections, proposals, strict=True)])
+    names = tuple(f"{named(d.number, labels)} in {', '.join(f'{v:.0f}' for v in d.box)}" for d in detections)
+    resolved = DetectionTarget(names, tuple(d.number for d in detections), decoder, detections, before, single)
     return resolved, proposals
 
 
 def named(number: int, labels: Labels | None) -> str:
-    """A class for people."""
+    """The name of a class, with its number."""
     if number < 0:
         return "any class"
     name = labels.name(number) if labels is not None else str(number)
     return f"{name} ({number})" if name != str(number) else f"class {number}"
 
 
-def _sought(text: object, proposals: Proposals, labels: Labels | None) -> Sought:
+def _parsed(text: object, proposals: Proposals, labels: Labels | None) -> ExplainedDetection:
     if not isinstance(text, str) or not text.startswith(_PREFIX):
         raise UsageError("target.syntax", f"{text!r} stands among detections", "give a detection for every sample")
     body = text.removeprefix(_PREFIX).strip()
@@ -196,40 +197,39 @@ def _sought(text: object, proposals: Proposals, labels: Labels | None) -> Sought
     if _BOX.fullmatch(last):
         return _own_box(last, owner, proposals, labels)
     ranked = re.fullmatch(r"\d{1,6}", last) is not None
-    place, wanted = (int(last), owner) if ranked else (0, body)
+    rank, wanted = (int(last), owner) if ranked else (0, body)
     found = proposals.detections()
     number = -1
     if wanted:
         number = _class(wanted, proposals, labels)
         found = found[proposals.classes[found] == number]
-    if place >= len(found):
+    if rank >= len(found):
         of = f" of {named(number, labels)[:80]}" if wanted else ""
         scores = proposals.scores if not wanted else proposals.scores[proposals.classes == number]
         best = f"; the best proposal scores {scores.max():.3g}" if len(scores) and not len(found) else ""
         raise UsageError(
             "target.out_of_range",
-            f"detection {place}{of} doesn't exist: {len(found)} score at least {proposals.spec.threshold:g}{best}",
+            f"detection {rank}{of} doesn't exist: {len(found)} score at least {proposals.spec.threshold:g}{best}",
             "detections are counted from 0; lower the decode spec's threshold, or give a box x0,y0,x1,y1",
         )
-    row = int(found[place])
+    row = int(found[rank])
     one = proposals.take(np.array([row]))
-    vector = None if one.numbers is not None else one.probabilities[0]
-    return Sought(one.boxes[0], int(one.classes[0]), vector, float(one.scores[0]), row)
+    probabilities = None if one.numbers is not None else one.probabilities[0]
+    return ExplainedDetection(one.boxes[0], int(one.classes[0]), probabilities, float(one.scores[0]), row)
 
 
-def _own_box(text: str, owner: str, proposals: Proposals, labels: Labels | None) -> Sought:
+def _own_box(text: str, owner: str, proposals: Proposals, labels: Labels | None) -> ExplainedDetection:
     box = np.array([float(part) for part in text.split(",")])
     if box[0] >= box[2] or box[1] >= box[3]:
         raise UsageError(
             "target.syntax", f"box {text.strip()} is empty", "x0,y0 is the corner at the top left, x1,y1 the other"
         )
     number = _class(owner, proposals, labels) if owner else -1
-    vector = None
+    probabilities = None
     if owner and proposals.raw_classes is not None:
-        vector = np.eye(proposals.raw_classes.shape[1])[number]
-    sought = Sought(box, number, vector)
-    likest = similarities(sought, proposals)
-    return Sought(box, number, vector, None, int(likest.argmax()) if likest.any() else -1)
+        probabilities = np.eye(proposals.raw_classes.shape[1])[number]
+    similarity = similarities(ExplainedDetection(box, number, probabilities), proposals)
+    return ExplainedDetection(box, number, probabilities, None, int(similarity.argmax()) if similarity.any() else -1)
 
 
 def _class(text: str, proposals: Proposals, labels: Labels | None) -> int:

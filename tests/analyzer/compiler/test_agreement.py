@@ -14,12 +14,12 @@ WANT = {"x": np.array([[1.0, -2.0, 1.0]])}
 
 
 def test_what_moved_is_relative_to_all_relevance() -> None:
-    assert agreement.moved(WANT, WANT) == 0
-    assert agreement.moved({"x": np.array([[1.0, -2.0, 1.4]])}, WANT) == pytest.approx(0.1)
-    assert agreement.moved({"x": np.zeros((1, 3))}, {"x": np.zeros((1, 3))}) == 0
+    assert agreement.relative_difference(WANT, WANT) == 0
+    assert agreement.relative_difference({"x": np.array([[1.0, -2.0, 1.4]])}, WANT) == pytest.approx(0.1)
+    assert agreement.relative_difference({"x": np.zeros((1, 3))}, {"x": np.zeros((1, 3))}) == 0
     for other in (np.zeros((1, 2)), np.array([[np.nan, -2.0, 1.0]])):
-        assert agreement.moved({"x": other}, WANT) == float("inf")
-    assert agreement.moved({"x": np.ones((1, 3))}, {"x": np.zeros((1, 3))}) == float("inf")
+        assert agreement.relative_difference({"x": other}, WANT) == float("inf")
+    assert agreement.relative_difference({"x": np.ones((1, 3))}, {"x": np.zeros((1, 3))}) == float("inf")
 
 
 def test_rounding_of_the_torch_backend_is_the_measure_where_it_moves_more() -> None:
@@ -45,7 +45,7 @@ def test_near_relevance_needs_no_second_look() -> None:
 
 def test_shaken_inputs_differ_in_their_last_digits() -> None:
     inputs = {"x": np.random.default_rng(1).standard_normal((2, 50)).astype(np.float32), "ids": np.arange(4)}
-    got = agreement.shaken(inputs)
+    got = agreement.with_rounding_noise(inputs)
     assert got["x"].dtype == np.float32
     assert 0 < np.abs(got["x"] / inputs["x"] - 1).max() < 1e-5
     np.testing.assert_array_equal(got["ids"], inputs["ids"])

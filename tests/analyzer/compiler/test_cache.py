@@ -37,7 +37,7 @@ def test_what_is_written_is_read(folder: Path) -> None:
     assert read is not None
     assert read.startswith(content)
     assert onnx.load_from_string(read).graph.doc_string == "x" * 1000
-    assert cache.names("a") == ["a"]
+    assert cache.stored_names("a") == ["a"]
     assert (folder.stat().st_mode & 0o777) == 0o700
 
 
@@ -45,15 +45,15 @@ def test_what_is_written_is_read(folder: Path) -> None:
 def test_a_damaged_file_counts_as_absent(folder: Path, damage: str) -> None:
     cache.write("a", model(1000))
     path = folder / "a.onnx"
-    whole = path.read_bytes()
+    content_of_a = path.read_bytes()
     cache.write("b", model(2000))
     path.write_bytes(
         {
-            "truncated": whole[:-1],
-            "flipped": whole[:500] + bytes([whole[500] ^ 1]) + whole[501:],
+            "truncated": content_of_a[:-1],
+            "flipped": content_of_a[:500] + bytes([content_of_a[500] ^ 1]) + content_of_a[501:],
             "foreign": model(1000),
             "empty": b"",
-            "another's": (folder / "b.onnx").read_bytes()[:-100] + whole[-100:],
+            "another's": (folder / "b.onnx").read_bytes()[:-100] + content_of_a[-100:],
         }[damage]
     )
     assert cache.read("a") is None
@@ -98,7 +98,7 @@ def test_off_keeps_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ONNXPLAIN_CACHE", "off")
     assert "off" in cache.write("a", model())
     assert cache.read("a") is None
-    assert cache.names("") == []
+    assert cache.stored_names("") == []
     assert not cache.refused("a")
 
 
@@ -108,7 +108,7 @@ def test_an_unwritable_folder_is_no_error(tmp_path: Path, monkeypatch: pytest.Mo
     assert "can't write" in cache.write("a", model())
     assert "can't write" in cache.refuse("a", "why")
     assert cache.read("a") is None
-    assert cache.names("") == []
+    assert cache.stored_names("") == []
 
 
 def test_a_refusal_is_remembered(folder: Path) -> None:
@@ -121,7 +121,7 @@ def test_a_refusal_is_remembered(folder: Path) -> None:
 def test_a_size_that_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ONNXPLAIN_CACHE_MIB", "much")
     with pytest.raises(UsageError) as caught:
-        cache.total()
+        cache.size_limit()
     assert caught.value.code == "cache.size"
 
 

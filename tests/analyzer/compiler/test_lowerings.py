@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from analyzer.compiler import ir as program
+from analyzer.compiler import unify
 from analyzer.compiler.recorder import SweepRecorder
 from analyzer.compiler.writer import Writer
 from analyzer.errors import UnsupportedError
@@ -26,7 +26,7 @@ def written(function: Callable[..., Tensor], *values: Tensor) -> onnx.ModelProto
     with recorder:
         result = function(*[recorder.placeholder(f"x{i}", value) for i, value in enumerate(values)])
     module = recorder.finish({"y": result})
-    proto = Writer(program.fixed(module, ["y"], 1)).write("test", {})
+    proto = Writer(unify.fixed(module, ["y"], 1)).write("test", {})
     onnx.checker.check_model(proto, full_check=True)
     return proto
 
@@ -105,9 +105,9 @@ def test_index_put(case: str, accumulate: bool) -> None:
     torch.manual_seed(0)
     x = torch.randn(5, 3, 4)
     indices: list[Tensor | None] = [None] * 3
-    for axis, places in zip(axes, chosen, strict=True):
-        indices[axis] = torch.tensor(places)
-    if not accumulate:  # of a place that is named twice, any value may stay
+    for axis, positions in zip(axes, chosen, strict=True):
+        indices[axis] = torch.tensor(positions)
+    if not accumulate:  # of an element that is indexed twice, any value may remain
         indices = [None if i is None else i[:2] for i in indices]
     source = torch.randn_like(aten.index.Tensor(x, indices))
     proto = written(lambda a, b: aten.index_put.default(a, indices, b, accumulate), x, source)

@@ -68,11 +68,11 @@ def differences(model: Model, x: np.ndarray, target: int, step: float = 1e-6) ->
     """Central differences of the trace in double precision, one input element after the other."""
     run = model.trace({"x": x}, torch.float64)
     slopes = np.zeros(x.shape)
-    for place in np.ndindex(*x.shape):
-        moved = np.zeros(x.shape)
-        moved[place] = step
-        up, down = (run.run({"x": torch.from_numpy(x + sign * moved)})["y"][:, target].sum().item() for sign in (1, -1))
-        slopes[place] = (up - down) / (2 * step)
+    for index in np.ndindex(*x.shape):
+        shift = np.zeros(x.shape)
+        shift[index] = step
+        up, down = (run.run({"x": torch.from_numpy(x + sign * shift)})["y"][:, target].sum().item() for sign in (1, -1))
+        slopes[index] = (up - down) / (2 * step)
     return slopes
 
 

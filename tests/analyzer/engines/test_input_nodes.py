@@ -23,7 +23,7 @@ class Words(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         torch.manual_seed(0)
-        self.words, self.places, self.kinds = nn.Embedding(6, 3), nn.Embedding(9, 3), nn.Embedding(2, 3)
+        self.words, self.positions, self.kinds = nn.Embedding(6, 3), nn.Embedding(9, 3), nn.Embedding(2, 3)
         self.mix = nn.Linear(3, 3)
 
     def head(self, x: Tensor) -> Tensor:
@@ -33,8 +33,8 @@ class Words(nn.Module):
 
 class Scaled(Words):
     def embedded(self, ids: Tensor) -> Tensor:
-        """Words, scaled, beside constant places."""
-        return self.words(ids) * 3**0.5 + self.places.weight[:4]
+        """Words, scaled, beside constant positions."""
+        return self.words(ids) * 3**0.5 + self.positions.weight[:4]
 
     def forward(self, ids: Tensor) -> Tensor:
         return self.head(self.embedded(ids))
@@ -42,8 +42,8 @@ class Scaled(Words):
 
 class Counted(Scaled):
     def embedded(self, ids: Tensor) -> Tensor:
-        """Places counted over the tokens that are not padding."""
-        return self.places(torch.cumsum((ids != 0).to(torch.int64), 1)) + self.words(ids)
+        """Positions counted over the tokens that are not padding."""
+        return self.positions(torch.cumsum((ids != 0).to(torch.int64), 1)) + self.words(ids)
 
 
 class Deep(Scaled):
@@ -83,7 +83,7 @@ class Masked(Words):
 
 class Typed(Words):
     def forward(self, ids: Tensor, kinds: Tensor) -> Tensor:
-        return self.head(self.words(ids) + self.kinds(kinds) + self.places.weight[:4])
+        return self.head(self.words(ids) + self.kinds(kinds) + self.positions.weight[:4])
 
 
 def onnx_of(net: nn.Module, *inputs: np.ndarray, names: tuple[str, ...] = ("ids", "kinds")) -> Model:
@@ -112,7 +112,7 @@ def test_two_token_inputs_keep_their_own_embeddings() -> None:
     net, kinds = Typed(), np.array([[0, 0, 1, 1], [1, 0, 1, 0]])
     e = onnx_of(net, IDS, kinds).explain({"ids": IDS, "kinds": kinds}, method="gradient-x-input", target=0)
     words, types = net.words(torch.from_numpy(IDS)), net.kinds(torch.from_numpy(kinds))
-    leaf = (words + types + net.places.weight[:4]).detach().requires_grad_()
+    leaf = (words + types + net.positions.weight[:4]).detach().requires_grad_()
     net.head(leaf)[:, 0].sum().backward()
     assert leaf.grad is not None
     for name, part in (("ids", words), ("kinds", types)):

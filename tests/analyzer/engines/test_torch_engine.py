@@ -43,11 +43,11 @@ def vgg() -> Model:
 @pytest.mark.parametrize("method", [m for m in WHITE if m != "smoothgrad"])
 def test_a_batch_is_explained_sample_by_sample(vgg: Model, method: str) -> None:
     x = pictures(3, 3, 12, 12, seed=1)
-    whole = vgg.explain(x, method=method, target=[0, 4, 2], precision="float64")
+    together = vgg.explain(x, method=method, target=[0, 4, 2], precision="float64")
     for i, target in enumerate([0, 4, 2]):
-        alone = vgg.explain(x[i : i + 1], method=method, target=target, precision="float64")
-        np.testing.assert_allclose(whole.attribution[i : i + 1], alone.attribution, rtol=1e-9, atol=1e-12)
-        np.testing.assert_allclose(whole.score[i], alone.score[0], rtol=1e-6)
+        single = vgg.explain(x[i : i + 1], method=method, target=target, precision="float64")
+        np.testing.assert_allclose(together.attribution[i : i + 1], single.attribution, rtol=1e-9, atol=1e-12)
+        np.testing.assert_allclose(together.score[i], single.score[0], rtol=1e-6)
 
 
 @pytest.mark.parametrize("method", WHITE)
@@ -200,11 +200,11 @@ def test_smoothgrad_of_tokens_is_noise_on_their_embedding(tokens: tuple[Model, d
     model, _ = tokens
     x = np.array([[1, 5, 5, 0, 2]])
     still = model.explain(x, method="smoothgrad", target=1, noise=0.0, samples=2)
-    moved = model.explain(x, method="smoothgrad", target=1, noise=0.5, samples=20)
+    noisy = model.explain(x, method="smoothgrad", target=1, noise=0.5, samples=20)
     plain = model.explain(x, method="gradient", target=1)
     np.testing.assert_allclose(still.raw, plain.raw, rtol=1e-5, atol=1e-7)
-    assert moved.raw.shape == (1, 5, 4)
-    assert not np.allclose(moved.raw, plain.raw, rtol=1e-2)
+    assert noisy.raw.shape == (1, 5, 4)
+    assert not np.allclose(noisy.raw, plain.raw, rtol=1e-2)
 
 
 class TwoInputs(nn.Module):

@@ -132,8 +132,8 @@ def test_damaged_files_are_made_anew(folder: Path, damage: Any) -> None:
     case = CASES["cnn"]
     load(case.proto).explain(case.x, backend="onnxruntime")
     (path,) = folder.iterdir()
-    whole = path.read_bytes()
-    path.write_bytes(damage(whole))
+    complete = path.read_bytes()
+    path.write_bytes(damage(complete))
     model = load(case.proto)
     assert backend(model, case.x) == "torch"
     model.backends.sweeps.compile_pending()
@@ -355,12 +355,12 @@ def test_errors_are_the_same_with_and_without_a_cache() -> None:
     case = CASES["cnn"]
     load(case.proto).explain(case.x, method="lrp", backend="onnxruntime")
     for options in ({"composite": "nonsense"}, {"composite": "epsilon-gamma-box"}, {"rules": {"nowhere": "gamma"}}):
-        said = []
+        messages = []
         for name in ("torch", "auto", "onnxruntime"):
             with pytest.raises(AnalyzerError) as caught:
                 load(case.proto).explain(case.x, method="lrp", backend=name, **options)
-            said.append((caught.value.code, caught.value.message))
-        assert len(set(said)) == 1
+            messages.append((caught.value.code, caught.value.message))
+        assert len(set(messages)) == 1
 
 
 @pytest.mark.parametrize(

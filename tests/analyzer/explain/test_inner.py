@@ -1,6 +1,6 @@
 """Inner units as targets, relevance at inner values, totals by node, several targets in one pass.
 
-Held against models cut out of the whole one with onnx's extractor, which know nothing of what lies outside.
+Compared with models cut out of the full one by onnx's extractor, which don't contain what lies outside.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ def resnet() -> Model:
 
 def cut(model: Model, inputs: list[str], outputs: list[str]) -> Model:
     """The part of a model between values, as a model of its own."""
-    whole = onnx.shape_inference.infer_shapes(model.proto)
-    return load(Extractor(whole).extract_model(inputs, outputs))
+    full = onnx.shape_inference.infer_shapes(model.proto)
+    return load(Extractor(full).extract_model(inputs, outputs))
 
 
 def value_of(model: Model, node: str) -> str:
@@ -184,11 +184,11 @@ def test_the_leak_is_the_share_of_the_biases() -> None:
 def test_deeplift_totals_are_shares_of_the_difference(resnet: Model) -> None:
     e = resnet.explain(X, method="deeplift", pooling="exact")
     assert e.completeness is not None
-    whole = e.completeness.expected.sum()
+    full = e.completeness.expected.sum()
     last, first = list(e.nodes.values())[-1], next(iter(e.nodes.values()))
-    assert last.sum == pytest.approx(whole, rel=1e-4)
-    assert first.sum == pytest.approx(whole, rel=1e-4)
-    assert all(abs(node.leak) <= 1e-4 * abs(whole) for node in e.nodes.values())
+    assert last.sum == pytest.approx(full, rel=1e-4)
+    assert first.sum == pytest.approx(full, rel=1e-4)
+    assert all(abs(node.leak) <= 1e-4 * abs(full) for node in e.nodes.values())
 
 
 def test_totals_of_what_isnt_one_sweep_are_refused(resnet: Model) -> None:
@@ -230,10 +230,10 @@ def test_several_targets_equal_one_by_one(resnet: Model, method: str) -> None:
     )
     together = resnet.explain_targets(X, targets, method, **params)
     for target, found in zip(targets, together, strict=True):
-        alone = resnet.explain(X, method, target, **params)
-        assert found.target == alone.target
-        np.testing.assert_array_equal(found.attribution, alone.attribution)
-        np.testing.assert_array_equal(found.score, alone.score)
+        separate = resnet.explain(X, method, target, **params)
+        assert found.target == separate.target
+        np.testing.assert_array_equal(found.attribution, separate.attribution)
+        np.testing.assert_array_equal(found.score, separate.score)
 
 
 def test_one_forward_pass_serves_all_targets(resnet: Model, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""Compiled explanations against the torch backend, and alone in onnxruntime."""
+"""Compiled explanations against the torch backend, and by themselves in onnxruntime."""
 
 from __future__ import annotations
 
@@ -138,11 +138,11 @@ def test_standard_operators_only(model: analyzer.Model) -> None:
 
 
 def test_metadata_says_what_it_is(model: analyzer.Model) -> None:
-    said = {p.key: p.value for p in analyzer.compile(model, "lrp", epsilon=0.5).proto.metadata_props}
-    assert said["onnxplain.method"] == "lrp"
-    assert '"epsilon": 0.5' in said["onnxplain.params"]
-    assert said["onnxplain.source_sha256"] == model.sha256
-    assert (said["onnxplain.target"], said["onnxplain.batch"]) == ("top1", "dynamic")
+    metadata = {p.key: p.value for p in analyzer.compile(model, "lrp", epsilon=0.5).proto.metadata_props}
+    assert metadata["onnxplain.method"] == "lrp"
+    assert '"epsilon": 0.5' in metadata["onnxplain.params"]
+    assert metadata["onnxplain.source_sha256"] == model.sha256
+    assert (metadata["onnxplain.target"], metadata["onnxplain.batch"]) == ("top1", "dynamic")
 
 
 def test_runs_where_torch_is_absent(model: analyzer.Model, tmp_path: Path) -> None:

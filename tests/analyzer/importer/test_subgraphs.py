@@ -5,7 +5,7 @@ from __future__ import annotations
 import onnx
 from onnx import helper
 
-from analyzer.importer.subgraphs import subgraphs, with_subgraphs
+from analyzer.importer.subgraphs import named_subgraphs, subgraphs, with_subgraphs
 
 
 def graph(name: str, *inner: onnx.GraphProto) -> onnx.GraphProto:
@@ -24,6 +24,7 @@ def test_all_graphs_of_a_graph() -> None:
 def test_lists_of_graphs_count_too() -> None:
     node = helper.make_node("Custom", [], ["y"], bodies=[graph("a"), graph("b")])
     assert [each.name for each in subgraphs(node)] == ["a", "b"]
+    assert [(name, each.name) for name, each in named_subgraphs(node)] == [("bodies", "a"), ("bodies", "b")]
 
 
 def test_depth_is_no_matter() -> None:

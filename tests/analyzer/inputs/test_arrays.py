@@ -130,9 +130,9 @@ def test_an_archive_whose_header_lies_is_refused(tmp_path: Path):
         archive.writestr("input.npy", npy_header("'<f4'", "(100000000,)", b"\0" * 64))
     assert code_of(read_array, tmp_path / "lie.npz") == "data.array_unreadable"
     np.savez(tmp_path / "cut.npz", input=np.arange(1000))
-    whole = (tmp_path / "cut.npz").read_bytes()
+    complete = (tmp_path / "cut.npz").read_bytes()
     for flipped in (300, 2000, 5000):
-        damaged = bytearray(whole)
+        damaged = bytearray(complete)
         damaged[flipped] ^= 0xFF
         (tmp_path / "cut.npz").write_bytes(damaged)
         assert code_of(read_array, tmp_path / "cut.npz") == "data.array_unreadable"
@@ -256,12 +256,12 @@ def test_stereo_and_the_extensible_header(tmp_path: Path):
 
 def test_sounds_that_are_none(tmp_path: Path):
     path = sound(tmp_path / "s.wav", b"\0\0" * 100, 2)
-    whole = path.read_bytes()
-    floats = bytearray(whole)
+    complete = path.read_bytes()
+    floats = bytearray(complete)
     floats[20] = 3
-    huge = bytearray(whole)
+    huge = bytearray(complete)
     huge[40:44] = b"\xf0\xff\xff\xff"
-    for content in (b"", b"RIFF", whole[:30], whole[:44], bytes(floats), b"text" * 20):
+    for content in (b"", b"RIFF", complete[:30], complete[:44], bytes(floats), b"text" * 20):
         path.write_bytes(content)
         assert code_of(read_wav, path) == "data.sound_unreadable"
     path.write_bytes(huge)  # claims 4 GiB: gives what is there, without asking for the memory

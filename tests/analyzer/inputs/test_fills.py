@@ -75,11 +75,11 @@ def test_noise_has_the_samples_moments_and_a_seed():
     layout=st.sampled_from(["CHW", "HWC"]),
 )
 def test_no_sample_depends_on_its_batch(x, how, layout):
-    whole = fill(x, how, layout=layout)
-    assert whole.shape == x.shape and whole.dtype == np.float32 and np.isfinite(whole).all()
+    filled = fill(x, how, layout=layout)
+    assert filled.shape == x.shape and filled.dtype == np.float32 and np.isfinite(filled).all()
     for index in range(len(x)):
         np.testing.assert_allclose(
-            fill(x[index : index + 1], how, layout=layout)[0], whole[index], rtol=1e-5, atol=1e-5
+            fill(x[index : index + 1], how, layout=layout)[0], filled[index], rtol=1e-5, atol=1e-5
         )
 
 

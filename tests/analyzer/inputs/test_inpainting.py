@@ -16,14 +16,16 @@ from analyzer.inputs.inpainting import inpaint
 
 def dense(x: NDArray[Any], hole: NDArray[Any]) -> NDArray[Any]:
     """The mean of the neighbours for every element of the hole, solved as one full system of equations."""
-    places = list(itertools.product(*(range(side) for side in x.shape)))
-    number = {place: at for at, place in enumerate(places)}
-    matrix, right = np.eye(len(places)), x.ravel().astype(np.float64).copy()
-    for place, at in number.items():
-        if not hole[place]:
+    elements = list(itertools.product(*(range(side) for side in x.shape)))
+    number = {element: at for at, element in enumerate(elements)}
+    matrix, right = np.eye(len(elements)), x.ravel().astype(np.float64).copy()
+    for element, at in number.items():
+        if not hole[element]:
             continue
         near = [
-            tuple(p + by * (axis == along) for axis, p in enumerate(place)) for along in range(x.ndim) for by in (-1, 1)
+            tuple(p + by * (axis == along) for axis, p in enumerate(element))
+            for along in range(x.ndim)
+            for by in (-1, 1)
         ]
         near = [other for other in near if other in number]
         matrix[at, at], right[at] = len(near), 0

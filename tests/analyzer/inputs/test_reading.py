@@ -161,12 +161,12 @@ def test_types_are_never_cut(tmp_path: Path, values, dtype, code):
 )
 def test_pictures_of_arrays_span_the_grey_range(x, layout):
     x = x[:1] if layout == "CHW" else x[..., :3]
-    shown, note = array_picture(x, layout)
-    assert shown.shape == ((3, 4, 3) if layout == "CHW" else (2, 3, 3)) and "stretched" in note
+    picture, note = array_picture(x, layout)
+    assert picture.shape == ((3, 4, 3) if layout == "CHW" else (2, 3, 3)) and "stretched" in note
     if x.max() > x.min():
-        assert shown.min() == 0 and shown.max() == 255
+        assert picture.min() == 0 and picture.max() == 255
     else:
-        assert (shown == 128).all()
+        assert (picture == 128).all()
 
 
 def test_image_like_arrays_show_a_picture(tmp_path: Path):
@@ -274,9 +274,9 @@ def test_damaged_files_give_an_input_or_one_clear_error(tmp_path: Path):
         file.writeframes(b"\1\2" * 20)
     outcomes = {"read": 0, "refused": 0}
     for name in ("a.npy", "a.npz", "c.npz", "t.csv", "s.wav"):
-        whole = (tmp_path / name).read_bytes()
+        complete = (tmp_path / name).read_bytes()
         for _ in range(150):
-            content = bytearray(whole)
+            content = bytearray(complete)
             for _ in range(dice.randint(1, 4)):
                 content[dice.randrange(len(content))] = dice.randrange(256)
             cut = len(content) if dice.random() < 0.7 else dice.randrange(len(content))

@@ -198,7 +198,7 @@ def test_an_explanation_records_its_overrides(resnet: analyzer.Model, tmp_path: 
 
 
 @pytest.mark.parametrize(
-    ("params", "said"),
+    ("params", "message"),
     [
         ({"composite": "epsilon-pluss"}, "did you mean epsilon-plus?"),
         ({"rules": {"Mul": "epsilon"}}, "did you mean MatMul?"),
@@ -208,10 +208,10 @@ def test_an_explanation_records_its_overrides(resnet: analyzer.Model, tmp_path: 
         ({"composite": "epsilon-gamma-box"}, "low and high"),
     ],
 )
-def test_refusals(params: dict[str, Any], said: str) -> None:
+def test_refusals(params: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError) as caught:
         analyzer.rules(analyzer.load(unlike(), device="cpu"), **params)
-    assert said in str(caught.value)
+    assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
 

@@ -96,7 +96,7 @@ def test_without_texts_nothing_changes() -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         ('composite = "eps\n', "line 1"),
         ("[rules]\nConv = gamma:0.5\n", "line 2"),
@@ -109,14 +109,14 @@ def test_without_texts_nothing_changes() -> None:
         ("\x00\x01", "NUL"),
     ],
 )
-def test_bad_files(tmp_path: Path, content: str, said: str) -> None:
+def test_bad_files(tmp_path: Path, content: str, message: str) -> None:
     path = tmp_path / "rules.toml"
     path.write_text(content)
     with pytest.raises(UsageError) as caught:
         read_rules(path)
     assert caught.value.code == "config.rules"
     assert "rules.toml" in str(caught.value)
-    assert said in str(caught.value)
+    assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
@@ -132,7 +132,7 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("methods", "texts", "code", "said"),
+    ("methods", "texts", "code", "message"),
     [
         (["occlusion"], ["Conv=gamma"], "params.unknown", "-m lrp"),
         (["lrp"], ["Conv="], "params.syntax", "'Conv=' is not KEY=RULE"),
@@ -142,8 +142,8 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
         (["lrp"], ["gamma"], "data.missing", "gamma"),
     ],
 )
-def test_bad_texts(methods: list[str], texts: list[str], code: str, said: str) -> None:
+def test_bad_texts(methods: list[str], texts: list[str], code: str, message: str) -> None:
     with pytest.raises(UsageError) as caught:
         with_rules({name: {} for name in methods}, texts)
     assert caught.value.code == code
-    assert said in str(caught.value)
+    assert message in str(caught.value)

@@ -19,9 +19,9 @@ def sample(height: int = 20, width: int = 30) -> tuple[Sample, Panel]:
 
 
 def test_the_box_is_drawn_on_picture_and_overlay_but_not_on_the_map() -> None:
-    shown, panel = sample()
-    plain = heat.layers(shown, panel)
-    boxed = heat.layers(shown, dataclasses.replace(panel, boxes=((5.2, 3.6, 15.4, 12.0),)))
+    drawn_sample, panel = sample()
+    plain = heat.layers(drawn_sample, panel)
+    boxed = heat.layers(drawn_sample, dataclasses.replace(panel, boxes=((5.2, 3.6, 15.4, 12.0),)))
     edge = np.zeros((20, 30), bool)
     edge[[4, 11], 5:15] = True
     edge[4:12, [5, 14]] = True
@@ -30,13 +30,13 @@ def test_the_box_is_drawn_on_picture_and_overlay_but_not_on_the_map() -> None:
         assert (after[edge] == heat.BOX).all()
         np.testing.assert_array_equal(after[~edge], before[~edge])
     np.testing.assert_array_equal(boxed.heat, plain.heat)
-    assert (shown.image == 90).all()
+    assert (drawn_sample.image == 90).all()
 
 
 @pytest.mark.parametrize("box", [(-50.0, -9, 400, 600), (25, 18, 90, 90), (0, 0, 0, 0)])
 def test_boxes_that_leave_the_picture_are_cut_off(box: tuple[float, ...]) -> None:
-    shown, panel = sample()
-    drawn = heat.layers(shown, dataclasses.replace(panel, boxes=(box,))).picture
+    drawn_sample, panel = sample()
+    drawn = heat.layers(drawn_sample, dataclasses.replace(panel, boxes=(box,))).picture
     assert drawn.shape == (20, 30, 3)
     x0, y0 = max(0, int(box[0])), max(0, int(box[1]))
     assert tuple(drawn[y0, x0]) == heat.BOX
@@ -44,12 +44,12 @@ def test_boxes_that_leave_the_picture_are_cut_off(box: tuple[float, ...]) -> Non
 
 @pytest.mark.parametrize("box", [(np.nan, 0, 3, 3), (0, 0, np.inf, 3), (40, 0, 50, 10)])
 def test_boxes_that_are_nowhere_are_left_out(box: tuple[float, ...]) -> None:
-    shown, panel = sample()
-    drawn = heat.layers(shown, dataclasses.replace(panel, boxes=(box,))).picture
-    np.testing.assert_array_equal(drawn, heat.layers(shown, panel).picture)
+    drawn_sample, panel = sample()
+    drawn = heat.layers(drawn_sample, dataclasses.replace(panel, boxes=(box,))).picture
+    np.testing.assert_array_equal(drawn, heat.layers(drawn_sample, panel).picture)
 
 
 def test_lines_grow_with_the_picture() -> None:
-    shown, panel = sample(480, 720)
-    drawn = heat.layers(shown, dataclasses.replace(panel, boxes=((100, 100, 300, 300),))).picture
+    drawn_sample, panel = sample(480, 720)
+    drawn = heat.layers(drawn_sample, dataclasses.replace(panel, boxes=((100, 100, 300, 300),))).picture
     assert (drawn[200] == heat.BOX).all(axis=1).nonzero()[0].tolist() == [100, 101, 102, 297, 298, 299]

@@ -51,7 +51,7 @@ def _parts(pixels: np.ndarray, sample: Sample, explained: Panel) -> list[np.ndar
     column = max(wide, 260)
     for y in range(pixels.shape[0] - tall):
         if np.array_equal(pixels[y : y + tall, 32 : 32 + wide], wanted):
-            lefts = [32 + place * (column + 24) for place in range(3)]
+            lefts = [32 + position * (column + 24) for position in range(3)]
             return [pixels[y : y + tall, left : left + wide] for left in lefts]
     raise AssertionError("the input isn't in the picture, pixel by pixel")
 
@@ -99,7 +99,7 @@ def test_channels_that_cancel_leave_nothing(words: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("values", "said"),
+    ("values", "note"),
     [
         (np.zeros((3, 8, 8)), "Map is zero everywhere"),
         (np.full((1, 8, 8), 0.5), "Map is constant: 0.5 everywhere"),
@@ -107,9 +107,9 @@ def test_channels_that_cancel_leave_nothing(words: list[str]) -> None:
     ],
 )
 @pytest.mark.parametrize("signed", [True, False])
-def test_degenerate_maps_are_said(values: np.ndarray, said: str, signed: bool, words: list[str]) -> None:
+def test_degenerate_maps_are_said(values: np.ndarray, note: str, signed: bool, words: list[str]) -> None:
     draw_picture(image_sample(), panel(values, signed=signed))
-    assert said in words
+    assert note in words
 
 
 def test_values_that_are_not_finite_are_grey() -> None:
@@ -184,7 +184,7 @@ def test_hostile_strings_are_inert_in_every_kind(words: list[str]) -> None:
     for sample, panels in samples_of_every_kind():
         evil = Sample(
             HOSTILE, sample.kind, sample.image, sample.values, sample.layout,
-            tuple(f"{place} {HOSTILE}" for place in range(6)) if sample.kind == "tokens" else (HOSTILE,) * 5,
+            tuple(f"{position} {HOSTILE}" for position in range(6)) if sample.kind == "tokens" else (HOSTILE,) * 5,
             ((HOSTILE, 0.5),),
         )  # fmt: skip
         for each in panels:
@@ -194,8 +194,8 @@ def test_hostile_strings_are_inert_in_every_kind(words: list[str]) -> None:
                 Panel(HOSTILE, params, each.attribution, each.signed, HOSTILE, np.nan, notes=(HOSTILE,)),
             )
     assert any("$\\frac{1}{0}$" in word for word in words), "shown as it is written"
-    shown = "".join(words)
-    assert not {"\x1b", "\u202e", "\ud800", "\U0001f408"} & set(shown)
+    text = "".join(words)
+    assert not {"\x1b", "\u202e", "\ud800", "\U0001f408"} & set(text)
 
 
 def test_mathtext_is_not_parsed() -> None:
@@ -225,14 +225,14 @@ def test_text_is_wrapped_broken_and_cut() -> None:
 @pytest.mark.parametrize("signed", [True, False])
 def test_colour_bar_ticks_are_readable(limit: float, signed: bool) -> None:
     ticks = bar_ticks(fit_scale(np.array([limit, 0.0]), signed), 500)
-    places = [place for place, _ in ticks]
-    assert places == sorted(places)
-    assert places[0] == (-1 if signed else 0)
-    assert places[-1] == 1
+    positions = [position for position, _ in ticks]
+    assert positions == sorted(positions)
+    assert positions[0] == (-1 if signed else 0)
+    assert positions[-1] == 1
     assert (0.0, "0") in ticks
     assert 3 <= len(ticks) <= 11
     assert len({label for _, label in ticks}) == len(ticks)
-    gaps = np.diff(places) / (2 if signed else 1) * 500
+    gaps = np.diff(positions) / (2 if signed else 1) * 500
     assert gaps.min() > 40
 
 

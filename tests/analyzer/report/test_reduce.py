@@ -28,7 +28,7 @@ def test_image_channels_are_summed_when_signed(layout: None) -> None:
     values = RNG.normal(size=(3, 6, 9)).astype(np.float32)
     drawn = image_map(sample, panel(values))
     np.testing.assert_allclose(drawn.values, values[0].astype(float) + values[1] + values[2], rtol=1e-6)
-    assert drawn.remarks == ("summed over 3 channels",)
+    assert drawn.notes == ("summed over 3 channels",)
 
 
 def test_image_channels_last_and_unsigned() -> None:
@@ -37,7 +37,7 @@ def test_image_channels_last_and_unsigned() -> None:
     values = RNG.random((6, 9, 3))
     drawn = image_map(sample, panel(values, signed=False))
     np.testing.assert_array_equal(drawn.values, np.max(values, axis=-1))
-    assert drawn.remarks == ("largest of 3 channels",)
+    assert drawn.notes == ("largest of 3 channels",)
 
 
 def test_single_channel_and_plain_maps_need_no_words() -> None:
@@ -45,7 +45,7 @@ def test_single_channel_and_plain_maps_need_no_words() -> None:
     for shape in ((1, 4, 4), (4, 4)):
         drawn = image_map(sample, panel(np.ones(shape)))
         assert drawn.values.shape == (4, 4)
-        assert drawn.remarks == ()
+        assert drawn.notes == ()
 
 
 def test_features_are_ranked_and_the_rest_is_summed() -> None:
@@ -58,7 +58,7 @@ def test_features_are_ranked_and_the_rest_is_summed() -> None:
     assert drawn.rest[0] == 3
     drawn = feature_bars(sample, panel(np.nan_to_num(values)), most=3)
     assert drawn.rest[1] == pytest.approx(0.35)
-    assert drawn.remarks == ("3 smaller features, together 0.35",)
+    assert drawn.notes == ("3 smaller features, together 0.35",)
 
 
 def test_features_may_be_strings() -> None:
@@ -74,7 +74,7 @@ def test_series_keeps_the_most_relevant_channels_in_order() -> None:
     assert drawn.picked == (2, 5)
     assert drawn.labels == ("channel 2", "channel 5")
     np.testing.assert_array_equal(drawn.values, values[[2, 5]])
-    assert drawn.remarks == ("the 2 most relevant of 8 channels",)
+    assert drawn.notes == ("the 2 most relevant of 8 channels",)
 
 
 @pytest.mark.parametrize("layout", ["TC", None])
@@ -103,7 +103,7 @@ def test_tokens_beyond_the_limit_are_counted() -> None:
     sample = Sample("t", "tokens", None, np.arange(10))
     drawn = token_map(sample, panel(np.arange(10.0)), most=4)
     assert drawn.labels == ("0", "1", "2", "3")
-    assert drawn.remarks == ("the first 4 of 10 tokens, the others 39",)
+    assert drawn.notes == ("the first 4 of 10 tokens, the others 39",)
 
 
 def test_tensors_keep_the_value_of_largest_size() -> None:
@@ -112,7 +112,7 @@ def test_tensors_keep_the_value_of_largest_size() -> None:
     drawn = tensor_map(values, most=10)
     assert drawn.values.shape == (9, 3)
     assert drawn.values.min() == -9
-    assert drawn.remarks == ("groups of 4 rows drawn as one: the value of largest size",)
+    assert drawn.notes == ("groups of 4 rows drawn as one: the value of largest size",)
     assert tensor_map(np.array(3.0)).values.tolist() == [[3]]
 
 

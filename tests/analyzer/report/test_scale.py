@@ -58,7 +58,7 @@ def test_clipping_is_counted_and_said() -> None:
 
 
 @pytest.mark.parametrize(
-    ("values", "signed", "remarks"),
+    ("values", "signed", "notes"),
     [
         (np.zeros((4, 4)), True, ("map is zero everywhere",)),
         (np.full((2, 2), 0.25), False, ("map is constant: 0.25 everywhere",)),
@@ -70,9 +70,9 @@ def test_clipping_is_counted_and_said() -> None:
         (np.array([1.0, -2.0]), True, ()),
     ],
 )
-def test_remarks(values: np.ndarray, signed: bool, remarks: tuple[str, ...]) -> None:
+def test_notes(values: np.ndarray, signed: bool, notes: tuple[str, ...]) -> None:
     scale = fit_scale(values, signed)
-    assert scale.remarks == remarks
+    assert scale.notes == notes
     assert np.isfinite(scale.limit)
 
 

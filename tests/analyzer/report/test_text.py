@@ -36,11 +36,11 @@ def test_clean(text: str, wanted: str) -> None:
 
 @given(st.text(st.characters(exclude_categories=())), st.integers(1, 40))
 def test_clean_is_harmless_short_and_idempotent(text: str, limit: int) -> None:
-    shown = clean(text, limit)
-    assert len(shown) <= limit
-    shown.encode("utf-8")
-    assert not {unicodedata.category(char) for char in shown if char not in "\u200c\u200d"} & {"Cc", "Cf", "Cs", "Co"}
-    assert clean(shown, limit) == shown
+    cleaned = clean(text, limit)
+    assert len(cleaned) <= limit
+    cleaned.encode("utf-8")
+    assert not {unicodedata.category(char) for char in cleaned if char not in "\u200c\u200d"} & {"Cc", "Cf", "Cs", "Co"}
+    assert clean(cleaned, limit) == cleaned
 
 
 def test_clean_cuts_with_an_ellipsis_and_is_quick_on_huge_strings() -> None:

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from analyzer.errors import UsageError
 from analyzer.inputs import Labels
-from analyzer.targets.language import output_of, parse_index, resolve, weighted
+from analyzer.targets.language import output_of, parse_index, resolve
+from analyzer.targets.target import weighted
 
 LABELS = Labels(("ant", "bee", "cat", "dog"))
 SCORES = np.array([[0.1, 0.7, -0.2, 0.4], [3.0, -1.0, 2.0, 2.5]])
@@ -145,10 +146,10 @@ def test_a_label_beyond_the_models_classes_is_refused() -> None:
 
 
 def test_rank_zero_and_one_are_values() -> None:
-    alone = resolve("top1", np.array(3.5))
-    assert alone.weights.shape == (1,)
-    assert alone.names == ("value",)
-    np.testing.assert_array_equal(alone.score(np.array(3.5)), [3.5])
+    scalar = resolve("top1", np.array(3.5))
+    assert scalar.weights.shape == (1,)
+    assert scalar.names == ("value",)
+    np.testing.assert_array_equal(scalar.score(np.array(3.5)), [3.5])
     batch = resolve(0, np.array([3.5, -1.0]))
     np.testing.assert_array_equal(batch.weights, [1.0, 1.0])
     np.testing.assert_array_equal(batch.score(np.array([3.5, -1.0])), [3.5, -1.0])
@@ -184,8 +185,8 @@ def test_in_a_higher_rank_top_is_the_samples_element(shape: tuple[int, ...]) -> 
         np.testing.assert_array_equal((found.weights != 0).reshape(len(output), -1).sum(axis=1), 1)
         assert found.classes == (-1,) * len(output)
         assert "rank" in found.notes[0]
-        place = found.names[0].removeprefix("element [").removesuffix("]")
-        assert output[(0, *map(int, place.split(",")))] == expected[0]
+        index = found.names[0].removeprefix("element [").removesuffix("]")
+        assert output[(0, *map(int, index.split(",")))] == expected[0]
     assert code(f"top{output[0].size + 1}", output) == "target.out_of_range"
 
 

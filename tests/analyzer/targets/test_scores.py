@@ -1,4 +1,4 @@
-"""Which value is explained: squashing operators at the end, classifiers, several outputs, moved axes."""
+"""Which value is explained: squashing operators at the end, classifiers, several outputs, transposed axes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from onnx import NodeProto, TensorProto, helper
 import analyzer
 from analyzer.errors import UnsupportedError, UsageError
 from analyzer.targets.resolve import scored_value
-from analyzer.targets.scores import Scored, explained, probabilities_of
+from analyzer.targets.scores import Scored, probabilities_of, scored_in
 from tests.common.models import assemble
 
 W = np.random.default_rng(1).standard_normal((6, 3)).astype(np.float32)
@@ -36,9 +36,9 @@ def node(op: str, source: str, result: str, *more: str, **attributes: Any) -> No
 @pytest.mark.parametrize("op", ["Softmax", "LogSoftmax", "Sigmoid"])
 def test_what_squashes_is_taken_off_or_kept(op: str) -> None:
     graph = model(node(op, "logits", "y")).graph
-    assert explained(graph, None, "logit") == Scored("y", "logits", "logit", op)
-    assert explained(graph, "y", "logit") == Scored("y", "logits", "logit", op)
-    assert explained(graph, None, "probability") == Scored("y", "y", "probability")
+    assert scored_in(graph, None, "logit") == Scored("y", "logits", "logit", op)
+    assert scored_in(graph, "y", "logit") == Scored("y", "logits", "logit", op)
+    assert scored_in(graph, None, "probability") == Scored("y", "y", "probability")
 
 
 TAILS = {
@@ -68,45 +68,45 @@ TAILS = {
 def test_operators_that_only_move_values_are_looked_through(kind: str) -> None:
     tail, weights = TAILS[kind]
     proto = model(*tail, **weights)
-    found = explained(proto.graph, None, "logit")
+    found = scored_in(proto.graph, None, "logit")
     assert found.kind == "logit"
     assert found.squashed_by in ("Softmax", "Sigmoid", "LogSoftmax")
     loaded = analyzer.load(proto, "cpu")
     done = loaded.explain(X, method="gradient", target=2)
     np.testing.assert_allclose(done.score, X @ W[:, 2], rtol=1e-4)
     np.testing.assert_allclose(done.attribution, np.broadcast_to(W[:, 2], (4, 6)), rtol=1e-5)
-    kept = loaded.explain(X, method="occlusion", target=2, score="probability")
-    assert kept.score_kind == "probability"
+    explained = loaded.explain(X, method="occlusion", target=2, score="probability")
+    assert explained.score_kind == "probability"
     expected = loaded.predict(X)["y"].reshape(4, 3)[:, 2]
-    np.testing.assert_allclose(kept.score, expected, rtol=1e-6)
+    np.testing.assert_allclose(explained.score, expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize("op", ["Relu", "Tanh", "Neg", "Exp", "Softplus"])
 def test_other_operators_at_the_end_belong_to_the_scores(op: str) -> None:
     graph = model(node("Softmax", "logits", "p"), node(op, "p", "y")).graph
-    assert explained(graph, None, "logit") == Scored("y", "y", "logit")
-    assert explained(graph, None, "probability") == Scored("y", "y", "value")
+    assert scored_in(graph, None, "logit") == Scored("y", "y", "logit")
+    assert scored_in(graph, None, "probability") == Scored("y", "y", "value")
 
 
 def test_a_squashing_operator_of_another_domain_is_another_operator() -> None:
     graph = model(node("Softmax", "logits", "y", domain="made.up")).graph
-    assert explained(graph, None, "logit").squashed_by is None
+    assert scored_in(graph, None, "logit").squashed_by is None
 
 
 def test_a_linear_end_is_itself_the_score() -> None:
     graph = model(output="logits").graph
-    assert explained(graph, None, "logit") == Scored("logits", "logits", "logit")
-    assert explained(graph, None, "probability").kind == "value"
+    assert scored_in(graph, None, "logit") == Scored("logits", "logits", "logit")
+    assert scored_in(graph, None, "probability").kind == "value"
 
 
 def test_an_identity_at_the_end_changes_nothing() -> None:
     proto = model(node("Identity", "logits", "y"), dims=["n", 3])
-    assert explained(proto.graph, None, "logit") == Scored("y", "y", "logit")
+    assert scored_in(proto.graph, None, "logit") == Scored("y", "y", "logit")
     assert probabilities_of(proto.graph, "y") == "y"
     assert str(analyzer.load(proto, "cpu").outputs["y"]) == "float32 [n, 3]"
 
 
-# --- axes moved after the softmax -----------------------------------------------------------------------------------
+# --- axes transposed after the softmax ------------------------------------------------------------------------------
 
 
 def pixels(*tail: NodeProto, **weights: np.ndarray) -> onnx.ModelProto:
@@ -154,12 +154,12 @@ def test_an_index_means_the_outputs_axes_where_they_are_transposed(kind: str, me
     done = loaded.explain(PICTURE, method=method, target="y[:,3,1,2]")
     assert done.score_kind == "logit"
     np.testing.assert_allclose(done.score, laid_out(logits)[:, 3, 1, 2], rtol=1e-6)
-    kept = loaded.explain(PICTURE, method=method, target="y[:,3,1,2]", score="probability")
-    np.testing.assert_allclose(kept.score, loaded.predict(PICTURE)["y"][:, 3, 1, 2], rtol=1e-5)
+    explained = loaded.explain(PICTURE, method=method, target="y[:,3,1,2]", score="probability")
+    np.testing.assert_allclose(explained.score, loaded.predict(PICTURE)["y"][:, 3, 1, 2], rtol=1e-5)
     if method == "gradient":  # a 1x1 convolution: one pixel counts, the same for logit and probability
-        places = [np.abs(e.attribution).sum(axis=1) > 1e-7 for e in (done, kept)]
-        assert (places[0].reshape(3, -1).sum(axis=1) == 1).all()
-        np.testing.assert_array_equal(*places)
+        nonzero = [np.abs(e.attribution).sum(axis=1) > 1e-7 for e in (done, explained)]
+        assert (nonzero[0].reshape(3, -1).sum(axis=1) == 1).all()
+        np.testing.assert_array_equal(*nonzero)
 
 
 def test_top_is_named_by_the_outputs_axes() -> None:
@@ -167,8 +167,8 @@ def test_top_is_named_by_the_outputs_axes() -> None:
     loaded = analyzer.load(pixels(*tail), "cpu")
     done = loaded.explain(PICTURE, method="gradient")
     logits = loaded.values({"x": PICTURE}, ["logits"])["logits"].transpose(0, 2, 3, 1)
-    place = np.unravel_index(logits[0].argmax(), logits.shape[1:])
-    assert done.target[0] == f"element [{','.join(map(str, place))}]"
+    index = np.unravel_index(logits[0].argmax(), logits.shape[1:])
+    assert done.target[0] == f"element [{','.join(map(str, index))}]"
     assert done.score[0] == logits[0].max()
 
 
@@ -178,7 +178,7 @@ def test_axes_transposed_and_reshaped_keep_the_softmax() -> None:
         node("Reshape", "t", "y", "shape"),
     ]  # fmt: skip
     proto = pixels(*tail, shape=np.array([0, -1, 4]))
-    assert explained(proto.graph, None, "logit") == Scored("y", "y", "probability")
+    assert scored_in(proto.graph, None, "logit") == Scored("y", "y", "probability")
     loaded = analyzer.load(proto, "cpu")
     done = loaded.explain(PICTURE, method="gradient", target="y[:,5,2]")
     np.testing.assert_allclose(done.score, loaded.predict(PICTURE)["y"][:, 5, 2], rtol=1e-5)
@@ -211,8 +211,8 @@ def test_the_first_floating_output_is_explained_unless_another_is_named() -> Non
         "total": (TensorProto.FLOAT, None),
     }
     proto = assemble(nodes, {"x": (TensorProto.FLOAT, ["n", 6])}, outputs, {"w": W}, 11)
-    assert explained(proto.graph, None, "logit") == Scored("probabilities", "logits", "logit", "Softmax")
-    assert explained(proto.graph, "total", "logit") == Scored("total", "total", "logit")
+    assert scored_in(proto.graph, None, "logit") == Scored("probabilities", "logits", "logit", "Softmax")
+    assert scored_in(proto.graph, "total", "logit") == Scored("total", "total", "logit")
     done = analyzer.load(proto, "cpu").explain(X, method="gradient", target="probabilities[:,1]")
     np.testing.assert_allclose(done.attribution, np.broadcast_to(W[:, 1], (4, 6)), rtol=1e-5)
 
@@ -221,7 +221,7 @@ def test_a_model_without_floating_output_has_no_scores() -> None:
     nodes = [LINEAR, node("ArgMax", "logits", "label", axis=1)]
     proto = assemble(nodes, {"x": (TensorProto.FLOAT, ["n", 6])}, {"label": (TensorProto.INT64, None)}, {"w": W})
     with pytest.raises(UnsupportedError) as caught:
-        explained(proto.graph, None, "logit")
+        scored_in(proto.graph, None, "logit")
     assert caught.value.code == "model.no_scores"
     with pytest.raises(UnsupportedError):
         analyzer.load(proto, "cpu").explain(X, method="occlusion")
@@ -230,14 +230,14 @@ def test_a_model_without_floating_output_has_no_scores() -> None:
 def test_unknown_names_are_refused() -> None:
     graph = model(output="logits").graph
     with pytest.raises(UsageError) as caught:
-        explained(graph, "nowhere", "logit")
+        scored_in(graph, "nowhere", "logit")
     assert caught.value.code == "target.unknown_output"
     assert "logits" in caught.value.hint
     with pytest.raises(UsageError) as caught:
-        explained(graph, "w", "logit")
+        scored_in(graph, "w", "logit")
     assert caught.value.code == "target.unknown_output"
     with pytest.raises(UsageError) as caught:
-        explained(graph, None, "margin")
+        scored_in(graph, None, "margin")
     assert caught.value.code == "score.unknown"
 
 
@@ -246,12 +246,12 @@ def test_outputs_of_half_and_double_precision_are_floating() -> None:
         nodes = [LINEAR, node("ArgMax", "logits", "label", axis=1), node("Cast", "logits", "y", to=kind)]
         outputs = {"label": (TensorProto.INT64, None), "y": (kind, None)}
         proto = assemble(nodes, {"x": (TensorProto.FLOAT, ["n", 6])}, outputs, {"w": W})
-        assert explained(proto.graph, None, "logit").output == "y"
+        assert scored_in(proto.graph, None, "logit").output == "y"
 
 
 def test_a_graph_that_reads_its_own_result_does_not_hang() -> None:
     graph = model(node("Identity", "y", "y")).graph
-    assert explained(graph, None, "logit").squashed_by is None
+    assert scored_in(graph, None, "logit").squashed_by is None
 
 
 # --- scikit-learn ---------------------------------------------------------------------------------------------------

@@ -28,7 +28,7 @@ def detector(form: str, batch: int | str = "n") -> onnx.ModelProto:
 
     ``rows``: (n, 2, x0 y0 x1 y1 and two class probabilities). ``columns``: the same transposed. ``split``: boxes, and class
     logits in an output of their own. ``ready``: (n, 2, x0 y0 x1 y1 score class). ``owned``: (detections, batch x0 y0 x1 y1
-    class score), those that score above 0.3 alone. ``single``: boxes, labels and scores of one picture, as many.
+    class score), only those that score above 0.3. ``single``: boxes, labels and scores of one picture, as many.
     """
     weights = np.zeros((3, SIDE, SIDE, 2, 2), np.float32)
     for box, patch in enumerate(PATCHES):
@@ -77,8 +77,8 @@ def detector(form: str, batch: int | str = "n") -> onnx.ModelProto:
             n("Cast", ["classes"], ["numbers"], to=TensorProto.INT64), n("Compress", ["numbers", "keep"], ["labels"], axis=0),
             n("Compress", ["scores1", "keep"], ["scores"], axis=0),
         ]  # fmt: skip
-        whole = (TensorProto.INT64, ["found"])
-        outputs = {"out": (kind, ["found", 4]), "labels": whole, "scores": (kind, ["found"])}
+        integers = (TensorProto.INT64, ["found"])
+        outputs = {"out": (kind, ["found", 4]), "labels": integers, "scores": (kind, ["found"])}
     return assemble(nodes, {"x": (kind, [batch, 3, SIDE, SIDE])}, outputs, constants)
 
 
@@ -101,8 +101,8 @@ SPECS: dict[str, dict[str, Any]] = {
 }
 
 
-def probability(box: int, shown: Array) -> Array:
+def probability(box: int, pixels: Array) -> Array:
     """The best class probability of a box for pictures (n, 3, SIDE, SIDE), float64."""
-    patch = shown[:, :, *PATCHES[box]].astype(np.float64)
+    patch = pixels[:, :, *PATCHES[box]].astype(np.float64)
     logit = patch.sum(axis=(1, 2, 3)) * 4 / 48 - (1.5, 2)[box]
     return 1 / (1 + np.exp(-logit))

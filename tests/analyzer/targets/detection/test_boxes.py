@@ -26,11 +26,11 @@ def naive_iou(a: Array, b: Array) -> float:
 
 
 def naive_nms(rects: Array, scores: Array, labels: Array, most: float) -> list[int]:
-    kept: list[int] = []
+    selected: list[int] = []
     for i in sorted(range(len(rects)), key=lambda i: (-scores[i], i)):
-        if all(labels[j] != labels[i] or naive_iou(rects[i], rects[j]) <= most for j in kept):
-            kept.append(i)
-    return kept
+        if all(labels[j] != labels[i] or naive_iou(rects[i], rects[j]) <= most for j in selected):
+            selected.append(i)
+    return selected
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -54,11 +54,11 @@ def test_occlusion_is_the_drop_of_the_similarity(form: str) -> None:
     x = picture()
     made = model_of(form).explain(x, "occlusion", "detection:0:0", window=4, stride=4)
 
-    def score(shown: Array) -> float:
-        p = probability(0, shown)[0]
+    def score(pixels: Array) -> float:
+        p = probability(0, pixels)[0]
         if form in ("ready", "owned", "single"):
             return float(p) if form == "ready" or p > 0.3 else 0.0
-        low = 1 / (1 + np.exp(4.0))  # the other class's logit is -4 whatever is shown
+        low = 1 / (1 + np.exp(4.0))  # the other class's logit is -4 for every picture
         first = np.array([probability(0, x)[0], low])
         now = np.array([p, low])
         return float(first @ now / np.linalg.norm(first) / np.linalg.norm(now) * p)
@@ -66,10 +66,10 @@ def test_occlusion_is_the_drop_of_the_similarity(form: str) -> None:
     assert made.score[0] == pytest.approx(score(x), rel=1e-5)
     for line in range(4):
         for column in range(4):
-            gone = x.copy()
+            changed = x.copy()
             at = (slice(line * 4, line * 4 + 4), slice(column * 4, column * 4 + 4))
-            gone[:, :, *at] = 0
-            np.testing.assert_allclose(made.attribution[0, 0, *at], score(x) - score(gone), atol=1e-5)
+            changed[:, :, *at] = 0
+            np.testing.assert_allclose(made.attribution[0, 0, *at], score(x) - score(changed), atol=1e-5)
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -91,26 +91,28 @@ def test_a_batch_is_its_samples(form: str) -> None:
     batch = 1 if form == "single" else "n"
     both = model_of(form, batch).explain(x, "occlusion", targets)
     for sample, target in enumerate(targets):
-        alone = model_of(form).explain(x[sample : sample + 1], "occlusion", target)
-        np.testing.assert_allclose(both.attribution[sample], alone.attribution[0], atol=1e-6)
-        assert both.target[sample] == alone.target[0]
-        said, expected = both.record["detection"][sample], alone.record["detection"][0]
-        assert said | {"similarity": 0} == expected | {"similarity": 0}
-        assert said["similarity"] == pytest.approx(expected["similarity"])
+        single = model_of(form).explain(x[sample : sample + 1], "occlusion", target)
+        np.testing.assert_allclose(both.attribution[sample], single.attribution[0], atol=1e-6)
+        assert both.target[sample] == single.target[0]
+        entry, expected = both.record["detection"][sample], single.record["detection"][0]
+        assert entry | {"similarity": 0} == expected | {"similarity": 0}
+        assert entry["similarity"] == pytest.approx(expected["similarity"])
 
 
 def test_the_record_reproduces_it() -> None:
     made = model_of("rows").explain(picture(), "occlusion", "detection:0")
-    said = json.loads(json.dumps(made.to_dict()))
+    record = json.loads(json.dumps(made.to_dict()))
     p = probability(0, picture())[0]
-    assert said["detection"] == [
+    assert record["detection"] == [
         {"box": BOXES[0].tolist(), "class": 0, "label": None, "score": pytest.approx(p), "similarity": pytest.approx(p)}
     ]
-    assert said["decode"] == {"row": SPECS["rows"]["row"]}
-    assert said["target"] == ["class 0 in 6, 1, 14, 7"]
-    assert [entry[:2] for entry in said["prediction"]["top"][0]] == [[0, "0: class 0"], [1, "1: class 1"]]
-    assert said["score_kind"] == "value"
-    again = analyzer.load(detector("rows"), "cpu", decode=said["decode"]).explain(picture(), "occlusion", "detection:0")
+    assert record["decode"] == {"row": SPECS["rows"]["row"]}
+    assert record["target"] == ["class 0 in 6, 1, 14, 7"]
+    assert [entry[:2] for entry in record["prediction"]["top"][0]] == [[0, "0: class 0"], [1, "1: class 1"]]
+    assert record["score_kind"] == "value"
+    again = analyzer.load(detector("rows"), "cpu", decode=record["decode"]).explain(
+        picture(), "occlusion", "detection:0"
+    )
     np.testing.assert_array_equal(again.attribution, made.attribution)
 
 
@@ -132,8 +134,8 @@ def test_white_box_methods_explain_the_proposals_class_score(method: str, form: 
 def test_white_box_methods_take_each_samples_own_proposal() -> None:
     found = model_of("rows").explain(picture(2), "gradient", ["detection:0:0", "detection:1:0"])
     for sample, index in enumerate(("out[:,0,4]", "out[:,1,5]")):
-        alone = model_of("rows").explain(picture(), "gradient", index)
-        np.testing.assert_allclose(found.attribution[sample], alone.attribution[0], rtol=1e-6)
+        single = model_of("rows").explain(picture(), "gradient", index)
+        np.testing.assert_allclose(found.attribution[sample], single.attribution[0], rtol=1e-6)
 
 
 def test_white_box_methods_on_a_box_of_ones_own() -> None:
@@ -249,7 +251,7 @@ def test_channels_last_and_whole_numbers() -> None:
 
 @pytest.mark.parametrize("layout", ["ACHW", "AHWC", "HWAC"])
 def test_the_class_score_of_a_grid_with_levels(layout: str) -> None:
-    """The detections of two samples: one on each level, or both on one, at places that loops find again."""
+    """The detections of two samples: one on each level, or both on one, at elements that loops find again."""
     rng = np.random.default_rng(6)
     outputs = []
     for sample in range(2):
@@ -268,14 +270,14 @@ def test_the_class_score_of_a_grid_with_levels(layout: str) -> None:
     name, found = Found(model, resolved, proposals, got).class_scores()
     assert name == "out1"
     for sample in range(2):
-        (place,) = np.argwhere(found.weights[sample])
+        (index,) = np.argwhere(found.weights[sample])
         column = 5 + 2
         expected = {
             "ACHW": (2 * (5 + CLASSES) + column, sample, 1), "AHWC": (2, sample, 1, column),
             "HWAC": (sample, 1, 2 * (5 + CLASSES) + column),
         }[layout]  # fmt: skip
-        assert tuple(place) == expected
-        assert got[name][(sample, *place)] == 6
+        assert tuple(index) == expected
+        assert got[name][(sample, *index)] == 6
     resolved, proposals = resolve_detections("detection:1:0", decoder, got, 2, None)
     with pytest.raises(UsageError, match="lie in different outputs"):
         Found(model, resolved, proposals, got).class_scores()

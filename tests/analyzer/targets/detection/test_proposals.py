@@ -52,7 +52,7 @@ def naive(how: str, cell: tuple[int, int, int, int], t: Array) -> tuple[list[flo
 
 
 def outputs_in(layout: str, raw: dict[tuple[int, int, int, int], Array]) -> tuple[dict[str, Array], str]:
-    """The numbers of every box written into tensors one by one; and the order in which boxes are told."""
+    """The numbers of every box written into tensors one by one; and the order of the boxes."""
     width, many = 5 + CLASSES, max(cell[1] for cell in raw) + 1
     sides = [(SIZE[0] // s, SIZE[1] // s) for s in STRIDES]
     order = "HWA" if layout.startswith("HWAC") else "AHW"
@@ -323,6 +323,6 @@ def test_wild_class_numbers_and_counts_are_no_fault() -> None:
     spec = {"row": ["x0", "y0", "x1", "y1", "score", "class"]}
     (found,) = decoded(spec, {"out": rows})
     assert found.classes.tolist() == [-1, 2**31, -1]
-    for count, kept in ((-3, 0), (2, 2), (99, 3), (np.nan, 0)):
+    for count, expected in ((-3, 0), (2, 2), (99, 3), (np.nan, 0)):
         (found,) = decoded(spec | {"count": "c"}, {"out": rows, "c": np.array([count])}, ("out",))
-        assert len(found.boxes) == kept
+        assert len(found.boxes) == expected

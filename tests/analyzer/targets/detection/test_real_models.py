@@ -41,15 +41,15 @@ def test_yolox_finds_what_was_verified(shared: Path) -> None:
     model, x, factors = opened(shared, "yolox_nano", "bus.jpg")
     (proposals,) = find(model, model.feed(x), "detection:0").proposals
     found = proposals.take(proposals.detections())
-    said = next(m for m in json.loads((shared / "data" / "models.json").read_text()) if m["name"] == "yolox_nano")
-    for name, score, box in said["verified"]["bus.jpg"]:
+    reference = next(m for m in json.loads((shared / "data" / "models.json").read_text()) if m["name"] == "yolox_nano")
+    for name, score, box in reference["verified"]["bus.jpg"]:
         alike = [
             i for i, number in enumerate(found.classes)
             if number == {"person": PERSON, "bus": BUS}[name]
             and naive_iou(found.boxes[i] * np.tile(factors, 2), np.array(box, float)) > 0.98
         ]  # fmt: skip
         assert len(alike) == 1
-        assert abs(found.scores[alike[0]] - score) < 0.006  # given to two places
+        assert abs(found.scores[alike[0]] - score) < 0.006  # given to two decimals
 
 
 @pytest.mark.parametrize("picture", ["skimage_astronaut.png", "both.png"])
@@ -57,11 +57,11 @@ def test_ultraface_finds_what_was_verified(shared: Path, picture: str) -> None:
     model, x, factors = opened(shared, "ultraface_rfb320", picture)
     found = find(model, model.feed(x), "detection:0")
     entries = json.loads((shared / "data" / "models.json").read_text())
-    said = next(m for m in entries if m["name"] == "ultraface_rfb320")["verified"][f"data_photos/{picture}"]
-    (sought,), (proposals,) = found.resolved.sought, found.proposals
-    np.testing.assert_allclose(sought.box * np.tile(factors, 2), said["box"], atol=0.2)
-    assert sought.score == pytest.approx(said["max_score"], abs=1e-5)
-    assert int((proposals.scores > 0.7).sum()) == said["n_over_0_7"]
+    reference = next(m for m in entries if m["name"] == "ultraface_rfb320")["verified"][f"data_photos/{picture}"]
+    (detection,), (proposals,) = found.resolved.detections, found.proposals
+    np.testing.assert_allclose(detection.box * np.tile(factors, 2), reference["box"], atol=0.2)
+    assert detection.score == pytest.approx(reference["max_score"], abs=1e-5)
+    assert int((proposals.scores > 0.7).sum()) == reference["n_over_0_7"]
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ def test_the_map_lies_in_the_box(
 def test_a_white_box_method_walks_back_from_the_proposal(shared: Path) -> None:
     model, x, _ = opened(shared, "yolox_nano", "bus.jpg")
     made = model.explain(x, "gradient", "detection:0")
-    row = find(model, model.feed(x), "detection:0").resolved.sought[0].row
+    row = find(model, model.feed(x), "detection:0").resolved.detections[0].row
     expected = model.explain(x, "gradient", f"output[:,{row},{5 + BUS}]")
     np.testing.assert_array_equal(made.attribution, expected.attribution)
     drawn = np.abs(made.attribution[0]).sum(axis=0)

@@ -50,16 +50,16 @@ def test_similarity_is_the_naive_one(objectness: bool, background: int | None) -
     row = [*BOX, "objectness", "classes"] if objectness else [*BOX, "classes"]
     spec = {"row": row, "background": background, "threshold": 0.0}
     resolved, (proposals,) = found("detection:3", rows, spec)
-    (sought,) = resolved.sought
+    (detection,) = resolved.detections
     start = 5 if objectness else 4
-    assert sought.vector is not None
-    np.testing.assert_array_equal(sought.vector, rows[0, sought.row, start:])
+    assert detection.probabilities is not None
+    np.testing.assert_array_equal(detection.probabilities, rows[0, detection.row, start:])
     expected = []
     for each in rows[0]:
         independent = max(each[4:]) if background is None else 1.0  # without objectness
         trust = each[4] if objectness else independent
-        expected.append(naive_similarity((sought.box, sought.vector), each[:4], each[start:], trust))
-    np.testing.assert_allclose(similarities(sought, proposals), expected, rtol=1e-9, atol=1e-12)
+        expected.append(naive_similarity((detection.box, detection.probabilities), each[:4], each[start:], trust))
+    np.testing.assert_allclose(similarities(detection, proposals), expected, rtol=1e-9, atol=1e-12)
     assert resolved.before[0] == pytest.approx(max(expected), rel=1e-9)
 
 
@@ -70,10 +70,12 @@ def test_similarity_of_ready_detections(target: str) -> None:
     rows = some_rows(30, 1, False, 3)
     rows = np.concatenate([rows, rng.integers(0, 4, (1, 30, 1))], axis=2)
     resolved, (proposals,) = found(target, rows, {"row": [*BOX, "score", "class"]})
-    (sought,) = resolved.sought
+    (detection,) = resolved.detections
     any_class = target == "detection:5,5,20,25"
-    expected = [naive_iou(sought.box, each[:4]) * each[4] * (any_class or each[5] == sought.number) for each in rows[0]]
-    np.testing.assert_allclose(similarities(sought, proposals), expected, rtol=1e-9, atol=1e-12)
+    expected = [
+        naive_iou(detection.box, each[:4]) * each[4] * (any_class or each[5] == detection.number) for each in rows[0]
+    ]
+    np.testing.assert_allclose(similarities(detection, proposals), expected, rtol=1e-9, atol=1e-12)
 
 
 def test_similarity_to_a_box_of_ones_own() -> None:
@@ -82,12 +84,12 @@ def test_similarity_to_a_box_of_ones_own() -> None:
     resolved, (proposals,) = found("detection:5,5,20,25.5", rows, spec)
     box = np.array([5, 5, 20, 25.5])
     expected = [naive_iou(box, each[:4]) * each[4] for each in rows[0]]
-    np.testing.assert_allclose(similarities(resolved.sought[0], proposals), expected, rtol=1e-9)
+    np.testing.assert_allclose(similarities(resolved.detections[0], proposals), expected, rtol=1e-9)
     assert resolved.names == ("any class in 5, 5, 20, 26",)
-    assert resolved.sought[0].row == int(np.argmax(expected))
+    assert resolved.detections[0].row == int(np.argmax(expected))
     resolved, (proposals,) = found("detection:dog:5,5,20,25.5", rows, spec, LABELS)
     expected = [naive_similarity((box, np.eye(3)[1]), each[:4], each[5:], each[4]) for each in rows[0]]
-    np.testing.assert_allclose(similarities(resolved.sought[0], proposals), expected, rtol=1e-9)
+    np.testing.assert_allclose(similarities(resolved.detections[0], proposals), expected, rtol=1e-9)
     assert resolved.classes == (1,)
 
 
@@ -96,17 +98,17 @@ def test_a_box_of_any_class_is_as_likely_as_it_is_no_background() -> None:
     rows[..., 4:] /= rows[..., 4:].sum(axis=-1, keepdims=True)
     resolved, (proposals,) = found("detection:5,5,20,25", rows, {"row": [*BOX, "classes"], "background": -1})
     expected = [naive_iou(np.array([5, 5, 20, 25.0]), each[:4]) * (1 - each[6]) for each in rows[0]]
-    np.testing.assert_allclose(similarities(resolved.sought[0], proposals), expected, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(similarities(resolved.detections[0], proposals), expected, rtol=1e-9, atol=1e-12)
 
 
 def test_ranks_follow_the_score_after_suppression() -> None:
     rows = np.array([[[0, 0, 10, 10, 0.2, 0.7], [0, 0, 10, 9, 0.1, 0.9], [0, 0, 9, 10, 0.8, 0.1], [20, 20, 30, 30, 0.5, 0.6],
                       [40, 40, 50, 50, 0.3, 0.2]]])  # fmt: skip
     spec = {"row": [*BOX, "classes"], "threshold": 0.25}
-    order = [found(f"detection:{k}", rows, spec)[0].sought[0].row for k in range(4)]
+    order = [found(f"detection:{k}", rows, spec)[0].detections[0].row for k in range(4)]
     assert order == [1, 2, 3, 4]  # 0 is suppressed by 1; 2 is of another class
-    assert found("detection:1:1", rows, spec)[0].sought[0].row == 3
-    assert found("detection:0", rows, spec)[0].sought[0].score == 0.9
+    assert found("detection:1:1", rows, spec)[0].detections[0].row == 3
+    assert found("detection:0", rows, spec)[0].detections[0].score == 0.9
 
 
 @pytest.mark.parametrize(
@@ -116,7 +118,7 @@ def test_ranks_follow_the_score_after_suppression() -> None:
 def test_classes_by_number_and_label(target: str, row: int) -> None:
     rows = np.concatenate([np.array([[[0, 0, 9, 9], [20, 0, 29, 9], [40, 0, 49, 9]]]), np.eye(3)[None] * 0.9], axis=2)
     resolved, _ = found(target, rows, {"row": [*BOX, "classes"]}, LABELS)
-    assert resolved.sought[0].row == row
+    assert resolved.detections[0].row == row
     assert resolved.names[0] == f"{LABELS.name(row)} ({row}) in {20 * row}, 0, {20 * row + 9}, 9"
 
 
@@ -125,9 +127,9 @@ def test_one_target_for_each_sample() -> None:
     spec = {"row": [*BOX, "objectness", "classes"], "threshold": 0}
     both, _ = found(["detection:0", "detection:5"], rows, spec)
     for sample, target in enumerate(("detection:0", "detection:5")):
-        alone, _ = found(target, rows[sample : sample + 1], spec)
-        assert both.names[sample] == alone.names[0]
-        assert both.score_copies(sample, {"out": rows})[sample] == alone.before[0] == both.before[sample]
+        single, _ = found(target, rows[sample : sample + 1], spec)
+        assert both.names[sample] == single.names[0]
+        assert both.score_copies(sample, {"out": rows})[sample] == single.before[0] == both.before[sample]
 
 
 @pytest.mark.parametrize(

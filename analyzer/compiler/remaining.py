@@ -1,0 +1,53 @@
+"""A trace's outputs from a pass that ran only as far as the explained scores.
+
+Belongs here: which calls of a trace are still to be run, and running them. Not here: forward passes of a sweep
+(``graph_rules.sweep``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from analyzer.importer.trace import Trace
+
+
+def outputs_after(
+    trace: Trace, inputs: Mapping[str, Tensor], computed_values: Mapping[fx.Node, Any]
+) -> dict[str, Tensor]:
+    """The model's outputs by name: values that a pass has computed are taken over, the rest is run."""
+    graph = trace.module.graph
+    values = dict(computed_values)
+    for node, name in zip(graph.find_nodes(op="placeholder"), trace.inputs, strict=True):
+        values[node] = inputs[name]
+    results = next(node for node in graph.nodes if node.op == "output").args[0]
+    missing = _missing([node for node in results if isinstance(node, fx.Node)], values)
+    with torch.no_grad():
+        for node in graph.nodes:
+            if node.op == "get_attr":
+                values[node] = getattr(trace.module, str(node.target))
+            elif node in missing:
+                args, kwargs = fx.node.map_arg((node.args, node.kwargs), values.__getitem__)
+                values[node] = node.target(*args, **kwargs)
+        outputs = fx.node.map_arg(results, values.__getitem__)
+        return {k: v for k, v in zip(trace.outputs, outputs, strict=True) if isinstance(v, Tensor)}
+
+
+def computed(output: fx.Node) -> set[fx.Node]:
+    """The calls with a single tensor as result that a node depends on, itself included."""
+    return {node for node in _missing([output], ()) if "shape" in node.meta}
+
+
+def _missing(wanted: Sequence[fx.Node], known: Container[fx.Node]) -> set[fx.Node]:
+    """The calls that must run for some nodes where the values of others are known."""
+    found: set[fx.Node] = set()
+    stack = list(wanted)
+    while stack:
+        node = stack.pop()
+        if node not in found and node not in known and node.op == "call_function":
+            found.add(node)
+            stack.extend(node.all_input_nodes)
+    return found
