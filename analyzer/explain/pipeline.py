@@ -20,6 +20,7 @@ from analyzer.compiler.subject import Subject
 from analyzer.engines.protocol import NotCompilableError
 from analyzer.errors import InputError, UnsupportedError, UsageError
 from analyzer.explain.backends import Backends, Shared, check
+from analyzer.explain.finiteness import require_finite_params, require_finite_result, require_finite_score
 from analyzer.explain.fixed_batch import in_parts
 from analyzer.explain.request import Request
 from analyzer.explanation import Explanation, NodeTotals, Result
@@ -40,6 +41,7 @@ def explain(backends: Backends, feed: dict[str, Array], request: Request) -> Exp
     if request.layer is not None and "layer" in info.parameters:
         request = replace(request, params={**request.params, "layer": request.layer}, layer=None)
     params = info.check(request.params)
+    require_finite_params(info.name, params)
     _check(info, feed, request)
     size = backends.model.part_size(feed)
     if size is not None:
@@ -49,10 +51,12 @@ def explain(backends: Backends, feed: dict[str, Array], request: Request) -> Exp
         backends.model, feed, request.target, score=request.score, layer=request.layer, resolved=request.resolved,
         gradients=info.needs == "trace", fetched=None if request.shared is None else request.shared.values,
     )  # fmt: skip
+    require_finite_score(backends.model, feed, explained.target.score(explained.output))
     record = _record(backends.model, request) | explained.record
     began = time.perf_counter()
     call = _Call(backends, feed, request, explained, info, params)
     evaluator, result, ran = call.run()
+    require_finite_result(info.name, result)
     ended = time.perf_counter()
     record |= ran
     record["notes"] = [*explained.target.notes, *result.notes]

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from analyzer.errors import UsageError
+from analyzer.errors import InputError, UsageError
 from analyzer.executor.batched_runs import Rows, Scoring, Source, rows_of
 from analyzer.executor.mask_ops import MaskOps, Segments, Windows, mixed
 from analyzer.executor.masked_model import MaskedModelSpec
@@ -289,6 +289,12 @@ class Evaluator:
             if len(scores) != count:
                 name, tensor = next(iter(self._tensors.items()))
                 raise no_batch(name, np.shape(got[tensor]))
+            if not np.isfinite(scores).all():
+                raise InputError(
+                    "score.nonfinite",
+                    f"a changed copy of sample {sample} has the score {scores[~np.isfinite(scores)][0]}",
+                    "choose another fill, one that the model has a value for, or fewer segments at once",
+                )
             return scores
 
         return score

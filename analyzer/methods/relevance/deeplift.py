@@ -7,10 +7,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import numpy as np
 
 from analyzer.engines.protocol import TableSpec
-from analyzer.methods.context import Context, Result
+from analyzer.errors import UnsupportedError
+from analyzer.explanation import Completeness
+from analyzer.methods.context import Array, Context, Result
 from analyzer.methods.gradient.gradients import per_input
 from analyzer.methods.gradient.integrated_gradients import baseline_of
 from analyzer.methods.registry import method
+
+#: A sum that misses by so many times the scores is no explanation.
+_BEYOND = 10.0
 
 if TYPE_CHECKING:
     from graph_rules.tables import RuleTable
@@ -56,13 +61,45 @@ def deeplift(
     shares = {k: xp.astype(m, xp.float64) * (wide[k] - starts[k]) for k, m in swept.relevance.items()}
     score = context.numbers(swept.score)
     completeness = context.complete(shares, score - context.numbers(at_start))
+    _require_sensible(completeness, score)
     notes = []
     off = np.abs(completeness.delta) > 1e-3 * np.maximum(np.abs(completeness.expected), 1e-3 * np.abs(score))
     if selecting and off.any():
         notes.append(
             f"{', '.join(selecting[:3])} choose other elements at the baseline: that part of the difference isn't attributed"
         )
-    elif pooling != "exact" and off.any():
+    elif off.any() and pooling != "exact" and _pools(context):
         notes.append("pooling=exact makes the sum of the map meet the difference of the scores")
+    elif off.any():
+        share = np.abs(completeness.delta / np.where(completeness.expected == 0, np.inf, completeness.expected)).max()
+        notes.append(
+            f"the sum of the map misses the difference of the scores by {share:.1%}: where the baseline is next to a point "
+            "without a value, differences are rounding; another baseline or precision=float64 helps"
+        )
     values = {k: xp.astype(v, ends[k].dtype) for k, v in shares.items()}
     return per_input(context, values, completeness=completeness, notes=notes, record=record)
+
+
+def _pools(context: Context) -> bool:
+    """Whether the model has maxima over windows."""
+    return any(node.op_type == "MaxPool" for node in context.model.graph.nodes)
+
+
+def _require_sensible(completeness: Completeness, score: Array) -> None:
+    """Refuse sums that are beyond all bounds: differences were divided by next to nothing.
+
+    Raises
+    ------
+    UnsupportedError
+        ``baseline.degenerate``.
+    """
+    size = np.maximum(np.abs(completeness.expected), np.abs(score))
+    beyond = np.abs(completeness.delta) > _BEYOND * np.maximum(size, np.finfo(np.float32).tiny)
+    if beyond.any():
+        sample = int(np.flatnonzero(beyond)[0])
+        raise UnsupportedError(
+            "baseline.degenerate",
+            f"the map of sample {sample} sums to {completeness.total[sample]:.3g} where the scores differ by "
+            f"{completeness.expected[sample]:.3g}: at the baseline a normalisation divides by next to nothing",
+            "choose a baseline that the model knows, such as an average input or a padding token's id",
+        )

@@ -1,0 +1,124 @@
+"""NaN and infinities are refused with where they come from; never a map of NaN."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from onnx import TensorProto, helper
+
+import analyzer
+from analyzer.errors import AnalyzerError
+from tests.common.checks import QUICK, each_method, load, registered, suits
+from tests.common.models import assemble, cases
+
+CASES = {case.name: case for case in cases()}
+
+
+def model(*nodes: Any, weights: dict[str, Any] | None = None) -> analyzer.Model:
+    """A model of nodes from (n, 4) to (n, 2) whose last node gives ``scores``."""
+    w = np.arange(8, dtype=np.float32).reshape(4, 2) / 8
+    shapes = {"x": (TensorProto.FLOAT, ["n", 4])}
+    return load(assemble(list(nodes), shapes, {"scores": (TensorProto.FLOAT, ["n", 2])}, {"w": w, **(weights or {})}))
+
+
+def normalised() -> analyzer.Model:
+    """x / |x|, then a linear layer: there is no value at zero."""
+    return model(
+        helper.make_node("ReduceL2", ["x"], ["length"], name="length", axes=[1], keepdims=1),
+        helper.make_node("Div", ["x", "length"], ["unit"], name="divide"),
+        helper.make_node("MatMul", ["unit", "w"], ["scores"], name="linear"),
+    )
+
+
+X = np.array([[1.0, -2.0, 3.0, 0.5]], np.float32)
+
+
+def code_of(function: Any) -> tuple[str, str]:
+    with pytest.raises(AnalyzerError) as caught:
+        function()
+    assert "\n" not in str(caught.value)
+    return caught.value.code, caught.value.message
+
+
+def test_a_score_that_is_no_number_names_the_first_node() -> None:
+    zero = np.zeros((1, 4), np.float32)
+    for method in ("gradient", "occlusion"):
+        code, message = code_of(lambda method=method: normalised().explain(zero, method, 0))
+        assert code == "score.nonfinite"
+        assert "Div node 'divide'" in message
+
+
+@pytest.mark.parametrize("method", ["integrated-gradients", "deeplift", "gradient-shap"])
+def test_a_baseline_without_a_value_is_refused(method: str) -> None:
+    options = dict(QUICK.get(method, {}))
+    assert code_of(lambda: normalised().explain(X, method, 0, **options))[0] == "result.nonfinite"
+    name = "baselines" if method == "gradient-shap" else "baseline"
+    found = normalised().explain(X, method, 0, **options, **{name: 0.5})
+    assert np.isfinite(found.attribution).all()
+
+
+@pytest.mark.parametrize("method", ["feature-ablation", "lime", "kernel-shap", "rise", "occlusion"])
+def test_a_copy_without_a_score_is_refused(method: str) -> None:
+    """Where everything is replaced, or the one element that counts, nothing is left to be normalised."""
+    one = np.array([[2.0, 0.0, 0.0, 0.0]], np.float32)
+    options = {**QUICK.get(method, {}), **({"fill": 0.0} if method == "lime" else {})}
+    code, message = code_of(lambda: normalised().explain(one, method, 0, **options))
+    assert code == "score.nonfinite"
+    assert "changed copy" in message
+
+
+def test_infinite_scores_are_refused_too() -> None:
+    exploding = model(
+        helper.make_node("Exp", ["x"], ["e"], name="exp"),
+        helper.make_node("MatMul", ["e", "w"], ["scores"], name="linear"),
+    )
+    code, message = code_of(lambda: exploding.explain(np.full((1, 4), 100, np.float32), "gradient", 1))
+    assert (code, "Exp node 'exp'" in message) == ("score.nonfinite", True)
+
+
+@each_method
+def test_parameters_are_finite(method: str) -> None:
+    case = next(case for case in CASES.values() if suits(method, case))
+    loaded = load(case.proto)
+    for name, parameter in registered()[method].parameters.items():
+        if isinstance(parameter.default, float):
+            for value in (float("nan"), float("inf")):
+                code = code_of(lambda name=name, value=value: loaded.explain(case.feed, method, 1, **{name: value}))[0]
+                assert code in ("params.nonfinite", "params.invalid")
+
+
+def test_deeplift_from_where_a_normalisation_degenerates_is_refused() -> None:
+    """x / sqrt(mean x^2 + 1e-12): next to zero the difference is divided by next to nothing."""
+    rms = model(
+        helper.make_node("Mul", ["x", "x"], ["squares"], name="square"),
+        helper.make_node("ReduceMean", ["squares"], ["mean"], name="mean", axes=[1], keepdims=1),
+        helper.make_node("Add", ["mean", "tiny"], ["more"], name="add"),
+        helper.make_node("Sqrt", ["more"], ["root"], name="root"),
+        helper.make_node("Reciprocal", ["root"], ["scale"], name="reciprocal"),
+        helper.make_node("Mul", ["x", "scale"], ["unit"], name="scaled"),
+        helper.make_node("MatMul", ["unit", "w"], ["scores"], name="linear"),
+        weights={"tiny": np.array(1e-12, np.float32)},
+    )
+    try:
+        found = rms.explain(X, "deeplift", 0)
+    except AnalyzerError as problem:
+        assert problem.code in ("baseline.degenerate", "result.nonfinite")
+    else:
+        assert found.completeness is not None
+        off = np.abs(found.completeness.delta / found.completeness.expected).max()
+        assert off < 10
+        assert off < 1e-3 or any("misses the difference" in note for note in found.record["notes"])
+        assert not any("pooling" in note for note in found.record["notes"])
+
+
+def test_sums_beyond_all_bounds_are_refused() -> None:
+    from analyzer.explanation import Completeness
+    from analyzer.methods.relevance.deeplift import _require_sensible
+
+    _require_sensible(Completeness(np.array([1.0, 9.0]), np.array([1.0, 1.0])), np.array([1.0, 1.0]))
+    with pytest.raises(AnalyzerError) as caught:
+        _require_sensible(Completeness(np.array([1.0, -3e5]), np.array([1.0, 0.25])), np.array([1.0, 0.25]))
+    assert caught.value.code == "baseline.degenerate"
+    assert "sample 1" in caught.value.message
