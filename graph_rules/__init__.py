@@ -9,6 +9,7 @@ From the bottom to the top; a module imports only from those above it in this li
 ======================  =========================================================================
 module                  what lives there
 ======================  =========================================================================
+``nearest``             the known name that somebody meant
 ``errors``              what the user did wrong with rules; a table without a rule for a node
 ``composite_params``    the parameters of composites
 ``stabilizer``          what keeps denominators from zero

@@ -6,14 +6,13 @@ Belongs here: reading. Not here: which forms there are and writing them (``rule_
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import math
-from collections.abc import Iterable
 from typing import Any
 
 from graph_rules import attention, rules  # noqa: F401 - they register their rules
 from graph_rules.composite_params import CompositeParams
 from graph_rules.errors import RuleError
+from graph_rules.nearest import nearest
 from graph_rules.rule_format import RULES as RULES
 from graph_rules.rule_format import Form, NamedRule, number
 
@@ -32,7 +31,7 @@ def parse_rule(text: str, params: CompositeParams | None = None) -> NamedRule:
     name, colon, rest = text.partition(":")
     form = RULES.get(name)
     if form is None:
-        close = nearest(name, RULES)
+        close = nearest(name, RULES, 0.5)
         meant = f" (did you mean {RULES[close].usage(close)}?)" if close else ""
         raise RuleError(f"unknown rule {name!r}{meant}; rules: {', '.join(sorted(RULES))}")
     given = _given(text, name, form, rest) if colon else {}
@@ -81,7 +80,7 @@ def _argument(text: str, name: str, form: Form, position: int, part: str) -> tup
     if equals and key in fields:
         return key, _switch(text, raw) if fields[key].default is False else _number(text, name, raw)
     if equals or (key.replace("_", "").isalpha() and key.lower() not in ("nan", "inf", "infinity")):
-        close = nearest(key, [*fields, *form.flags])
+        close = nearest(key, [*fields, *form.flags], 0.5)
         meant = f" (did you mean {close}?)" if close else ""
         raise RuleError(f"rule {text!r} has no parameter {key!r}{meant}; it is written {form.usage(name)}")
     if position >= len(unnamed):
@@ -106,10 +105,3 @@ def _switch(text: str, raw: str) -> bool:
     if raw.lower() not in ("true", "false"):
         raise RuleError(f"rule {text!r}: {raw!r} is neither true nor false")
     return raw.lower() == "true"
-
-
-def nearest(word: str, known: Iterable[str]) -> str:
-    """The known word that is most like another, in any case; empty where none is."""
-    folded = {each.lower(): each for each in known}
-    found = difflib.get_close_matches(word.lower(), folded, n=1, cutoff=0.5)
-    return folded[found[0]] if found else ""

@@ -21,9 +21,9 @@ from graph_rules.applicability import kinds_of, needs_weights
 from graph_rules.errors import MissingRuleError as MissingRuleError
 from graph_rules.errors import RuleError
 from graph_rules.kinds import KINDS
+from graph_rules.nearest import nearest
 from graph_rules.node_info import NodeInfo, node_infos
 from graph_rules.rule import Rule
-from graph_rules.rule_parser import nearest
 from graph_rules.selectors import KIND, POSITION, POSITIONS, Selector
 
 
@@ -174,7 +174,7 @@ def _near(selector: Selector, infos: list[NodeInfo]) -> str:
     if folded is not None:
         return f": {folded.folded!r} was folded into {folded.name!r}, name that"
     known = dict.fromkeys(word for info in infos for word in (info.name, info.operator, info.kind))
-    close = "" if selector.base in KINDS else nearest(selector.base, known)
+    close = None if selector.base in KINDS else nearest(selector.base, known, 0.5)
     return f" (did you mean {close}?)" if close else ""
 
 

@@ -59,7 +59,8 @@ def meaningful_perturbation(
     adam = Adam(rate)
     filled = scene.run(np.zeros_like(mask), scene.enlarge)[0]
     change = np.abs(context.score - filled)
-    scale = 1 / np.maximum(change, 1e-6 * np.maximum(np.abs(context.score), 1e-6))
+    least = 1e-6 * np.maximum(np.abs(context.score), 1e-6)
+    scale = 1 / np.maximum(change, least)
     rng = np.random.default_rng(context.seed)
     for step in range(steps):
         shifts = np.round(rng.uniform(-jitter, jitter, len(scene.sides)) * scene.sides).astype(int)
@@ -81,7 +82,7 @@ def meaningful_perturbation(
     }
     large = spread(along(1 - mask, scene.enlarge), context.inputs[scene.name], scene.axes, context)
     small = spread(1 - mask, context.inputs[scene.name], scene.axes, context)
-    notes = ["nothing changes where all is replaced: choose another fill"] if (change * scale < 1).any() else []
+    notes = ["nothing changes where all is replaced: choose another fill"] if (change < least).any() else []
     notes += context.unchanged if scene.name == context.perturbed else []
     return Result({scene.name: large}, {} if scene.alone else {scene.name: small}, notes=notes, record=record)
 

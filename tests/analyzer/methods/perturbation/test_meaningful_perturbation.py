@@ -187,6 +187,14 @@ def test_a_fill_that_changes_nothing_is_said() -> None:
     assert any("another fill" in note for note in done.record["notes"])
 
 
+def test_no_fill_that_changes_something_is_said_to_change_nothing() -> None:
+    region = np.zeros((4, 4), np.float32)
+    region[1:3, 1:3] = 1
+    x = np.linspace(0.5, 3, 64, dtype=np.float32)[:, None, None] * np.ones((64, 4, 4), np.float32)
+    found = region_model(region).explain(x, method="meaningful-perturbation", target=0, fill=0, steps=1)
+    assert not found.record["notes"]  # a change times one over it is 1 - eps / 2 for some changes
+
+
 def test_seeds_decide_where_the_mask_is_shifted() -> None:
     x, w = np.random.default_rng(0).standard_normal((1, 1, 32, 32)).astype(np.float32), weights_of(1, 32, 32)
     first, again, other = (
