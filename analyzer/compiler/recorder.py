@@ -1,7 +1,7 @@
-"""Recording forward pass and reverse sweep as one flat graph of ATen operators that ONNX can say.
+"""Recording forward pass and reverse sweep as one flat graph of ATen operators that have an ONNX form.
 
-Belongs here: the recorder that takes operators apart and folds what doesn't depend on the input. Not here: what is
-recorded (``sweep_model``, ``analyzer.export``), how operators are taken apart (``decompositions``) or written (``writer``).
+Belongs here: the recorder that decomposes operators and folds what doesn't depend on the input. Not here: the engine whose
+sweeps are recorded (``recording_engine``), how operators are decomposed (``decompositions``) or written (``writer``).
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from analyzer.compiler.decompositions import OWN
+from analyzer.compiler.decompositions import DECOMPOSITIONS
 from analyzer.compiler.lowering import LOWERINGS
 from analyzer.errors import UnsupportedError
 from analyzer.importer.recorder import Recorder, without_recording
 
 aten = torch.ops.aten
 
-#: Their results depend on the shape of their argument only, which is known: they are constants.
+#: Their results depend only on the shape of their argument, which is known: they are constants.
 _BY_SHAPE = {
     aten.zeros_like.default, aten.ones_like.default, aten.full_like.default, aten.empty_like.default,
     aten.new_zeros.default, aten.new_ones.default, aten.new_full.default, aten.new_empty.default,
@@ -30,7 +30,7 @@ _VIEWS = {aten.view.default, aten._unsafe_view.default}
 
 
 class SweepRecorder(Recorder):
-    """A recorder that writes down only operators that have an ONNX form, taking the others apart."""
+    """A recorder of operators that have an ONNX form; it decomposes all others."""
 
     def __torch_dispatch__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
@@ -40,14 +40,14 @@ class SweepRecorder(Recorder):
             return func(*args, **kwargs)
         if func._schema.is_mutable and any(self._depends(value) for value in (*args, *kwargs.values())):  # type: ignore[attr-defined]
             return self._out_of_place(func, args, kwargs)
-        apart = None if func in LOWERINGS else OWN.get(func) or _general(func)
-        if apart is not None and any(self._depends(value) for value in (*args, *kwargs.values())):
+        decomposition = None if func in LOWERINGS else DECOMPOSITIONS.get(func) or _torch_decomposition(func)
+        if decomposition is not None and any(self._depends(value) for value in (*args, *kwargs.values())):
             with self:
-                return apart(*args, **kwargs)
+                return decomposition(*args, **kwargs)
         if func not in LOWERINGS and func._can_decompose():  # type: ignore[attr-defined]
             with self:
                 return func.decompose(*args, **kwargs)  # type: ignore[attr-defined]
-        # taken apart, operators lay their results out differently from those that the trace was made with
+        # results of decomposed operators have other strides than those with which the trace was made
         if func in _VIEWS and not args[0].is_contiguous():
             with self:
                 args = (args[0].clone(memory_format=torch.contiguous_format), *args[1:])
@@ -83,8 +83,8 @@ class SweepRecorder(Recorder):
         return isinstance(value, Tensor) and self.node_of(value) is not None
 
 
-def _general(func: Any) -> Callable[..., Any] | None:
-    """torch's own definition of an operator by simpler ones."""
+def _torch_decomposition(func: Any) -> Callable[..., Any] | None:
+    """torch's own decomposition of an operator."""
     from torch._decomp import decomposition_table
 
     found: Callable[..., Any] | None = decomposition_table.get(func)
