@@ -66,6 +66,8 @@ class OnnxModel:
         self.preprocess = preprocess
         self.labels = labels
         self.decode = decode
+        #: Models that are this one and something behind it, by what that is; whoever makes them keeps them here.
+        self.extensions: dict[Any, Any] = {}
         self._sessions: dict[tuple[str, ...], Session] = {}
 
     @functools.cached_property
@@ -189,6 +191,9 @@ class OnnxModel:
         if "session_pool" in self.__dict__:
             self.session_pool.close()
         self.close_sessions()
+        for extension in self.extensions.values():
+            extension.model.clear()
+        self.extensions.clear()
         for name in ("session_pool", "graph"):
             self.__dict__.pop(name, None)
 
