@@ -125,6 +125,7 @@ def _made(model: OnnxModel, parts: Sequence[Part], digest: str) -> Extension:
     sha256 = hashlib.sha256(f"{model.sha256} {digest}".encode()).hexdigest()
     loaded = replace(model.loaded, proto=proto, sha256=sha256, repaired=True)
     made = OnnxModel(loaded, model.device, model.preprocess, None, model.threads, None)
+    made.behind = (*model.behind, result)
     return Extension(made, result)
 
 

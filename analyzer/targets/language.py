@@ -29,6 +29,7 @@ a float array               weights on the output, with or without the batch axi
 from __future__ import annotations
 
 import functools
+import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -165,7 +166,7 @@ def linear(leaf: Leaf, output: Array, labels: Labels | None, place: Place, dense
             "index the detection's class score: OUTPUT[:,ROW,COLUMN]",
         )
     if leaf.scalar:
-        if output.ndim > 1 and _class_axis(output.shape) is not False:
+        if math.prod(output.shape[1:]) != 1:
             raise UsageError(
                 "target.syntax",
                 f"output {leaf.scalar!r} of shape {list(output.shape)} is no scalar",

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from analyzer.errors import UsageError
 from analyzer.onnx_model import OnnxModel
-from analyzer.targets.grammar import all_leaves, trees, with_scalars
+from analyzer.targets.grammar import all_leaves, parse, trees, with_scalars
 from analyzer.targets.language import Place, TargetLike, is_detection, resolve
 from analyzer.targets.mixture import mixed
 from analyzer.targets.scores import Scored
@@ -97,6 +97,17 @@ def resolve_on(
         name, resolved = found.class_scores()
         resolved = replace(resolved, notes=(*resolved.notes, *notes))
         return _on_one(values, scored_of(model, name, score, None), lambda _: resolved, record)
+    if isinstance(target, str) and any(leaf.detection for leaf in all_leaves(trees(target)[0])):
+        from analyzer.targets.detection.combined import combined
+
+        if layer is not None:
+            raise UsageError("layer.twice", "a detection is no target of an inner value", "leave layer out")
+        first, several_detections, name = combined(model, feed, parse(target), gradients)
+        record = {"prediction": first.prediction()}
+        if not isinstance(several_detections, Resolved):
+            return Explained(model, first.scored, several_detections, np.asarray(first.got[name]), record)
+        on_scores = several_detections
+        return _on_one(values, scored_of(model, name, score, None), lambda _: on_scores, record)
     labels = model.labels.names if model.labels is not None else ()
     several, per_sample = trees(target)
     several = [with_scalars(tree, model.outputs, labels) for tree in several]
