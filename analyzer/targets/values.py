@@ -60,9 +60,7 @@ def scored_of(model: OnnxModel, named: str | None, score: str, layer: str | None
     if layer is None:
         return scored_value(model, named, score)
     if named is not None:
-        raise UsageError(
-            "layer.twice", f"the target names value {named!r}, and layer names one", "leave one of them out"
-        )
+        raise UsageError("layer.twice", f"target {named!r} names a value, and so does layer", "leave one of them out")
     return scored_value(model, value_named(model.graph, layer), score)
 
 

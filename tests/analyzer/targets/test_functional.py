@@ -226,3 +226,25 @@ def test_what_is_linear_in_one_output_compiles(model: analyzer.Model) -> None:
         with pytest.raises((UsageError, UnsupportedError)) as caught:
             analyzer.compile(model, "gradient", target)
         assert caught.value.code == "target.not_compilable"
+
+
+def test_at_a_shell(tmp_path: Path) -> None:
+    """Several targets of every kind in one call, each with files of its own."""
+    import json
+
+    import onnx
+    from click.testing import CliRunner
+
+    from cli.explain import command
+
+    onnx.save(twin(), "m.onnx")
+    np.save("x.npy", X[:1])
+    targets = ["cosine:a.npy", "not:top1", "contrast:weights:a.npy,y[:,2]", "reconstruction", "s"]
+    flags = [word for target in targets for word in ("-t", target)]
+    done = CliRunner().invoke(
+        command, ["m.onnx", "x.npy", "-m", "gradient", *flags, "-o", "out", "--json", "--device", "cpu"]
+    )
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout)["explanations"]
+    assert [each["target"][0] for each in found][-1] == "s"
+    assert len({file for each in found for file in each["files"]}) == 3 * len(targets)
