@@ -66,6 +66,10 @@ class OnnxModel:
         self.preprocess = preprocess
         self.labels = labels
         self.decode = decode
+        #: Models that are this one and something behind it, by what that is; whoever makes them keeps them here.
+        self.extensions: dict[Any, Any] = {}
+        #: Outputs that were written behind the model that the file holds.
+        self.behind: tuple[str, ...] = ()
         self._sessions: dict[tuple[str, ...], Session] = {}
 
     @functools.cached_property
@@ -79,6 +83,15 @@ class OnnxModel:
         """Outputs; dictionaries of probabilities count as the tensor of probabilities that they are made of."""
         graph, zipped = self.proto.graph, TensorSpec("float32", (None, None))
         return {v.name: spec_of(v) if probabilities_of(graph, v.name) == v.name else zipped for v in graph.output}
+
+    @property
+    def compared(self) -> list[str]:
+        """The outputs by which engines are held against onnxruntime.
+
+        A model with nodes behind it is held by the outputs before them: a difference that those nodes take may be all
+        rounding, as at a reference itself.
+        """
+        return [name for name in self.outputs if name not in self.behind]
 
     @functools.cached_property
     def metadata(self) -> dict[str, str]:
@@ -189,6 +202,9 @@ class OnnxModel:
         if "session_pool" in self.__dict__:
             self.session_pool.close()
         self.close_sessions()
+        for extension in self.extensions.values():
+            extension.model.clear()
+        self.extensions.clear()
         for name in ("session_pool", "graph"):
             self.__dict__.pop(name, None)
 

@@ -35,7 +35,7 @@ _PRESETS = ("imagenet", "imagenet-caffe", "unit", "signed", "raw")
 @rule_options
 @click.option(
     "-t", "--target", "targets", multiple=True, default=["top1"], metavar="TARGET",
-    help="top1, a class, contrast:A,B, OUT[:,3], detection:0.",
+    help="top1, a class, contrast:A,B, OUT[:,3], region:2, …",
 )  # fmt: skip
 @click.option("--at", metavar="NODE", help="Relevance at an inner node instead of the inputs.")
 @click.option("--score", default="logit", help="logit or probability. [logit]")

@@ -120,7 +120,7 @@ def _swept(
     scores = engine.target.scores
     assert scores is not None
     outputs_of_model = {} if given else engine.target.outputs
-    about["outputs"] = list(outputs_of_model)
+    about["outputs"] = [name for name in outputs_of_model if name not in engine.example.model.behind]
     inputs_themselves = {entry.name for entry in engine.explained if not entry.tokens} if spec.layer is None else set()
     return {
         **outputs_of_model,

@@ -30,7 +30,7 @@ def hold_against_runtime(
     from analyzer.importer.parity import compare, first_difference, tolerance_of
 
     tolerance = tolerance_of(model.graph)
-    expected = {k: v for k, v in model.values(feed, list(model.outputs)).items() if _numeric(v)}
+    expected = {k: v for k, v in model.values(feed, model.compared).items() if _numeric(v)}
     parity = compare(run_trace(feed), expected, tolerance)
     if parity.ok:
         return parity

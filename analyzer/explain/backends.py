@@ -63,6 +63,19 @@ class Backends:
         self.model = model
         self.tracer = Tracer(model)
         self.sweeps = SweepCache(model, self._verified)
+        self._others: list[Backends] = []
+
+    def on(self, model: OnnxModel) -> Backends:
+        """The engines of this model, or of one that is this one with nodes behind it."""
+        if model is self.model:
+            return self
+        alive = [extension.model for extension in self.model.extensions.values()]
+        self._others = [each for each in self._others if any(each.model is known for known in alive)]
+        found = next((each for each in self._others if each.model is model), None)
+        if found is None:
+            found = Backends(model)
+            self._others.append(found)
+        return found
 
     def engine(
         self, subject: Subject, backend: str, precision: str, *, at: str | None = None, shared: Shared | None = None
@@ -135,6 +148,9 @@ class Backends:
 
     def clear(self) -> None:
         """Release all traces, plans and compiled sweeps."""
+        for other in self._others:
+            other.clear()
+        self._others.clear()
         self.tracer.clear()
         self.sweeps.clear()
 

@@ -18,10 +18,8 @@ from analyzer.errors import UsageError
 from analyzer.explain.backends import Backends
 from analyzer.explain.request import Progress, Request
 from analyzer.explanation import Completeness, Explanation, NodeTotals
-from analyzer.onnx_model import OnnxModel
-from analyzer.targets.language import resolve
-from analyzer.targets.resolve import scored_of
-from analyzer.targets.target import Resolved
+from analyzer.targets.grammar import is_per_sample
+from analyzer.targets.language import Place
 
 Array = NDArray[Any]
 Explain = Callable[[Backends, dict[str, Array], Request], Explanation]
@@ -31,18 +29,15 @@ def in_parts(backends: Backends, feed: dict[str, Array], request: Request, size:
     """Explain ``size`` samples at a time and put the explanations together."""
     count = len(next(iter(feed.values())))
     parts = []
-    indexed = _indexed(backends.model, feed, request)
     for start in range(0, count, size):
         target = request.target
-        if isinstance(target, (list, tuple, np.ndarray)):
+        if is_per_sample(target):
             if len(target) != count:
                 raise UsageError("target.count", f"{len(target)} targets were given for a batch of {count}")
             target = list(target[start : start + size])
         rows = {name: value[start : start + size] for name, value in feed.items()}
         advance = _counted(request.progress, start // size, count // size)
-        part = replace(request, target=target, progress=advance, shared=None)
-        if indexed is not None:
-            part = replace(part, resolved=indexed.rows(start, start + size))
+        part = replace(request, target=target, progress=advance, shared=None, place=Place(start, count))
         parts.append(explain(backends, rows, part))
     first = parts[0]
     completeness = None
@@ -70,22 +65,6 @@ def _joined_totals(parts: Sequence[Explanation]) -> dict[str, NodeTotals]:
         name: NodeTotals(*(sum(values) for values in zip(*(dataclasses.astuple(t[name]) for t in every), strict=True)))
         for name in every[0]
     }
-
-
-def _indexed(model: OnnxModel, feed: dict[str, Array], request: Request) -> Resolved | None:
-    """An indexed target resolved on the full batch, to which its first index refers; None for other targets."""
-    if not (isinstance(request.target, str) and request.target.endswith("]")):
-        return None
-    scored = scored_of(model, request.target, request.score, request.layer)
-    if scored.output not in model.outputs:
-        raise UsageError(
-            "target.fixed_batch", "an index into an inner value needs a batch of the model's size", "give that many"
-        )
-    return resolve(
-        request.target,
-        model.in_parts(feed, lambda part: model.values(part, [scored.output]))[scored.output],
-        model.labels,
-    )
 
 
 def _counted(progress: Progress | None, part: int, parts: int) -> Progress | None:

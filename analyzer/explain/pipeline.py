@@ -48,13 +48,13 @@ def explain(backends: Backends, feed: dict[str, Array], request: Request) -> Exp
         return in_parts(backends, feed, request, size, explain)
     started = time.perf_counter()
     explained = resolve_on(
-        backends.model, feed, request.target, score=request.score, layer=request.layer, resolved=request.resolved,
+        backends.model, feed, request.target, score=request.score, layer=request.layer, place=request.place,
         gradients=info.needs == "trace", fetched=None if request.shared is None else request.shared.values,
     )  # fmt: skip
     require_finite_score(backends.model, feed, explained.target.score(explained.output))
     record = _record(backends.model, request) | explained.record
     began = time.perf_counter()
-    call = _Call(backends, feed, request, explained, info, params)
+    call = _Call(backends.on(explained.model), feed, request, explained, info, params)
     evaluator, result, ran = call.run()
     require_finite_result(info.name, result)
     ended = time.perf_counter()

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from analyzer.explain.backends import Shared
-    from analyzer.targets.language import TargetLike
-    from analyzer.targets.target import Resolved
+    from analyzer.targets.language import Place, TargetLike
 
 Progress = Callable[[int, int], None]
 
@@ -24,8 +23,8 @@ class Request:
 
     Attributes
     ----------
-    resolved
-        The target where it has been resolved already, on a larger batch.
+    place
+        Where the inputs lie in a larger batch that the target is about; None where they are the batch.
     shared
         What explanations of several targets of the same input share.
     """
@@ -40,12 +39,12 @@ class Request:
     progress: Progress | None = field(default=None, repr=False)
     layer: str | None = None
     at: str | None = None
-    resolved: Resolved | None = field(default=None, repr=False)
+    place: Place | None = field(default=None, repr=False)
     shared: Shared | None = field(default=None, repr=False)
 
     @classmethod
     def of(cls, method: str, **options: Any) -> Request:
         """A request from one call's options; what isn't one of its own attributes is a parameter of the method."""
-        own = {each.name for each in dataclasses.fields(cls)} - {"method", "params", "resolved", "shared"}
+        own = {each.name for each in dataclasses.fields(cls)} - {"method", "params", "place", "shared"}
         params = {name: value for name, value in options.items() if name not in own}
         return cls(method, params, **{name: value for name, value in options.items() if name in own})

@@ -35,8 +35,9 @@ from analyzer.importer.conversion import as_tensor
 from analyzer.methods import registry
 from analyzer.methods.context import Context
 from analyzer.model import Model, load
-from analyzer.targets.language import TargetLike, output_of, resolve
-from analyzer.targets.resolve import Explained, scored_value
+from analyzer.targets.grammar import is_per_sample, parse, with_scalars
+from analyzer.targets.language import TargetLike, resolve
+from analyzer.targets.resolve import Explained
 
 Array = NDArray[Any]
 
@@ -99,7 +100,7 @@ def compile(  # noqa: A001  (analyzer.compile)
     method, params, score, seed
         As in :meth:`Model.explain`.
     target
-        ``top1``, ``top2``, … are ranked inside; a class, label, contrast or ``OUTPUT[:,3]`` is fixed; ``input`` adds an
+        ``top1``, ``top2``, … are ranked inside; a class, label, contrast, weights or ``OUTPUT[:,3]`` is fixed; ``input`` adds an
         int64 input ``target`` of shape (batch,).
     output
         File to write; written under a temporary name and renamed.
@@ -135,24 +136,26 @@ def compile(  # noqa: A001  (analyzer.compile)
     written = write(record, batch, reason, describe)
     proto, relevances = written.proto, dict(written.facts)
     difference = None
-    if verify and target != "input":
+    if verify and not _is_input(target):
         difference = _difference(model, written.content, feed, method, given, target, score, seed, relevances)
     path = None if output is None else Path(output)
     if path is not None:
         content = written.content
         write_atomically(path, lambda draft: draft.write_bytes(content), make_folder=False)
-    return Compiled(proto, path, method, str(target), written.batch, written.reason, relevances, difference)
+    return Compiled(
+        proto, path, method, targets.described(target), written.batch, written.reason, relevances, difference
+    )
 
 
 def _check(model: Model, method: str, target: TargetLike, output: Any, batch: int) -> None:
     info = registry.get(method)
     if not info.compilable:
         raise UnsupportedError("compile.method", f"{method} can't be compiled", _hint())
-    if isinstance(target, (list, tuple, np.ndarray)):
+    if is_per_sample(target):
         raise UsageError("target.not_compilable", "a compiled model has one target", 'use target="input"')
     if batch < 1:
         raise UsageError("compile.batch", f"batch must be at least 1, not {batch}", "give batch=1")
-    taken = {"relevance", *(["target"] if target == "input" else [])} & {*model.inputs, *model.outputs}
+    taken = {"relevance", *(["target"] if _is_input(target) else [])} & {*model.inputs, *model.outputs}
     if taken:
         raise UsageError("compile.name_taken", f"the model itself has a value {taken.pop()!r}", "rename it first")
     if output is None:
@@ -162,6 +165,11 @@ def _check(model: Model, method: str, target: TargetLike, output: Any, batch: in
         raise UsageError("output.is_input", f"{path} is the model itself", "choose another output file")
     if path.is_dir() or not path.parent.is_dir():
         raise UsageError("output.unwritable", f"can't write {path}: no such folder, or a folder itself", "give a file")
+
+
+def _is_input(target: TargetLike) -> bool:
+    """Whether the class is an input of the compiled model."""
+    return isinstance(target, str) and target == "input"
 
 
 def _example(model: Model, example: Any, batch: int) -> dict[str, Array]:
@@ -195,10 +203,13 @@ def _rows(feed: Mapping[str, Array], count: int) -> dict[str, Array]:
 def _record(
     model: Model, method: str, params: dict[str, Any], target: TargetLike, score: str, seed: int, feed: dict[str, Array]
 ) -> Recorded:
-    scored = scored_value(model, output_of(target) if target != "input" else None, score)
+    if not _is_input(target):
+        labels = model.labels.names if model.labels is not None else ()
+        target = with_scalars(parse(target), model.outputs, labels)
+    scored = targets.scored_by(model, target, score)
     scores = np.asarray(model.values(feed, [scored.value])[scored.value])
     resolved = dataclasses.replace(resolve("top1", scores), value=scored.value)
-    explained = Explained(scored, resolved, scores)
+    explained = Explained(model, scored, resolved, scores)
     example = model.backends.torch(Subject(feed, scored.value, resolved.weights))
     trace = example.traced.trace
     _refuse_data_dependent(trace.data_dependent, "what node {!r} does")
@@ -206,7 +217,7 @@ def _record(
     with recorder:
         inputs = {name: recorder.placeholder(name, as_tensor(feed[name])) for name in trace.inputs}
         chosen = None
-        if target == "input":
+        if _is_input(target):
             chosen = recorder.placeholder("target", torch.zeros(len(scores), dtype=torch.int64))
         recorded_target = RecordedTarget(lambda found: targets.weights(target, found, explained, model.labels, chosen))
         engine = RecordingEngine(example, inputs, recorded_target)
@@ -250,7 +261,7 @@ def _metadata(
 
     described = {
         "version": version("onnxplain"), "method": method, "params": json.dumps(jsonable(params), sort_keys=True),
-        "target": str(target), "score": score, "seed": str(seed), "source_sha256": model.sha256,
+        "target": targets.described(target), "score": score, "seed": str(seed), "source_sha256": model.sha256,
         "batch": "dynamic" if batch is None else str(batch),
     }  # fmt: skip
     return {**model.metadata, **{f"onnxplain.{key}": value for key, value in described.items()}}

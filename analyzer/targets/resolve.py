@@ -1,27 +1,32 @@
 """From a target to the value that holds its scores, and the target resolved on it.
 
-Belongs here: choosing the value, resolving the target, the prediction for the record. Not here: the target language
-(``language``), finding scores in a graph (``scores``), names of inner units (``inner``).
+Belongs here: telling kinds of targets apart, and resolving each. Not here: the target language (``language``), fetching values
+(``values``), targets that need nodes behind the model (``mixture``).
 """
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from analyzer.errors import UnsupportedError, UsageError
+from analyzer.errors import UsageError
 from analyzer.onnx_model import OnnxModel
-from analyzer.targets.inner import value_named
-from analyzer.targets.language import TargetLike, is_detection, output_of, resolve
-from analyzer.targets.scores import Scored, scored_in
+from analyzer.targets.grammar import all_leaves, parse, trees, with_scalars
+from analyzer.targets.language import Place, TargetLike, is_detection, resolve
+from analyzer.targets.mixture import mixed
+from analyzer.targets.scores import Scored
 from analyzer.targets.target import Resolved, Target
+from analyzer.targets.values import Values, scored_of, scored_value
 
+__all__ = ["Explained", "resolve_on", "scored_of", "scored_value"]
 Array = NDArray[Any]
+_BEST = (
+    "the best detection is explained (detection:K or detection:CLASS:K takes another, OUTPUT[:,ROW,COLUMN] an element)"
+)
 
 
 @dataclass(frozen=True)
@@ -30,6 +35,8 @@ class Explained:
 
     Attributes
     ----------
+    model
+        The model that has the value; the explained one, or that with nodes behind it.
     scored
         The value with the scores.
     target
@@ -40,49 +47,11 @@ class Explained:
         Entries of the explanation's record: the prediction, and the detection where one is explained.
     """
 
+    model: OnnxModel
     scored: Scored
     target: Target
     output: Array
     record: dict[str, Any] = field(default_factory=dict)
-
-
-def scored_value(model: OnnxModel, output: str | None = None, score: str = "logit") -> Scored:
-    """Which value is explained: by default the logits of the first floating-point output.
-
-    Parameters
-    ----------
-    output
-        Name of an output, or of an inner node, value or module.
-
-    Raises
-    ------
-    UsageError
-        ``target.unknown_output``, ``score.unknown``.
-    """
-    outputs = {o.name for o in model.proto.graph.output}
-    if output is not None and output not in outputs:
-        with contextlib.suppress(UsageError):  # an unknown name is refused below, as an output
-            value = value_named(model.graph, output)
-            if value not in outputs:
-                return Scored(value, value, "value")
-            output = value
-    return scored_in(model.proto.graph, output, score)
-
-
-def scored_of(model: OnnxModel, target: TargetLike, score: str, layer: str | None) -> Scored:
-    """Which value is explained: an inner unit where one is named, else an output.
-
-    Raises
-    ------
-    UsageError
-        ``layer.twice`` where target and layer both name a value.
-    """
-    named = output_of(target)
-    if layer is None:
-        return scored_value(model, named, score)
-    if named is not None:
-        raise UsageError("layer.twice", f"target {target!r} names a value, and so does layer", "leave one of them out")
-    return scored_value(model, value_named(model.graph, layer), score)
 
 
 def resolve_on(
@@ -92,7 +61,7 @@ def resolve_on(
     *,
     score: str = "logit",
     layer: str | None = None,
-    resolved: Resolved | None = None,
+    place: Place | None = None,
     gradients: bool = False,
     fetched: dict[Any, Any] | None = None,
 ) -> Explained:
@@ -102,15 +71,19 @@ def resolve_on(
     ----------
     layer
         An inner unit that is explained instead of an output.
-    resolved
-        The target where it has been resolved already, on a larger batch.
+    place
+        Where the batch lies in a larger one that the target is about.
     gradients
         Whether the method needs gradients: then the class score of a detection's proposal is explained instead of the
         detection.
     fetched
         Cache of the model's values on these inputs, shared by several targets.
     """
+    values = Values(model, feed, score, {} if fetched is None else fetched)
     record: dict[str, Any] = {}
+    notes: tuple[str, ...] = ()
+    if layer is None and model.decode is not None and isinstance(target, str) and target == "top1":
+        target, notes = "detection:0", (_BEST,)
     if is_detection(target):
         from analyzer.targets.detection.finding import find
 
@@ -119,81 +92,44 @@ def resolve_on(
         found = find(model, feed, target)
         record = {"prediction": found.prediction(), **found.record()}
         if not gradients:
-            return Explained(found.scored, found.resolved, np.asarray(found.got[found.scored.value]), record)
-        output_name, resolved = found.class_scores()
-        target = f"{output_name}[...]"
-    scored = scored_of(model, target, score, layer)
-    default = scored if scored.output in model.outputs else _default(model, score)
-    values = _fetch(model, feed, scored, default, {} if fetched is None else fetched)
-    if scored is not default:
-        _require_batch_axis(model, feed, scored.output, np.asarray(values[scored.output]))
-    scored, scores, in_layout = _laid_out(model, feed, scored, values)
-    resolved = resolved or resolve(target, in_layout, model.labels)
+            whole = replace(found.resolved, notes=(*found.resolved.notes, *notes))
+            return Explained(model, found.scored, whole, np.asarray(found.got[found.scored.value]), record)
+        name, resolved = found.class_scores()
+        resolved = replace(resolved, notes=(*resolved.notes, *notes))
+        return _on_one(values, scored_of(model, name, score, None), lambda _: resolved, record)
+    if isinstance(target, str) and any(leaf.detection for leaf in all_leaves(trees(target)[0])):
+        from analyzer.targets.detection.combined import combined
+
+        if layer is not None:
+            raise UsageError("layer.twice", "a detection is no target of an inner value", "leave layer out")
+        first, several_detections, name = combined(model, feed, parse(target), gradients)
+        record = {"prediction": first.prediction()}
+        if not isinstance(several_detections, Resolved):
+            return Explained(model, first.scored, several_detections, np.asarray(first.got[name]), record)
+        on_scores = several_detections
+        return _on_one(values, scored_of(model, name, score, None), lambda _: on_scores, record)
+    labels = model.labels.names if model.labels is not None else ()
+    several, per_sample = trees(target)
+    several = [with_scalars(tree, model.outputs, labels) for tree in several]
+    target = several if per_sample else several[0]
+    found_leaves = all_leaves(several)
+    scored = {scored_of(model, leaf.output, score, layer) for leaf in found_leaves if not leaf.functional}
+    if len(scored) > 1 or any(leaf.functional for leaf in found_leaves):
+        extension, resolved, output = mixed(values, target, found_leaves, score, layer, place or Place())
+        inner = Scored(extension.value, extension.value, "value")
+        prediction = values.prediction(scored_of(model, None, score, layer))
+        return Explained(extension.model, inner, resolved, output, {"prediction": prediction})
+    only = next(iter(scored)) if scored else scored_of(model, None, score, layer)
+    dense = only.output in model.outputs and only.permutation is None  # else the classes aren't on axis 1
+    return _on_one(values, only, lambda scores: resolve(target, scores, model.labels, place, dense), record)
+
+
+def _on_one(
+    values: Values, scored: Scored, resolved_on: Callable[[Array], Resolved], record: dict[str, Any]
+) -> Explained:
+    """A target that is linear in one value."""
+    asked = scored
+    scored, scores, in_layout = values.laid_out(scored)
+    resolved = resolved_on(in_layout)
     resolved = replace(resolved, weights=scored.pulled_back(resolved.weights, scores), value=scored.value)
-    predicted = None if default is None else _prediction(model, default, np.asarray(values[default.output]))
-    return Explained(scored, resolved, scores, {"prediction": predicted, **record})
-
-
-def _fetch(
-    model: OnnxModel, feed: dict[str, Array], scored: Scored, default: Scored | None, fetched: dict[Any, Any]
-) -> Mapping[str, Any]:
-    """The scores, their output and the output of the prediction, by name; computed once for each value."""
-    if scored not in fetched:
-        wanted = [scored.value, scored.output, *([default.output] if default is not None else [])]
-        fetched[scored] = model.values(feed, list(dict.fromkeys(wanted)))
-    values: Mapping[str, Any] = fetched[scored]
-    return values
-
-
-def _laid_out(
-    model: OnnxModel, feed: dict[str, Array], scored: Scored, values: Mapping[str, Any]
-) -> tuple[Scored, Array, Array]:
-    """The value that is explained, its scores, and the scores in the output's layout.
-
-    Logits that have another batch axis than the output can't be indexed like it: then the probabilities are explained.
-    """
-    scores, output = np.asarray(values[scored.value]), np.asarray(values[scored.output])
-    in_layout = scored.laid_out(scores, output)
-    if in_layout is not None:
-        return scored, scores, in_layout
-    scored = scored_value(model, scored.output, "probability")
-    return scored, np.asarray(model.values(feed, [scored.value])[scored.value]), output
-
-
-def _default(model: OnnxModel, score: str) -> Scored | None:
-    """The scores that are explained by default, None for a model without any."""
-    try:
-        return scored_value(model, None, score)
-    except UnsupportedError:
-        return None
-
-
-def _require_batch_axis(model: OnnxModel, feed: Mapping[str, Array], name: str, value: Array) -> None:
-    """Refuse an inner value whose first axis isn't the batch.
-
-    Raises
-    ------
-    UsageError
-        ``layer.no_batch``.
-    """
-    first = feed[next(iter(model.inputs))]
-    if not value.ndim or not first.ndim or len(value) != len(first):
-        raise UsageError(
-            "layer.no_batch",
-            f"{name!r} of shape {list(value.shape)} has no row for each of the {len(first) if first.ndim else 1} samples",
-            "name a value whose first axis is the batch",
-        )
-
-
-def _prediction(model: OnnxModel, scored: Scored, output: Array) -> dict[str, Any] | None:
-    """The five best classes of every sample with the model's own output for them; None where there are no classes."""
-    rows = output.reshape(len(output), -1) if output.ndim else output.reshape(1, 1)
-    if output.ndim > 2 and rows.shape[1] != output.shape[1]:
-        return None
-    kind = "probability" if scored.squashed_by or scored.kind == "probability" else scored.kind
-    names = model.labels.name if model.labels is not None and rows.shape[1] > 1 else str
-    best = [np.argsort(-row, kind="stable")[:5] for row in rows]
-    return {
-        "kind": kind,
-        "top": [[[int(i), names(int(i)), float(row[i])] for i in order] for row, order in zip(rows, best, strict=True)],
-    }
+    return Explained(values.model, scored, resolved, scores, {"prediction": values.prediction(asked), **record})

@@ -118,11 +118,6 @@ class Resolved:
             output.reshape(len(output), -1)[:, explained].astype(np.float64) @ weights.reshape(-1)[explained]
         )
 
-    def rows(self, start: int, stop: int) -> Resolved:
-        """The target of the samples ``start`` to ``stop``."""
-        part = slice(start, stop)
-        return replace(self, weights=self.weights[part], names=self.names[part], classes=self.classes[part])
-
     def repeated(self, times: int) -> Resolved:
         """The target of the batch repeated ``times`` times."""
         weights = np.concatenate([self.weights] * times)

@@ -94,7 +94,7 @@ def test_maps_have_no_prediction() -> None:
     model = load(assemble(nodes, {"x": (1, ["n", 2, 4, 4])}, {"y": (1, ["n", 2, 4, 4])}, {}))
     done = model.explain(np.ones((2, 2, 4, 4), np.float32))
     assert done.record["prediction"] is None
-    assert "rank" in done.record["notes"][0]
+    assert "class map" in done.record["notes"][0]
 
 
 # --- pieces ---------------------------------------------------------------------------------------------------------
