@@ -171,10 +171,9 @@ class RecordingEngine:
     def at_layer(self, layer: str) -> FeatureMap:
         """See :class:`~analyzer.engines.protocol.Engine`."""
         traced = self.example.traced
-        name, node = traced.feature_layer(layer)
-        found = self._swept(protocol.GRADIENT, "one", [(name, node)], self.given)
-        values: Any = found.values[name]
-        return FeatureMap(name, values, found.relevance[name], found.score, traced.obstacles(node))
+        at = traced.feature_layer(layer)
+        found = self._swept(protocol.GRADIENT, "one", [(at.name, at.node)], self.given)
+        return traced.feature_map(at, found.values[at.name], found.relevance[at.name], found.score)
 
     @_unguarded
     def difference(self, table: TableSpec, baseline: Mapping[str, Any]) -> tuple[SweepResult, Any, list[str]]:
