@@ -126,7 +126,7 @@ class AxisFlow:
         result = replace(of, axes=(*batch[: len(shape) - 2], rows, columns))
         summed = [a for value in (left, right) if value is not None for a in _summed(value, value is left)]
         kept = {atom.dimension for atom in result.atoms if atom.what == "places"}
-        patches = any(atom.what == "places" and atom.dimension in kept for atom in summed)
+        patches = not (left and right) and any(a.what == "places" and a.dimension in kept for a in summed)
         return replace(coarser(result), learned=True) if patches else result if of.learned else coarser(result)
 
     def _operand(self, call: fx.Node, position: int) -> Axes | None:

@@ -64,8 +64,10 @@ def last_feature_map(output: fx.Node, sources: tuple[fx.Node, ...]) -> fx.Node:
         Where the model has none.
     """
     flow = AxisFlow.through(output, sources)
-    calls = (node for node in output.graph.nodes if node in flow.active and node.op == "call_function")
-    kinds = {node: kind(node, flow.active) for node in calls}
+    kinds: dict[fx.Node, str] = {}
+    for node in output.graph.nodes:
+        if node in flow.active and node.op == "call_function":
+            kinds[node] = kind(node, flow.active)
     found = [node for node in kinds if "shape" in node.meta and flow.placed(node) and _is_feature(node, kinds, flow)]
     found = [node for node in found if FeatureLayout.of(flow.axes[node], tuple(node.meta["shape"])) is not None]
     if not found:
@@ -89,7 +91,7 @@ def _is_feature(node: fx.Node, kinds: dict[fx.Node, str], flow: AxisFlow) -> boo
     """Movements count only where they put channels side by side, not where they rearrange."""
     if node.target is getitem:
         call = node.all_input_nodes[0].target
-        return call in LAYER_NORMS and call is not aten.native_group_norm.default and node.args[1] == 0
+        return call in LAYER_NORMS and call is not aten.native_group_norm.default and node.args[1:] == (0,)
     if kinds[node] != "movement":
         return kinds[node] in _FEATURES
     return node.target is aten.cat.default and all(flow.placed(value) for value in node.all_input_nodes)

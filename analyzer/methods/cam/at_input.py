@@ -2,7 +2,6 @@
 
 Belongs here: that one step, and which inputs a layer's map belongs to. Not here: the maps (the methods), how an engine
 resamples (``analyzer.engines``), which axes are spatial (``analyzer.inputs.layout``).
-are spatial (``analyzer.inputs.layout``).
 """
 
 from __future__ import annotations
