@@ -172,7 +172,9 @@ def exported(net: nn.Module, x: dict[str, np.ndarray], dynamic: bool = True) -> 
     return load(buffer.getvalue(), device="cpu")
 
 
-def at_module(net: nn.Module, module: nn.Module, x: dict[str, np.ndarray], target: int, call: int = -1) -> tuple[np.ndarray, np.ndarray]:
+def at_module(
+    net: nn.Module, module: nn.Module, x: dict[str, np.ndarray], target: int, call: int = -1
+) -> tuple[np.ndarray, np.ndarray]:
     """What a module gives and the derivatives of a score by it, by autograd; ``call``: which of its calls."""
     seen: list[Tensor] = []
 

@@ -50,12 +50,24 @@ def windows(value: np.ndarray) -> np.ndarray:
 
 
 NETS: dict[str, tuple[Callable[[], nn.Module], np.ndarray, str, str, Callable[[np.ndarray], np.ndarray]]] = {
-    "class token": (lambda: Patches(0, False), PICTURE, "blocks.1.norm1", "blocks.1/norm1/LayerNormalization", tokens(1)),
-    "registers": (lambda: Patches(2, False), PICTURE, "blocks.1.norm1", "blocks.1/norm1/LayerNormalization", tokens(3)),
-    "registers behind": (lambda: Patches(2, False, True), PICTURE, "blocks.1.norm1", "blocks.1/norm1/LayerNormalization", tokens(0, 3)),
-    "mean of tokens": (lambda: Patches(2, True), PICTURE, "norm", "/norm/LayerNormalization", tokens(3)),
-    "windows": (Windows, PICTURE, "norm", "/norm/LayerNormalization", last),
-    "channels last": (ChannelsLast, LAST, "final", "/final/Relu", last),
+    "class token": (
+        lambda: Patches(0, False),
+        PICTURE,
+        "blocks.1.norm1",
+        "blocks.1/norm1/",
+        tokens(1),
+    ),
+    "registers": (lambda: Patches(2, False), PICTURE, "blocks.1.norm1", "blocks.1/norm1/", tokens(3)),
+    "registers behind": (
+        lambda: Patches(2, False, True),
+        PICTURE,
+        "blocks.1.norm1",
+        "blocks.1/norm1/",
+        tokens(0, 3),
+    ),
+    "mean of tokens": (lambda: Patches(2, True), PICTURE, "norm", "/norm/", tokens(3)),
+    "windows": (Windows, PICTURE, "norm", "/norm/", last),
+    "channels last": (ChannelsLast, LAST, "final", "/final/", last),
 }
 
 
@@ -76,14 +88,14 @@ def by_hand(method: str, values: np.ndarray, gradients: np.ndarray) -> np.ndarra
 @pytest.mark.parametrize("backend", ["torch", "onnxruntime"])
 @pytest.mark.parametrize("which", NETS)
 def test_the_chosen_layer_and_its_map(which: str, backend: str) -> None:
-    make, x, module, operator, moved = NETS[which]
+    make, x, module, inside, moved = NETS[which]
     net = made(make())
     model = exported(net, {"x": x})
     values, gradients = (moved(each) for each in at_module(net, net.get_submodule(module), {"x": x}, 2))
     for method in ("grad-cam", "hires-cam", "layer-cam", "xgrad-cam"):
         found = model.explain(x, method, target=2, relu=False, backend=backend)
         layer = str(found.record["layer"])
-        assert layer.endswith(operator), layer
+        assert inside in layer, layer
         assert found.raw.shape == (2, 1, *values.shape[2:])
         assert found.attribution.shape == ((2, 12, 16, 1) if x is LAST else (2, 1, 12, 16))
         want = by_hand(method, values, gradients)
@@ -205,7 +217,9 @@ def test_an_empty_map_says_so(method: str) -> None:
     found = model.explain(LAST, method, target=0)
     assert not found.attribution.any()
     assert any("zero everywhere" in note and "relu=False" in note for note in found.record["notes"])
-    assert not any("zero everywhere" in note for note in model.explain(LAST, method, target=0, relu=False).record["notes"])
+    assert not any(
+        "zero everywhere" in note for note in model.explain(LAST, method, target=0, relu=False).record["notes"]
+    )
 
 
 @pytest.mark.parametrize("which", ["registers", "windows", "channels last"])
