@@ -156,6 +156,12 @@ def test_a_layer_of_the_explained_head(layer: str) -> None:
     assert np.abs(found.raw).max() > 0
 
 
+@pytest.mark.parametrize(("target", "layer"), [("y0[:,1]", "/Relu_1"), ("y1[:,1]", "/relu_right/Relu")])
+def test_the_chosen_layer_is_of_the_explained_head(target: str, layer: str) -> None:
+    x = pictures(*PLACES["image"])
+    assert exported(seeded(TwoHeads), x).explain(x, method="grad-cam", target=target).record["layer"] == layer
+
+
 @pytest.mark.parametrize("layer", ["/right/Conv", "/relu_right/Relu"])
 def test_a_layer_that_the_score_does_not_depend_on_is_refused_by_name(layer: str) -> None:
     x = pictures(*PLACES["image"])

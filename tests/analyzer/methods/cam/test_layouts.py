@@ -233,3 +233,20 @@ def test_a_model_that_explains_itself(which: str) -> None:
         want = model.explain(x[:count], "grad-cam", target=2).raw
         got = session.run(["relevance"], {"x": x[:count]})[0]
         np.testing.assert_allclose(got, want, atol=1e-4 * np.abs(want).max())
+
+
+def test_cam_reads_channels_last() -> None:
+    """Global pooling and a linear layer over the last axis: the class's weights on the channels."""
+    net = made(ChannelsLast())
+    values, _ = at_module(net, net.get_submodule("final"), {"x": LAST}, 3)
+    weights = net.get_parameter("head.weight")[3].detach().numpy()
+    found = exported(net, {"x": LAST}).explain(LAST, "cam", target=3)
+    np.testing.assert_allclose(found.raw[:, 0], values @ weights, atol=1e-4 * np.abs(values @ weights).max())
+
+
+def test_a_layer_behind_the_last_attention_says_that_nothing_is_read_there() -> None:
+    """Only the class token of the last normalisation is read."""
+    model = exported(made(Patches(2, False)), {"x": PICTURE})
+    found = model.explain(PICTURE, "grad-cam", target=1, layer="/norm/LayerNormalization")
+    assert found.raw.shape == (2, 1, 3, 4)
+    assert any("gradient is zero" in note for note in found.record["notes"])
