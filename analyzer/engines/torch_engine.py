@@ -6,6 +6,7 @@ Belongs here: the way from arrays to sweeps and back. Not here: sweeps in tensor
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -161,7 +162,11 @@ class TorchEngine:
         if times > 1:
             larger = self.repeated(times)
             larger._beside[layer] = self._beside[layer]
-            return larger.scores_with_layer(layer, values)
+            follows = larger.traced.feature_layer(layer).layout.batch == len(values)
+            if follows and larger.weights.size == math.prod(larger.traced.output.meta["shape"]):
+                return larger.scores_with_layer(layer, values)
+            # every text is held against every picture: a larger batch isn't the batch several times over
+            return np.concatenate([self.scores_with_layer(layer, part) for part in np.split(values, times)])
         return self._scores({at.node: self._tensor(at.layout.joined(values, self._beside[layer]))}, at.node)
 
     def scores_with_inputs(self, values: Mapping[str, Array]) -> Array:

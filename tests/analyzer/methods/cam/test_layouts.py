@@ -250,3 +250,25 @@ def test_a_layer_behind_the_last_attention_says_that_nothing_is_read_there() -> 
     found = model.explain(PICTURE, "grad-cam", target=1, layer="/norm/LayerNormalization")
     assert found.raw.shape == (2, 1, 3, 4)
     assert any("gradient is zero" in note for note in found.record["notes"])
+
+
+def test_ablation_where_the_texts_are_more_than_the_pictures() -> None:
+    """One picture beside two texts: what is run again is the picture's batch."""
+    x = {"input_ids": np.array([[1, 5, 3, 7], [2, 2, 9, 4]]), "pixel_values": PICTURE[:1]}
+    net = made(TextAndPicture())
+    model = exported(net, x)
+    scores = []
+    for channel in [None, *range(6)]:
+
+        def without(_: nn.Module, __: object, out: torch.Tensor, channel: int | None = channel) -> torch.Tensor:
+            return out if channel is None else out * (torch.arange(6) != channel)[:, None, None]
+
+        handle = net.get_submodule("tower.last").register_forward_hook(without)
+        with torch.no_grad():
+            scores.append(net(*(torch.from_numpy(value) for value in x.values()))[0, 0].item())
+        handle.remove()
+    values, _ = at_module(net, net.get_submodule("tower.last"), x, 0)
+    drops = (scores[0] - np.array(scores[1:])) / abs(scores[0])
+    found = model.explain(x, "ablation-cam", target="y[0,0]", relu=False)
+    want = (drops[:, None, None] * values[0]).sum(0)
+    np.testing.assert_allclose(found.raw[0, 0], want, atol=1e-3 * np.abs(want).max())
