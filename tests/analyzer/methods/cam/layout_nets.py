@@ -149,7 +149,7 @@ class TextAndPicture(nn.Module):
 
     def forward(self, input_ids: Tensor, pixel_values: Tensor) -> Tensor:
         text = self.out(self.block(self.words(input_ids))[:, 0])
-        return text @ self.tower(pixel_values).t()
+        return self.tower(pixel_values) @ text.t()
 
 
 def made(net: nn.Module, seed: int = 0) -> nn.Module:
