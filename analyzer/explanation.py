@@ -43,7 +43,8 @@ class Completeness:
     @property
     def delta(self) -> Array:
         """total - expected."""
-        return np.asarray(self.total - self.expected)
+        with np.errstate(invalid="ignore"):
+            return np.asarray(self.total - self.expected)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready."""

@@ -1,17 +1,20 @@
 """Finding the layer that class activation maps are read at.
 
 Belongs here: which node of a trace holds the last feature map, and whether only averaging and linear nodes follow it.
-Not here: the maps (they are methods).
+Not here: what a node's axes count (``axis_flow``), the maps (they are methods).
 """
 
 from __future__ import annotations
 
-from math import prod
+from collections.abc import Callable, Iterable
+from operator import getitem
 
 from torch import fx
 
-from graph_rules.kinds import active_nodes, kind
-from graph_rules.operators import LINEAR, aten
+from graph_rules.axis_flow import AxisFlow
+from graph_rules.feature_layout import FeatureLayout
+from graph_rules.kinds import active_arguments, active_nodes, kind
+from graph_rules.operators import LAYER_NORMS, LINEAR, aten
 
 _FEATURES = (
     "convolution",
@@ -31,59 +34,125 @@ _FEATURES = (
     "scale",
     "shift",
 )
+#: Made without bending: an output's own scores, or a projection that only attention reads.
+_STRAIGHT = ("convolution", "linear", "layer-sum", "bias", "scale", "shift", "movement")
 _LINEAR_HEAD = ("linear", "average", "movement", "bias", "shift", "scale")
-
-
-#: After these axis 1 needn't hold channels any more, until the next convolution.
-_REARRANGING = {
-    aten.view.default, aten._unsafe_view.default, aten.reshape.default, aten.permute.default, aten.transpose.int,
-    aten.t.default, aten.squeeze.dim, aten.squeeze.dims, aten.squeeze.default, aten.unsqueeze.default,
-    aten.select.int, aten.unbind.int, aten.stack.default, aten.unfold.default, aten.as_strided.default,
-}  # fmt: skip
 
 
 class NoFeatureMapError(LookupError):
     """No node has a feature map with a spatial extent."""
 
 
-def last_feature_map(output: fx.Node, sources: tuple[fx.Node, ...]) -> fx.Node:
-    """The last node with a spatial feature map that a convolution made, before pooling or flattening.
+def layout(node: fx.Node, output: fx.Node, sources: tuple[fx.Node, ...]) -> FeatureLayout | None:
+    """How a node's value lays out channels and places; None where it has none that are known."""
+    shape = tuple(int(size) for size in node.meta["shape"])
+    return FeatureLayout.of(AxisFlow.through(output, sources).axes.get(node), shape)
 
-    A feature map is a floating-point value (batch, channels, *spatial) with more than one position, somewhere below a
-    convolution, on the way to the output. Pooling nodes are passed over: maps are read before them, at their finer
-    resolution.
+
+def last_feature_map(output: fx.Node, sources: tuple[fx.Node, ...]) -> fx.Node:
+    """The last feature map whose places are still mixed on the way to the output.
+
+    A feature map is a floating-point value with samples, channels and more than one place, below a convolution or a
+    product with patches. Mixed are places by convolutions, pooling, matrix products over them (attention), flattening:
+    behind a global pooling, or where only the class token is read on, nothing is left to see. An output's own scores,
+    projections inside attention and several grids put one after the other are passed over; where a detector does the
+    latter, the map is the last one that all its grids depend on. Where nothing mixes places, the last feature map.
 
     Raises
     ------
     NoFeatureMapError
         Where the model has none.
     """
-    active = active_nodes(sources, output)
-    below: set[fx.Node] = set()
-    found: fx.Node | None = None
-    node: fx.Node
+    flow = AxisFlow.through(output, sources)
+    kinds: dict[fx.Node, str] = {}
     for node in output.graph.nodes:
-        if node not in active or node.op != "call_function":
-            continue
-        what = kind(node, active)
-        matrix = what == "matmul" or node.target in LINEAR
-        carried = any(a in below for a in node.all_input_nodes) and not matrix
-        if what == "convolution" or (carried and node.target not in _REARRANGING):
-            below.add(node)
-        shape = tuple(node.meta.get("shape", ()))
-        spatial = len(shape) in (3, 4, 5) and prod(shape[2:]) > 1
-        if node in below and spatial and what in _FEATURES and _keeps_positions(node, what, below):
-            found = node
-    if found is None:
+        if node in flow.active and node.op == "call_function":
+            kinds[node] = kind(node, flow.active)
+    found = [node for node in kinds if "shape" in node.meta and flow.placed(node) and _is_feature(node, kinds, flow)]
+    found = [node for node in found if FeatureLayout.of(flow.axes[node], tuple(node.meta["shape"])) is not None]
+    if not found:
         raise NoFeatureMapError("no convolution's feature map with a spatial extent lies between input and output")
+    mixed = _above(flow.mixing | _readers(output, kinds, flow), flow)
+    inner = _inner(kinds, flow)
+    read_off = _read_off(output, kinds, flow)
+    shared = _shared(flow)
+    demands: list[Callable[[fx.Node], bool]] = [
+        lambda node: node not in inner,
+        lambda node: node not in read_off,
+        lambda node: node in mixed,
+        lambda node: node in shared,
+    ]
+    for demand in demands:
+        found = [node for node in found if demand(node)] or found
+    return found[-1]
+
+
+def _is_feature(node: fx.Node, kinds: dict[fx.Node, str], flow: AxisFlow) -> bool:
+    """Movements count only where they put channels side by side, not where they rearrange."""
+    if node.target is getitem:
+        call = node.all_input_nodes[0].target
+        return call in LAYER_NORMS and call is not aten.native_group_norm.default and node.args[1:] == (0,)
+    if kinds[node] != "movement":
+        return kinds[node] in _FEATURES
+    return node.target is aten.cat.default and all(flow.placed(value) for value in node.all_input_nodes)
+
+
+def _above(nodes: Iterable[fx.Node], flow: AxisFlow) -> set[fx.Node]:
+    """What some nodes depend on, themselves left out."""
+    found: set[fx.Node] = set()
+    stack = [value for node in nodes for value in node.all_input_nodes]
+    while stack:
+        node = stack.pop()
+        if node in flow.active and node not in found:
+            found.add(node)
+            stack.extend(node.all_input_nodes)
     return found
 
 
-def _keeps_positions(node: fx.Node, what: str, below: set[fx.Node]) -> bool:
-    """Movements count only where they put feature maps side by side (concatenation), not where they rearrange."""
-    if what != "movement":
-        return True
-    return str(node.target).startswith("aten.cat") and all(a in below for a in node.all_input_nodes)
+def _readers(output: fx.Node, kinds: dict[fx.Node, str], flow: AxisFlow) -> set[fx.Node]:
+    """The matrix products that read convolved places one by one into an output with places, as for a series' steps."""
+    if not flow.placed(output) or any(node.target in LINEAR for node in flow.mixing):
+        return set()
+    return {node for node, what in kinds.items() if what == "linear" and flow.placed(node)}
+
+
+def _inner(kinds: dict[fx.Node, str], flow: AxisFlow) -> set[fx.Node]:
+    """Projections that only attention reads: queries, keys, values."""
+    found: set[fx.Node] = set()
+    for node in reversed(list(kinds)):
+        if kinds[node] in (*_STRAIGHT, "add", "layer-norm"):
+            users = [user for user in node.users if user in kinds]
+            projected = any(kinds[user] in ("linear", "convolution") for user in users)
+            attended = all(user in found or kinds[user] in ("matmul", "attention", "softmax") for user in users)
+            if users and attended and not projected:
+                found.add(node)
+    return found
+
+
+def _read_off(output: fx.Node, kinds: dict[fx.Node, str], flow: AxisFlow) -> set[fx.Node]:
+    """Scores of an output with places, and what they are made into by sums, resampling and a last softmax."""
+    if not (flow.placed(output) or flow.joining):
+        return set()
+    found: set[fx.Node] = set()
+    for node in reversed(list(kinds)):
+        users = [user for user in node.users if user in kinds]
+        if not all(user in found for user in users):
+            continue
+        summed = [value for value in node.all_input_nodes if value in kinds]
+        scores = kinds[node] == "add" and all(kinds[value] in ("convolution", "movement") for value in summed)
+        if kinds[node] in (*_STRAIGHT, "average", "softmax") or scores or (not users and kinds[node] == "activation"):
+            found.add(node)
+    return found
+
+
+def _shared(flow: AxisFlow) -> set[fx.Node]:
+    """What all grids depend on that are put one after the other."""
+    found = set(flow.active)
+    for join in flow.joining:
+        for value in active_arguments(join, flow.active):
+            if flow.placed(value):
+                found &= _above([value], flow) | {value}
+    return found
 
 
 def in_the_way_of_cam(layer: fx.Node, output: fx.Node) -> list[fx.Node]:

@@ -124,7 +124,8 @@ class CompiledEngine:
         name = str(found.about["layer"])
         got = self._run(found, self.subject.inputs, {})
         values, gradients = got[f"onnxplain.values.{name}"], got[f"onnxplain.relevance.{name}"]
-        return FeatureMap(name, values, gradients, self._score(got), tuple(found.about["obstacles"]))
+        about = found.about
+        return FeatureMap(name, values, gradients, self._score(got), tuple(about["inputs"]), tuple(about["obstacles"]))
 
     def difference(self, table: TableSpec, baseline: Mapping[str, Array]) -> tuple[SweepResult, Array, list[str]]:
         """See :class:`~analyzer.engines.protocol.Engine`."""

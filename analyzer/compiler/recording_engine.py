@@ -147,10 +147,9 @@ class RecordingEngine:
     def at_layer(self, layer: str) -> FeatureMap:
         """See :class:`~analyzer.engines.protocol.Engine`."""
         traced = self.example.traced
-        name, node = traced.feature_layer(layer)
-        swept = self._swept(protocol.GRADIENT, "one", [(name, node)], self.given)
-        values: Any = swept.values[name]
-        return FeatureMap(name, values, swept.relevance[name], swept.score, traced.obstacles(node))
+        at = traced.feature_layer(layer)
+        swept = self._swept(protocol.GRADIENT, "one", [(at.name, at.node)], self.given)
+        return traced.feature_map(at, swept.values[at.name], swept.relevance[at.name], swept.score)
 
     @_unguarded
     def difference(self, table: TableSpec, baseline: Mapping[str, Any]) -> tuple[SweepResult, Any, list[str]]:

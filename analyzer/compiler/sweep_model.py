@@ -82,8 +82,9 @@ def _record(engine: TorchEngine, spec: SweepSpec) -> Recorded:
     shape = traced.output.meta["shape"]
     about: dict[str, Any] = {"sources": [[entry.name, entry.tokens] for entry in traced.explained], "rank": len(shape)}
     if spec.layer is not None:
-        name, node = traced.feature_layer(spec.layer)
-        about |= {"layer": name, "obstacles": list(traced.obstacles(node))}
+        at = traced.feature_layer(spec.layer)
+        read = [entry.name for entry in traced.explained if entry.node in at.sources]
+        about |= {"layer": at.name, "inputs": read, "obstacles": list(traced.obstacles(at.node))}
     if engine.weights.size != math.prod(shape):
         raise FixedBatchError("the scores don't follow the batch")
     embeddings = engine.values() if spec.embedded else {}

@@ -5,13 +5,34 @@ Belongs here: finding them and saying why one can't be had. Not here: what is co
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from torch import fx
 
 from analyzer.errors import UnsupportedError, UsageError
 from analyzer.importer.trace import Trace
 from analyzer.nearest import did_you_mean
 from graph_rules import sweep
-from graph_rules.cam import NoFeatureMapError, last_feature_map
+from graph_rules.cam import NoFeatureMapError, last_feature_map, layout
+from graph_rules.feature_layout import FeatureLayout
+
+
+@dataclass(frozen=True)
+class FeatureLayer:
+    """A layer that class activation maps are read at.
+
+    Attributes
+    ----------
+    layout
+        How its value lays out samples, channels and places.
+    sources
+        The nodes of the explained inputs that it depends on.
+    """
+
+    name: str
+    node: fx.Node
+    layout: FeatureLayout
+    sources: tuple[fx.Node, ...]
 
 
 def layer_named(trace: Trace, output: fx.Node, name: str) -> fx.Node:
@@ -44,8 +65,8 @@ def layer_named(trace: Trace, output: fx.Node, name: str) -> fx.Node:
     return node
 
 
-def feature_layer(trace: Trace, output: fx.Node, inputs: tuple[fx.Node, ...], layer: str) -> tuple[str, fx.Node]:
-    """The name and node of a layer that class activation maps are read at; ``auto``: the last feature map.
+def feature_layer(trace: Trace, output: fx.Node, inputs: tuple[fx.Node, ...], layer: str) -> FeatureLayer:
+    """A layer that class activation maps are read at; ``auto``: the last feature map whose places are still mixed.
 
     Raises
     ------
@@ -64,10 +85,12 @@ def feature_layer(trace: Trace, output: fx.Node, inputs: tuple[fx.Node, ...], la
     else:
         node = layer_named(trace, output, layer)
     name = str(node.meta.get("folded") or node.meta.get("onnx", layer))
-    if len(node.meta["shape"]) < 3:
+    found = layout(node, output, inputs)
+    if found is None and len(node.meta["shape"]) < 3:
         raise UsageError(
             "layer.not_spatial",
             f"layer {name!r} has shape {list(node.meta['shape'])}: no feature map",
             "name a layer of shape [batch, channels, ...places]",
         )
-    return name, node
+    sources = tuple(source for source in inputs if node in sweep.active_nodes((source,), node))
+    return FeatureLayer(name, node, found or FeatureLayout.plain(tuple(node.meta["shape"])), sources)

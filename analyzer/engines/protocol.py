@@ -144,9 +144,12 @@ class FeatureMap:
     name
         The layer's ONNX node.
     values, gradients
-        Its activations and the score's derivatives by them, both (batch, channels, *spatial).
+        Its activations and the score's derivatives by them, both (batch, channels, *spatial) however the layer lays
+        them out; tokens beside the places are left out.
     score
         The explained score, shape (batch,), float64.
+    inputs
+        The explained inputs that the layer depends on.
     obstacles
         Nodes after the layer that are neither averaging nor linear, as text; CAM requires that there are none.
     """
@@ -155,6 +158,7 @@ class FeatureMap:
     values: Array
     gradients: Array
     score: Array
+    inputs: tuple[str, ...]
     obstacles: tuple[str, ...] = ()
 
     @property
@@ -249,7 +253,8 @@ class Engine(Protocol):
         Parameters
         ----------
         values
-            One or more variations of the batch, one after the other; only what lies behind the layer is run.
+            As :attr:`FeatureMap.values`: one or more variations of the batch, one after the other; tokens beside the
+            places stay as they are. Only what lies behind the layer is run.
         """
         ...
 

@@ -6,6 +6,7 @@ Belongs here: the way from arrays to sweeps and back. Not here: sweeps in tensor
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -49,6 +50,8 @@ class TorchEngine:
         Forward passes that several targets share; None where each sweep makes its own.
     parity
         The trace's parity for these inputs; None where it wasn't verified.
+    _beside
+        Layers' tokens beside their spatial positions, by layer.
     """
 
     model: OnnxModel
@@ -63,6 +66,7 @@ class TorchEngine:
     given: Mapping[str, Array] = field(default_factory=dict)
     log: SweepLog = field(default_factory=SweepLog)
     _larger: dict[int, TorchEngine] = field(default_factory=dict)
+    _beside: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def on(
@@ -98,7 +102,8 @@ class TorchEngine:
 
     def at(self, values: Mapping[str, Array]) -> TorchEngine:
         """See :meth:`Engine.at <analyzer.engines.protocol.Engine.at>`."""
-        return replace(self.repeated(len(_first(values)) // len(_first(self.values()))), given=dict(values))
+        larger = self.repeated(len(_first(values)) // len(_first(self.values())))
+        return replace(larger, given=dict(values), _beside={})
 
     def sweep(self, table: TableSpec, initial: str = "one", values: Mapping[str, Array] | None = None) -> SweepResult:
         """See :meth:`Engine.sweep <analyzer.engines.protocol.Engine.sweep>`."""
@@ -125,11 +130,12 @@ class TorchEngine:
     def at_layer(self, layer: str) -> FeatureMap:
         """See :meth:`Engine.at_layer <analyzer.engines.protocol.Engine.at_layer>`."""
         self.log.specs[SweepSpec(protocol.GRADIENT, "one", layer)] = None
-        name, node = self.traced.feature_layer(layer)
+        at = self.traced.feature_layer(layer)
         if self.given:
             self.traced.require_other_values()
-        found = self._swept(self.traced.plan(protocol.GRADIENT, (node,)), "one", [(name, node)], self.given)
-        return FeatureMap(name, found.values[name], found.relevance[name], found.score, self.traced.obstacles(node))
+        found = self._swept(self.traced.plan(protocol.GRADIENT, (at.node,)), "one", [(at.name, at.node)], self.given)
+        self._beside[layer] = at.layout.split(found.values[at.name])[1]
+        return self.traced.feature_map(at, found.values[at.name], found.relevance[at.name], found.score)
 
     def difference(self, table: TableSpec, baseline: Mapping[str, Array]) -> tuple[SweepResult, Array, list[str]]:
         """See :meth:`Engine.difference <analyzer.engines.protocol.Engine.difference>`."""
@@ -149,11 +155,19 @@ class TorchEngine:
     def scores_with_layer(self, layer: str, values: Array) -> Array:
         """See :meth:`Engine.scores_with_layer <analyzer.engines.protocol.Engine.scores_with_layer>`."""
         self.log.not_compilable = True
-        _, node = self.traced.feature_layer(layer)
-        times = len(values) // int(node.meta["shape"][0])
+        at = self.traced.feature_layer(layer)
+        if layer not in self._beside:
+            self.at_layer(layer)
+        times = len(values) // at.layout.batch
         if times > 1:
-            return self.repeated(times).scores_with_layer(layer, values)
-        return self._scores({node: self._tensor(values)}, node)
+            larger = self.repeated(times)
+            larger._beside[layer] = self._beside[layer]
+            follows = larger.traced.feature_layer(layer).layout.batch == len(values)
+            if follows and larger.weights.size == math.prod(larger.traced.output.meta["shape"]):
+                return larger.scores_with_layer(layer, values)
+            # every text is held against every picture: a larger batch isn't the batch several times over
+            return np.concatenate([self.scores_with_layer(layer, part) for part in np.split(values, times)])
+        return self._scores({at.node: self._tensor(at.layout.joined(values, self._beside[layer]))}, at.node)
 
     def scores_with_inputs(self, values: Mapping[str, Array]) -> Array:
         """See :meth:`Engine.scores_with_inputs <analyzer.engines.protocol.Engine.scores_with_inputs>`."""
@@ -185,7 +199,7 @@ class TorchEngine:
 
     def aimed(self, weights: Array) -> TorchEngine:
         """The engine with other weights on the explained value; cached forward passes are shared."""
-        return replace(self, weights=weights, log=SweepLog(), _larger={})
+        return replace(self, weights=weights, log=SweepLog(), _larger={}, _beside={})
 
     def repeated(self, times: int) -> TorchEngine:
         """The engine for the same batch, ``times`` over."""

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, fx
 
 from analyzer.engines.input_nodes import InputNode, input_nodes
-from analyzer.engines.layers import feature_layer, layer_named
-from analyzer.engines.protocol import TableSpec
+from analyzer.engines.layers import FeatureLayer, feature_layer, layer_named
+from analyzer.engines.protocol import FeatureMap, TableSpec
 from analyzer.errors import UnsupportedError, UsageError
 from analyzer.importer.trace import Trace
 from graph_rules import deeplift, sweep
@@ -54,6 +54,7 @@ class TracedScore:
     device: torch.device
     explained: tuple[InputNode, ...]
     _plans: OrderedDict[Any, Plan] = field(default_factory=OrderedDict, repr=False)
+    _layers: dict[str, FeatureLayer] = field(default_factory=dict, repr=False)
 
     @classmethod
     def on(cls, trace: Trace, value: str, precision: str, device: str) -> TracedScore:
@@ -89,9 +90,18 @@ class TracedScore:
         """The node of a layer; errors as in :func:`analyzer.engines.layers.layer_named`."""
         return layer_named(self.trace, self.output, name)
 
-    def feature_layer(self, layer: str) -> tuple[str, fx.Node]:
-        """Name and node of a layer with a feature map; errors as in :func:`analyzer.engines.layers.feature_layer`."""
-        return feature_layer(self.trace, self.output, tuple(self.nodes.values()), layer)
+    def feature_layer(self, layer: str) -> FeatureLayer:
+        """A layer with a feature map; errors as in :func:`analyzer.engines.layers.feature_layer`."""
+        if layer not in self._layers:
+            self._layers[layer] = feature_layer(self.trace, self.output, tuple(self.nodes.values()), layer)
+        return self._layers[layer]
+
+    def feature_map(self, found: FeatureLayer, values: Any, gradients: Any, score: Any) -> FeatureMap:
+        """What a sweep down to a layer gives, as (batch, channels, *spatial); arrays or tensors."""
+        layout = found.layout
+        inputs = tuple(entry.name for entry in self.explained if entry.node in found.sources)
+        values, gradients = layout.split(values)[0], layout.split(gradients)[0]
+        return FeatureMap(found.name, values, gradients, score, inputs, self.obstacles(found.node))
 
     def obstacles(self, layer: fx.Node) -> tuple[str, ...]:
         """Nodes after a layer that are neither averaging nor linear, as text."""

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from analyzer import load
 from analyzer.errors import AnalyzerError, UnsupportedError
-from graph_rules.cam import NoFeatureMapError, in_the_way_of_cam, last_feature_map
-from tests.graph_rules.graphs import aten, record, tensor
+from tests.graph_rules.graphs import tensor
 from tests.graph_rules.nets import (
     ResNetLike,
     SeriesNet,
@@ -160,6 +156,12 @@ def test_a_layer_of_the_explained_head(layer: str) -> None:
     assert np.abs(found.raw).max() > 0
 
 
+@pytest.mark.parametrize(("target", "layer"), [("y0[:,1]", "/Relu_1"), ("y1[:,1]", "/relu_right/Relu")])
+def test_the_chosen_layer_is_of_the_explained_head(target: str, layer: str) -> None:
+    x = pictures(*PLACES["image"])
+    assert exported(seeded(TwoHeads), x).explain(x, method="grad-cam", target=target).record["layer"] == layer
+
+
 @pytest.mark.parametrize("layer", ["/right/Conv", "/relu_right/Relu"])
 def test_a_layer_that_the_score_does_not_depend_on_is_refused_by_name(layer: str) -> None:
     x = pictures(*PLACES["image"])
@@ -201,94 +203,3 @@ def test_a_layer_that_was_folded_is_not_called_unknown() -> None:
     except AnalyzerError as problem:
         assert problem.code != "layer.unknown"
         assert "fold" in f"{problem}"
-
-
-# --- on graphs ---------------------------------------------------------------------------------------------------
-
-
-def chosen(function: Callable[[Tensor], Tensor], *shape: int) -> tuple[object, tuple[int, ...]]:
-    graph = record(function, tensor(*shape))
-    node = last_feature_map(graph.output, tuple(graph.placeholders))
-    return node.target, tuple(node.meta["shape"])
-
-
-def backbone(x: Tensor) -> Tensor:
-    return F.relu(F.conv2d(F.relu(F.conv2d(x, W)), V))
-
-
-HEADS: dict[str, Callable[[Tensor], Tensor]] = {
-    "max-pool": lambda x: F.max_pool2d(backbone(x), 2).flatten(1),
-    "average-pool": lambda x: F.avg_pool2d(backbone(x), 2).flatten(1),
-    "global-max": lambda x: backbone(x).amax((2, 3)),
-    "flatten": lambda x: backbone(x).flatten(1) @ tensor(6 * 64, 3),
-    "one-by-one": lambda x: torch.sigmoid(F.conv2d(backbone(x).mean((2, 3), keepdim=True), tensor(5, 6, 1, 1))),
-    "squeeze-excite": lambda x: (backbone(x) * 1.0).mean((2, 3)),
-    "last-step-of-tokens": lambda x: backbone(x).flatten(2).transpose(1, 2) @ tensor(6, 2),
-}
-
-
-@pytest.mark.parametrize("name", HEADS)
-def test_the_map_before_the_head(name: str) -> None:
-    """Whatever the head is, the map is the backbone's: 6 channels on 8 x 8 places."""
-    target, shape = chosen(HEADS[name], 1, 3, 12, 12)
-    assert shape == (1, 6, 8, 8)
-    assert target in (aten.relu.default, aten.mul.Tensor)
-
-
-def test_concatenated_maps_count() -> None:
-    def inception(x: Tensor) -> Tensor:
-        h = F.relu(F.conv2d(x, W))
-        return torch.cat([h, F.relu(F.conv2d(h, tensor(2, 4, 1, 1)))], 1).mean((2, 3))
-
-    assert chosen(inception, 1, 3, 12, 12) == (aten.cat.default, (1, 6, 10, 10))
-
-
-def test_maps_of_one_row_count() -> None:
-    """Networks for several signals at once work on (batch, channels, 1, time)."""
-    target, shape = chosen(lambda x: F.relu(F.conv2d(x, tensor(4, 1, 3, 5))).flatten(1), 2, 1, 3, 30)
-    assert (target, shape) == (aten.relu.default, (2, 4, 1, 26))
-
-
-def test_tokens_are_no_feature_map() -> None:
-    """Patches as tokens are (batch, tokens, width): their axis 1 holds no channels."""
-
-    def vision_transformer(x: Tensor) -> Tensor:
-        tokens = F.conv2d(x, tensor(6, 3, 4, 4), stride=4).flatten(2).transpose(1, 2)
-        q = tokens.reshape(-1, 6) @ tensor(6, 6, seed=3)
-        mixed = torch.softmax(q.reshape(1, 9, 6) @ tokens.transpose(1, 2), -1) @ tokens
-        tokens = F.layer_norm(tokens + mixed, (6,))
-        return tokens.mean(1) @ tensor(6, 3, seed=4)
-
-    target, shape = chosen(vision_transformer, 1, 3, 12, 12)
-    assert (target, shape) == (aten.convolution.default, (1, 6, 3, 3))
-
-
-def test_channels_last_blocks_are_no_feature_map() -> None:
-    """A block that works on (batch, height, width, channels) in between: the map is the one with channels on axis 1."""
-
-    def block(x: Tensor) -> Tensor:
-        h = F.conv2d(x, W)
-        y = F.gelu(F.layer_norm(h.permute(0, 2, 3, 1), (4,)))
-        return y.mean((1, 2))
-
-    _, shape = chosen(block, 1, 3, 12, 12)
-    assert shape == (1, 4, 10, 10)
-
-
-@pytest.mark.parametrize(
-    "function", [lambda x: x.relu().mean((2, 3)), lambda x: F.conv2d(x, tensor(2, 3, 12, 12)).flatten(1)]
-)
-def test_no_map(function: Callable[[Tensor], Tensor]) -> None:
-    with pytest.raises(NoFeatureMapError):
-        chosen(function, 1, 3, 12, 12)
-
-
-def test_what_is_in_the_way() -> None:
-    def head(x: Tensor) -> Tensor:
-        pooled = F.relu(F.conv2d(x, W)).mean((2, 3))
-        return torch.relu(pooled @ tensor(4, 3)) @ tensor(3, 2)
-
-    graph = record(head, tensor(1, 3, 12, 12))
-    layer, inner = graph.of(aten.relu.default)
-    assert in_the_way_of_cam(layer, graph.output) == [inner]
-    assert in_the_way_of_cam(inner, graph.output) == []

@@ -25,7 +25,7 @@ def ablation_cam(context: Context, *, layer: Layer = "auto", relu: Rectify = Tru
     size = np.abs(found.score)[:, None]
     weights = drops / np.where(size > 0, size, 1)
     weighted = weights.reshape(*weights.shape, *[1] * len(found.spatial)) * found.values
-    result = as_result(context, summed(context, found, weighted), found.name, relu)
+    result = as_result(context, found, summed(context, found, weighted), relu)
     result.record["evaluations"] = drops.size
     return result
 

@@ -1,7 +1,7 @@
 """A class activation map brought from its layer's resolution to the input's.
 
-Belongs here: that one step. Not here: the maps (the methods), how an engine resamples (``analyzer.engines``), which axes
-are spatial (``analyzer.inputs.layout``).
+Belongs here: that one step, and which inputs a layer's map belongs to. Not here: the maps (the methods), how an engine
+resamples (``analyzer.engines``), which axes are spatial (``analyzer.inputs.layout``).
 """
 
 from __future__ import annotations
@@ -12,7 +12,15 @@ from analyzer.inputs.layout import channel_axis, spatial_axes
 from analyzer.inputs.resampling import Resampling
 
 if TYPE_CHECKING:
+    from analyzer.engines.protocol import FeatureMap
     from analyzer.methods.context import Array, Context
+
+
+def mapped_inputs(context: Context, found: FeatureMap) -> list[str]:
+    """The inputs that a layer's map is of: those that it depends on and as many spatial axes as it has."""
+    shapes = {name: context.inputs[name].shape for name in found.inputs}
+    preprocess = context.model.preprocess
+    return [name for name, shape in shapes.items() if len(spatial_axes(shape, preprocess)) == len(found.spatial)]
 
 
 def at_input(context: Context, name: str, raw: Array, how: Resampling = "linear") -> Array | None:

@@ -12,11 +12,11 @@ import numpy as np
 
 from analyzer.engines.protocol import FeatureMap
 from analyzer.errors import UnsupportedError
-from analyzer.methods.cam.at_input import at_input
+from analyzer.methods.cam.at_input import at_input, mapped_inputs
 from analyzer.methods.context import Array, Context, Result
 from analyzer.methods.registry import method
 
-Layer = Annotated[str, "ONNX node or value name; auto: the last feature map before pooling"]
+Layer = Annotated[str, "ONNX node or value name; auto: the last feature map whose places are still mixed"]
 Rectify = Annotated[bool, "keep positive values only"]
 
 
@@ -38,16 +38,38 @@ def summed(context: Context, found: FeatureMap, weighted: Array) -> Array:
     return raw if raw.dtype == found.values.dtype else xp.astype(raw, xp.result_type(found.values.dtype, xp.float32))
 
 
-def as_result(context: Context, raw: Array, layer: str, relu: bool) -> Result:
-    """A map (batch, 1, *spatial) as a method's result."""
+def as_result(context: Context, found: FeatureMap, raw: Array, relu: bool) -> Result:
+    """A map (batch, 1, *spatial) as a method's result: of every input whose places the layer has."""
     raw = context.xp.clip(raw, 0, None) if relu else raw
-    first = context.engine.explained[0].name
-    resized = at_input(context, first, raw)
-    notes = []
-    if resized is None:
-        notes.append(f"the map at {layer!r} has other axes than the input: it is given at the layer's resolution")
-        resized = raw
-    return Result({first: resized}, {first: raw}, notes=notes, record={"layer": layer})
+    names, notes = mapped_inputs(context, found), []
+    resized = {name: map_ for name in names if (map_ := at_input(context, name, raw)) is not None}
+    if not names:
+        first = found.inputs[0]
+        notes.append(
+            f"the map at {found.name!r} has other axes than input {first!r}: it is given at the layer's resolution"
+        )
+        resized, names = {first: raw}, [first]
+    if len(names) > 1:
+        notes.append(f"the layer {found.name!r} depends on {' and '.join(map(repr, names))}: its map is of both alike")
+    notes += empty(context, found, raw, relu)
+    return Result(resized, dict.fromkeys(names, raw), notes=notes, record={"layer": found.name})
+
+
+def empty(context: Context, found: FeatureMap, raw: Array, relu: bool) -> list[str]:
+    """A note that says of which samples the map is zero everywhere, and why; empty where none is."""
+    numbers = context.numbers(raw)
+    zero = [n for n, sample in enumerate(numbers) if not sample.any()]
+    if not zero:
+        return []
+    which = "" if len(zero) == len(numbers) else f" of sample {', '.join(map(str, zero))}"
+    still = not context.numbers(found.gradients)[zero].any()
+    if still:
+        why = f"the score's gradient is zero at layer {found.name!r}"
+    elif relu:
+        why = f"nothing at layer {found.name!r} speaks for the target; relu=False shows what speaks against it"
+    else:
+        why = f"the contributions at layer {found.name!r} cancel out or are zero"
+    return [f"the map{which} is zero everywhere: {why}"]
 
 
 @method(
@@ -71,7 +93,7 @@ def cam(context: Context, *, layer: Layer = "auto", relu: Rectify = False) -> Re
             "use grad-cam",
         )
     weights = context.xp.sum(found.gradients, axis=axes, keepdims=True)  # of the pooled feature: w_k^c
-    return as_result(context, summed(context, found, weights * found.values), found.name, relu)
+    return as_result(context, found, summed(context, found, weights * found.values), relu)
 
 
 @method(
@@ -85,7 +107,7 @@ def cam(context: Context, *, layer: Layer = "auto", relu: Rectify = False) -> Re
 def grad_cam(context: Context, *, layer: Layer = "auto", relu: Rectify = True) -> Result:
     """Feature maps weighted by the mean gradient of the score."""
     found = feature_map(context, layer)
-    return as_result(context, grad_cam_of(context, found), found.name, relu)
+    return as_result(context, found, grad_cam_of(context, found), relu)
 
 
 def grad_cam_of(context: Context, found: FeatureMap) -> Array:

@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 
 from analyzer.engines.protocol import GUIDED_BACKPROP
 from analyzer.errors import UnsupportedError
-from analyzer.methods.cam.at_input import at_input
-from analyzer.methods.cam.grad_cam import Layer, Rectify, feature_map, grad_cam_of
+from analyzer.methods.cam.at_input import at_input, mapped_inputs
+from analyzer.methods.cam.grad_cam import Layer, Rectify, empty, feature_map, grad_cam_of
 from analyzer.methods.context import Context, Result
 from analyzer.methods.gradient.gradients import per_input
 from analyzer.methods.registry import method
@@ -31,14 +31,20 @@ def guided_grad_cam(
     found = feature_map(context, layer)
     raw = grad_cam_of(context, found)
     raw = context.xp.clip(raw, 0, None) if relu else raw
-    name = context.engine.explained[0].name
-    resized = at_input(context, name, raw, "nearest" if interpolate == "nearest" else "linear")
-    if resized is None:
+    names = mapped_inputs(context, found)
+    if not names:
+        name = found.inputs[0]
         raise UnsupportedError(
             "method.unsuitable",
             f"the map at {found.name!r} has other axes than input {name!r} of shape {list(context.inputs[name].shape)}",
             "use guided-backprop, or grad-cam",
         )
-    guided = context.engine.sweep(GUIDED_BACKPROP).relevance[name]
-    weight = resized.reshape((*resized.shape, *[1] * (guided.ndim - resized.ndim)))  # an embedding is wider than tokens
-    return per_input(context, {name: guided * weight}, record={"layer": found.name})
+    guided, maps = context.engine.sweep(GUIDED_BACKPROP).relevance, {}
+    for name in names:
+        weight = at_input(context, name, raw, "nearest" if interpolate == "nearest" else "linear")
+        assert weight is not None
+        wider = [1] * (guided[name].ndim - weight.ndim)  # an embedding is wider than tokens
+        maps[name] = guided[name] * weight.reshape((*weight.shape, *wider))
+    result = per_input(context, maps, record={"layer": found.name})
+    result.notes += empty(context, found, raw, relu)
+    return result

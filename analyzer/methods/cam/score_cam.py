@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 
 from analyzer.errors import UnsupportedError
-from analyzer.methods.cam.at_input import at_input
+from analyzer.methods.cam.at_input import at_input, mapped_inputs
 from analyzer.methods.cam.grad_cam import Layer, Rectify, as_result, feature_map, summed
 from analyzer.methods.context import Array, Context, Result
 from analyzer.methods.registry import method
@@ -30,25 +31,30 @@ def score_cam(context: Context, *, layer: Layer = "auto", relu: Rectify = True) 
     in the paper, wouldn't change the softmax.
     """
     found = feature_map(context, layer)
-    name, count = context.perturbed, found.values.shape[1]
+    names, count = mapped_inputs(context, found), found.values.shape[1]
+    name = next(iter(names), found.inputs[0])
     value = context.inputs[name]
-    if value.dtype.kind != "f" or at_input(context, name, found.values[:, :1]) is None:
+    if value.dtype.kind != "f" or not names:
         raise UnsupportedError(
             "method.unsuitable",
             f"score-cam can't mask input {name!r} of shape {list(value.shape)} with maps of layer {found.name!r}",
             "use grad-cam or ablation-cam",
         )
-    scores = np.empty((len(value), count))
+    scores, masked = np.empty((len(value), count)), replace(context)
+    masked.perturbed = name
     for sample, x in enumerate(value):
         copies = (x * mask for mask in _masks(context, name, found.values[sample]))
-        for channel, score in enumerate(context.evaluate(sample, copies)):
+        for channel, score in enumerate(masked.evaluate(sample, copies)):
             scores[sample, channel] = score
             context.advance(sample * count + channel + 1, scores.size)
     weights = np.exp(scores - scores.max(axis=1, keepdims=True))
     weights /= weights.sum(axis=1, keepdims=True)
     weighted = weights.reshape(*weights.shape, *[1] * len(found.spatial)) * found.values
-    result = as_result(context, summed(context, found, weighted), found.name, relu)
+    result = as_result(context, found, summed(context, found, weighted), relu)
     result.record["evaluations"] = scores.size
+    context.masks = masked.masks
+    if len(names) > 1:
+        result.notes.append(f"only input {name!r} was masked")
     return result
 
 

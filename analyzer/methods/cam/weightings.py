@@ -117,7 +117,7 @@ def _quotient(xp: Any, above: Array, below: Array) -> Array:
 
 
 def _result(context: Context, found: FeatureMap, weighted: Array, relu: bool) -> Result:
-    return as_result(context, summed(context, found, weighted), found.name, relu)
+    return as_result(context, found, summed(context, found, weighted), relu)
 
 
 def _check(epsilon: float) -> None:

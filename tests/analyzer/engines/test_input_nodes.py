@@ -65,7 +65,7 @@ class Normalised(Scaled):
 
     def added(self, ids: Tensor) -> Tensor:
         """What is added to the words."""
-        return self.places(torch.cumsum((ids != 0).to(torch.int64), 1))
+        return self.positions(torch.cumsum((ids != 0).to(torch.int64), 1))
 
     def head(self, x: Tensor) -> Tensor:
         return super().head(self.norm(x))

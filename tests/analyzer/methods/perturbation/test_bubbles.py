@@ -85,4 +85,4 @@ def test_words_are_refused() -> None:
 def test_wrong_parameters_are_refused(params: dict[str, Any]) -> None:
     with pytest.raises(UsageError) as caught:
         linear(weights_of(3, 4, 4)).explain(np.ones((1, 3, 4, 4), np.float32), method="bubbles", **params)
-    assert caught.value.code in ("params.invalid", "fill.unknown")
+    assert caught.value.code in ("params.invalid", "params.nonfinite", "fill.unknown")
