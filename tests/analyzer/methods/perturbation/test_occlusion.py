@@ -206,7 +206,7 @@ def test_windows_suit_the_input_by_default(shape: tuple[int, ...], windows: int)
 def test_wrong_parameters_are_refused(params: dict[str, Any]) -> None:
     with pytest.raises(UsageError) as caught:
         linear(weights_of(3, 4, 4)).explain(inputs(1, 3, 4, 4), method="occlusion", **params)
-    assert caught.value.code in ("params.invalid", "fill.unknown", "fill.nonfinite")
+    assert caught.value.code in ("params.invalid", "params.nonfinite", "fill.unknown", "fill.nonfinite")
 
 
 def test_progress_counts_evaluations() -> None:
