@@ -77,6 +77,8 @@ class Step:
     ----------
     parts
         Names of the results that are read, by position; a single result has position None.
+    origin
+        ``onnx`` and ``op``: name and type of the model's node that it belongs to; empty outside sweeps.
     """
 
     target: Any
@@ -84,6 +86,7 @@ class Step:
     kwargs: Mapping[str, Any]
     parts: Mapping[int | None, str]
     results: Mapping[int | None, Result]
+    origin: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -168,6 +171,7 @@ def _build(
                     {k: unified(v, b.kwargs[k]) for k, v in a.kwargs.items()},
                     {place: u.name for place, (u, _) in places.items()},
                     {place: _result(u, v, batches) for place, (u, v) in places.items()},
+                    {key: a.meta[key] for key in ("onnx", "op") if key in a.meta},
                 )
             )
     return Program(inputs, constants, steps, results, batch, reason)

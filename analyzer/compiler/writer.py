@@ -16,6 +16,7 @@ from onnx import helper
 from analyzer.compiler.ir import Batch, Constant, Ref, Value
 from analyzer.compiler.lowering import LOWERINGS
 from analyzer.compiler.lowering.emitter import TYPES, Emitter
+from analyzer.compiler.refusal import TOLD, refused
 from analyzer.errors import UnsupportedError
 from graph_rules.operators import MOVEMENTS
 
@@ -39,11 +40,7 @@ class Writer(Emitter):
         for step in program.steps:
             lowering = LOWERINGS.get(step.target)
             if lowering is None:
-                raise UnsupportedError(
-                    "compile.operator",
-                    f"{step.target} has no form in standard ONNX operators here",
-                    "explain with the torch backend instead",
-                )
+                raise refused(step.target, step.origin, "it has no form in standard ONNX operators here")
             if step.target not in _CARRYING and any(r.dtype in _COARSE for r in step.results.values()):
                 raise UnsupportedError(
                     "compile.precision",
@@ -52,7 +49,13 @@ class Writer(Emitter):
                 )
             results: Any = step.results.get(None, step.results)
             given_args = [self._argument(a) for a in step.args]
-            made = lowering(self, results, *given_args, **{k: self._argument(v) for k, v in step.kwargs.items()})
+            named = {k: self._argument(v) for k, v in step.kwargs.items()}
+            try:
+                made = lowering(self, results, *given_args, **named)
+            except TOLD:
+                raise
+            except Exception as problem:
+                raise refused(step.target, step.origin, problem) from problem
             for place, node in step.parts.items():
                 result = step.results[place]
                 self.values[node] = Value(made if place is None else made[place], result.shape, result.dtype)
