@@ -27,6 +27,9 @@ _BY_SHAPE = {
     aten.new_empty_strided.default,
 }  # fmt: skip
 
+#: Operators that change their argument -> those that give the result, where they aren't called the same.
+_PLAIN = {aten.pow_.Scalar: aten.pow.Tensor_Scalar, aten.pow_.Tensor: aten.pow.Tensor_Tensor}
+
 _VIEWS = {aten.view.default, aten._unsafe_view.default}
 
 
@@ -77,7 +80,7 @@ class SweepRecorder(Recorder):
         """
         changed: Tensor = args[0]
         name, overload = func._schema.name.partition("::")[2], func._overloadname
-        plain = getattr(getattr(aten, name.removesuffix("_"), None), overload, None)
+        plain = _PLAIN.get(func) or getattr(getattr(aten, name.removesuffix("_"), None), overload, None)
         if not name.endswith("_") or plain is None or changed._is_view():
             raise refused(func, self.provenance, "it changes a value in place")
         with self:

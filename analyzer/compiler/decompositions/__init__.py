@@ -2,6 +2,7 @@
 
 from analyzer.compiler.decompositions import (  # noqa: F401
     derivatives,
+    elimination,
     normalisation,
     reductions,
     resampling,

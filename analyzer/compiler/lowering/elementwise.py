@@ -46,7 +46,7 @@ _PRIMITIVE = {
     for overload, names in {
         "default": "abs acos acosh asin asinh atan atanh ceil cos cosh erf exp floor log maximum minimum neg reciprocal "
         "round sign sin sinh sqrt tan tanh",
-        "Tensor": "mul eq ge gt le lt",
+        "Tensor": "mul eq ge gt le lt bitwise_and bitwise_or bitwise_xor",
         "Tensor_Tensor": "pow",
     }.items()
     for name in names.split()
@@ -100,6 +100,8 @@ def _comparing(kind: str) -> Any:
 
 def _boolean(kind: str) -> Any:
     def write(w: Emitter, result: Result, a: Any, b: Any) -> str:
+        if result.dtype != torch.bool:
+            return w.op(f"Bitwise{kind}", w.of(a, result.dtype), w.of(b, result.dtype))
         return w.op(kind, w.of(a, torch.bool), w.of(b, torch.bool))
 
     return write
@@ -117,9 +119,11 @@ def not_equal(w: Emitter, result: Result, a: Any, b: Any) -> str:
     return w.op("Not", w.op("Equal", w.of(a, common), w.of(b, common)))
 
 
-@lowers(aten.logical_not.default, aten.bitwise_not.default)
+@lowers(aten.logical_not.default, aten.bitwise_not.default, prims.bitwise_not.default)
 def negated(w: Emitter, result: Result, x: Value) -> str:
-    """Not, of truth values."""
+    """Not, of truth values or of bits."""
+    if result.dtype != torch.bool:
+        return w.op("BitwiseNot", x.name)
     return w.op("Not", w.of(x, torch.bool))
 
 
@@ -170,10 +174,24 @@ def div(w: Emitter, result: Result, a: Any, b: Any) -> str:
     return w.op("Div", w.of(a, result.dtype), w.of(b, result.dtype))
 
 
+@lowers(aten.div.Tensor_mode, aten.div.Scalar_mode)
+def div_rounded(w: Emitter, result: Result, a: Any, b: Any, rounding_mode: str | None = None) -> str:
+    """A quotient rounded down or towards zero."""
+    x, y = w.of(a, result.dtype), w.of(b, result.dtype)
+    if result.dtype.is_floating_point:
+        quotient = w.op("Div", x, y)
+        return {None: quotient, "floor": w.op("Floor", quotient), "trunc": _whole(w, quotient)}[rounding_mode]
+    return w.op("Div", w.op("Sub", x, w.op("Mod", x, y)) if rounding_mode == "floor" else x, y)
+
+
 @lowers(aten.trunc.default, prims.trunc.default)
 def trunc(w: Emitter, result: Result, x: Value) -> str:
     """The whole part."""
-    return w.op("Mul", w.op("Sign", x.name), w.op("Floor", w.op("Abs", x.name)))
+    return _whole(w, x.name)
+
+
+def _whole(w: Emitter, name: str) -> str:
+    return w.op("Mul", w.op("Sign", name), w.op("Floor", w.op("Abs", name)))
 
 
 @lowers(aten.fmod.Tensor, aten.fmod.Scalar, prims.fmod.default)
