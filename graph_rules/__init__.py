@@ -17,6 +17,7 @@ module                  what lives there
 ``kinds``               which nodes are active, and what a node is to a rule table
 ``vjp``                 vector-Jacobian products by autograd
 ``rule``                what a rule declares about itself, a node as it sees it, a plan
+``position``            which node of a trace a sweep is at
 ``execution``           running the nodes of a trace
 ``gradient_sweep``      the sweep that is nothing but a gradient
 ``sweep``               one forward pass, one reverse sweep

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, fx
 from torch.fx.node import map_arg
 
+from graph_rules import position
 from graph_rules.rule import Plan
 
 Values = dict[fx.Node, Any]
@@ -55,6 +56,7 @@ def execute(
         elif node.op == "get_attr":
             values[node] = getattr(plan.module, str(node.target))
         elif node in last:
+            position.enter(node)
             values[node] = compute(node, values)
         if node in overrides:
             values[node] = overrides[node].to(values[node].dtype)
@@ -66,6 +68,7 @@ def execute(
             values.pop(name, None)
         if node is plan.output:
             break
+    position.enter(None)
     return found
 
 

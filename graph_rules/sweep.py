@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, fx
 from torch.fx.node import map_arg
 
-from graph_rules import gradient_sweep, vjp
+from graph_rules import gradient_sweep, position, vjp
 from graph_rules.execution import Values, execute, value_of
 from graph_rules.execution import evaluate as evaluate
 from graph_rules.kinds import active_nodes as active_nodes
@@ -197,12 +197,14 @@ def backward(
             continue
         call = calls.pop(node)
         call.retain_graph = retain_graph
+        position.enter(node)
         shares = plan.rules[node].backward(call, amount)
         if watch is not None:
             watch(call, amount, shares)
         for argument, share in zip(call.active, shares, strict=True):
             if share is not None:
                 arrived[argument] = share if argument not in arrived else arrived[argument] + share
+    position.enter(None)
     return found | {node: _zeros(run, node, relevance.device) for node in wanted - found.keys()}
 
 

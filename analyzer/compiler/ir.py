@@ -70,6 +70,8 @@ class Step:
         Names of the results that are used, by their index; a call with a single result has the index None.
     results
         The same results' shapes and element types.
+    origin
+        ``onnx`` and ``op``: name and type of the model's node that it belongs to; empty outside sweeps.
     """
 
     target: Any
@@ -77,6 +79,7 @@ class Step:
     kwargs: Mapping[str, Any]
     parts: Mapping[int | None, str]
     results: Mapping[int | None, Result]
+    origin: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -94,6 +94,7 @@ class _Pairs:
             {key: self.argument(value, b.kwargs[key]) for key, value in a.kwargs.items()},
             {index: node.name for index, node in parts.items()},
             {index: self.result(node) for index, node in parts.items()},
+            {key: a.meta[key] for key in ("onnx", "op") if key in a.meta},
         )
 
     def argument(self, a: Any, b: Any) -> Any:

@@ -17,6 +17,7 @@ from onnx import helper
 from analyzer.compiler.ir import Batch, Constant, Ref, Step, Value
 from analyzer.compiler.lowering import LOWERINGS
 from analyzer.compiler.lowering.emitter import TYPES, Emitter
+from analyzer.compiler.refusal import UNWRAPPED, refused
 from analyzer.errors import UnsupportedError
 from graph_rules.operators import MOVEMENTS
 
@@ -63,11 +64,7 @@ class Writer(Emitter):
         """
         lowering = LOWERINGS.get(step.target)
         if lowering is None:
-            raise UnsupportedError(
-                "compile.operator",
-                f"{step.target} has no form in standard ONNX operators here",
-                "explain with the torch backend instead",
-            )
+            raise refused(step.target, step.origin, "it has no form in standard ONNX operators here")
         if step.target not in _COPYING and any(r.dtype in _COARSE for r in step.results.values()):
             raise UnsupportedError(
                 "compile.precision",
@@ -76,7 +73,13 @@ class Writer(Emitter):
             )
         results: Any = step.results.get(None, step.results)
         args = [self._argument(a) for a in step.args]
-        names = lowering(self, results, *args, **{k: self._argument(v) for k, v in step.kwargs.items()})
+        named = {k: self._argument(v) for k, v in step.kwargs.items()}
+        try:
+            names = lowering(self, results, *args, **named)
+        except UNWRAPPED:
+            raise
+        except Exception as problem:
+            raise refused(step.target, step.origin, problem) from problem
         for index, node in step.parts.items():
             result = step.results[index]
             self.values[node] = Value(names if index is None else names[index], result.shape, result.dtype)

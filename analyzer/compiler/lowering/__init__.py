@@ -4,7 +4,7 @@ Belongs here: what each operator becomes. Not here: operators that are first dec
 the walk over a recording (``writer``).
 """
 
-from analyzer.compiler.lowering import elementwise, linear, pooling, shape  # noqa: F401
+from analyzer.compiler.lowering import elementwise, indexing, linear, pooling, shape  # noqa: F401
 from analyzer.compiler.lowering.table import LOWERINGS
 
 __all__ = ["LOWERINGS"]

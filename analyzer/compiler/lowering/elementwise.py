@@ -12,7 +12,7 @@ import torch
 
 from analyzer.compiler.ir import Result, Value
 from analyzer.compiler.lowering.emitter import Emitter
-from analyzer.compiler.lowering.table import lowers
+from analyzer.compiler.lowering.table import LOWERINGS, lowers
 
 aten, prims = torch.ops.aten, torch.ops.prims
 
@@ -23,7 +23,7 @@ _UNARY = {
     aten.round.default: "Round", aten.reciprocal.default: "Reciprocal", aten.sin.default: "Sin",
     aten.cos.default: "Cos", aten.tan.default: "Tan", aten.atan.default: "Atan", aten.asin.default: "Asin",
     aten.acos.default: "Acos", aten.sinh.default: "Sinh", aten.cosh.default: "Cosh", aten.isnan.default: "IsNaN",
-    aten.isinf.default: "IsInf",
+    aten.isinf.default: "IsInf", aten.asinh.default: "Asinh", aten.acosh.default: "Acosh", aten.atanh.default: "Atanh",
 }  # fmt: skip
 _BINARY = {
     aten.mul.Tensor: "Mul", aten.mul.Scalar: "Mul", aten.div.Tensor: "Div", aten.div.Scalar: "Div",
@@ -39,6 +39,19 @@ _BOOLEAN = {
     aten.logical_and.default: "And", aten.logical_or.default: "Or", aten.logical_xor.default: "Xor",
     aten.bitwise_and.Tensor: "And", aten.bitwise_or.Tensor: "Or", aten.bitwise_xor.Tensor: "Xor",
 }  # fmt: skip
+
+
+#: torch's definitions of operators by simpler ones end in these.
+_PRIMITIVE = {
+    getattr(prims, name).default: getattr(getattr(aten, name), overload)
+    for overload, names in {
+        "default": "abs acos acosh asin asinh atan atanh ceil cos cosh erf exp floor log maximum minimum neg reciprocal "
+        "round sign sin sinh sqrt tan tanh",
+        "Tensor": "mul eq ge gt le lt bitwise_and bitwise_or bitwise_xor",
+        "Tensor_Tensor": "pow",
+    }.items()
+    for name in names.split()
+}
 
 
 def _register() -> None:
@@ -88,28 +101,34 @@ def _comparing(kind: str) -> Any:
 
 def _boolean(kind: str) -> Any:
     def write(w: Emitter, result: Result, a: Any, b: Any) -> str:
+        if result.dtype != torch.bool:
+            return w.op(f"Bitwise{kind}", w.of(a, result.dtype), w.of(b, result.dtype))
         return w.op(kind, w.of(a, torch.bool), w.of(b, torch.bool))
 
     return write
 
 
 _register()
+for _primitive, _known in _PRIMITIVE.items():
+    lowers(_primitive)(LOWERINGS[_known])
 
 
-@lowers(aten.ne.Scalar, aten.ne.Tensor)
+@lowers(aten.ne.Scalar, aten.ne.Tensor, prims.ne.default)
 def not_equal(w: Emitter, result: Result, a: Any, b: Any) -> str:
     """a != b."""
     common = _common(a, b)
     return w.op("Not", w.op("Equal", w.of(a, common), w.of(b, common)))
 
 
-@lowers(aten.logical_not.default, aten.bitwise_not.default)
+@lowers(aten.logical_not.default, aten.bitwise_not.default, prims.bitwise_not.default)
 def negated(w: Emitter, result: Result, x: Value) -> str:
-    """Not, of truth values."""
+    """Not, of truth values or of bits."""
+    if result.dtype != torch.bool:
+        return w.op("BitwiseNot", x.name)
     return w.op("Not", w.of(x, torch.bool))
 
 
-@lowers(aten.rsqrt.default)
+@lowers(aten.rsqrt.default, prims.rsqrt.default)
 def rsqrt(w: Emitter, result: Result, x: Value) -> str:
     """1 / sqrt(x)."""
     return w.op("Reciprocal", w.op("Sqrt", x.name))
@@ -120,14 +139,14 @@ def _scaled(w: Emitter, value: Any, alpha: Any, dtype: torch.dtype) -> str:
     return name if alpha == 1 else w.op("Mul", name, w.scalar(alpha, dtype))
 
 
-@lowers(aten.add.Tensor, aten.add.Scalar)
+@lowers(aten.add.Tensor, aten.add.Scalar, prims.add.default)
 def add(w: Emitter, result: Result, a: Any, b: Any, alpha: Any = 1) -> str:
     """a + alpha b."""
     a, b = w.narrowed(result, a, b)
     return w.op("Add", w.of(a, result.dtype), _scaled(w, b, alpha, result.dtype))
 
 
-@lowers(aten.sub.Tensor, aten.sub.Scalar)
+@lowers(aten.sub.Tensor, aten.sub.Scalar, prims.sub.default)
 def sub(w: Emitter, result: Result, a: Any, b: Any, alpha: Any = 1) -> str:
     """a - alpha b."""
     a, b = w.narrowed(result, a, b)
@@ -150,7 +169,39 @@ def remainder(w: Emitter, result: Result, a: Any, b: Any) -> str:
     return w.op("Sub", x, w.op("Mul", y, w.op("Floor", w.op("Div", x, y))))
 
 
-@lowers(aten.where.self, aten.where.ScalarOther, aten.where.ScalarSelf, aten.where.Scalar)
+@lowers(prims.div.default)
+def div(w: Emitter, result: Result, a: Any, b: Any) -> str:
+    """A quotient; of integers the whole part, towards zero, as ONNX divides them."""
+    return w.op("Div", w.of(a, result.dtype), w.of(b, result.dtype))
+
+
+@lowers(aten.div.Tensor_mode, aten.div.Scalar_mode)
+def div_rounded(w: Emitter, result: Result, a: Any, b: Any, rounding_mode: str | None = None) -> str:
+    """A quotient rounded down or towards zero."""
+    x, y = w.of(a, result.dtype), w.of(b, result.dtype)
+    if result.dtype.is_floating_point:
+        quotient = w.op("Div", x, y)
+        return {None: quotient, "floor": w.op("Floor", quotient), "trunc": _whole(w, quotient)}[rounding_mode]
+    return w.op("Div", w.op("Sub", x, w.op("Mod", x, y)) if rounding_mode == "floor" else x, y)
+
+
+@lowers(aten.trunc.default, prims.trunc.default)
+def trunc(w: Emitter, result: Result, x: Value) -> str:
+    """The whole part."""
+    return _whole(w, x.name)
+
+
+def _whole(w: Emitter, name: str) -> str:
+    return w.op("Mul", w.op("Sign", name), w.op("Floor", w.op("Abs", name)))
+
+
+@lowers(aten.fmod.Tensor, aten.fmod.Scalar, prims.fmod.default)
+def fmod(w: Emitter, result: Result, a: Any, b: Any) -> str:
+    """Remainder with the dividend's sign."""
+    return w.op("Mod", w.of(a, result.dtype), w.of(b, result.dtype), fmod=1)
+
+
+@lowers(prims.where.default, aten.where.self, aten.where.ScalarOther, aten.where.ScalarSelf, aten.where.Scalar)
 def where(w: Emitter, result: Result, condition: Value, a: Any, b: Any) -> str:
     """a where the condition holds, else b."""
     condition, a, b = w.narrowed(result, condition, a, b)

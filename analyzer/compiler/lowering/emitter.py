@@ -139,7 +139,7 @@ class Emitter:
         """A value broadcast to sizes."""
         have = (1,) * (len(sizes) - value.rank) + value.shape
         if tuple(have) == tuple(sizes):
-            return value.name
+            return value.name if value.rank == len(sizes) else self.reshape(value.name, sizes)
         factors = [1 if h == s else s for h, s in zip(have, sizes, strict=True)]
         expanded = self.op("Expand", value.name, self.size(factors))
         self.unbroadcast[expanded] = value

@@ -15,7 +15,7 @@ from analyzer.compiler.ir import Result, Value
 from analyzer.compiler.lowering.emitter import Emitter
 from analyzer.compiler.lowering.table import axis, lowers
 
-aten = torch.ops.aten
+aten, prims = torch.ops.aten, torch.ops.prims
 
 
 @lowers(aten.mm.default, aten.bmm.default, aten.mv.default, aten.dot.default)
@@ -108,8 +108,24 @@ for _target, _kind in {
     aten.sum.dim_IntList: "ReduceSum", aten.sum.default: "ReduceSum", aten.mean.dim: "ReduceMean",
     aten.mean.default: "ReduceMean", aten.amax.default: "ReduceMax", aten.amin.default: "ReduceMin",
     aten.max.default: "ReduceMax", aten.min.default: "ReduceMin", aten.prod.dim_int: "ReduceProd",
+    aten.prod.default: "ReduceProd",
 }.items():  # fmt: skip
     lowers(_target)(_reducing(_kind))
+
+
+def _primitive(kind: str) -> Any:
+    def write(w: Emitter, result: Result, x: Value, dims: Any = None, **_: Any) -> str:
+        name = w.of(x, result.dtype)
+        return name if x.rank == 0 else w.op(kind, name, w.integers(_axes(dims, x.rank)), keepdims=0)
+
+    return write
+
+
+for _target, _kind in {
+    prims.sum.default: "ReduceSum", prims.prod.default: "ReduceProd", prims.amax.default: "ReduceMax",
+    prims.amin.default: "ReduceMin",
+}.items():  # fmt: skip
+    lowers(_target)(_primitive(_kind))
 
 
 @lowers(aten.any.default, aten.any.dim, aten.any.dims)
@@ -137,7 +153,7 @@ def topk(
     w: Emitter, result: Any, x: Value, k: int, dim: int = -1, largest: bool = True, ordered: bool = True
 ) -> list[str]:
     """The k largest or smallest with their indices."""
-    count = w.integers([k])
+    count = w.size([k])
     return w.ops("TopK", 2, x.name, count, axis=axis(dim, x.rank), largest=int(largest), sorted=1)
 
 

@@ -1,6 +1,7 @@
 """ATen operators that permute, copy, select and join, in ONNX.
 
-Belongs here: views, slices, gathering, scattering, padding. Not here: sums and products (``linear``).
+Belongs here: views, slices, gathering, padding. Not here: indexing and scattering (``indexing``), sums and products
+(``linear``).
 """
 
 from __future__ import annotations
@@ -11,11 +12,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from analyzer.compiler.ir import Batch, Result, Value
+from analyzer.compiler.ir import Result, Value
 from analyzer.compiler.lowering.emitter import Emitter
 from analyzer.compiler.lowering.table import axis, lowers
 
-aten = torch.ops.aten
+aten, prims = torch.ops.aten, torch.ops.prims
 _END = np.iinfo(np.int64).max
 
 
@@ -29,29 +30,37 @@ def view(w: Emitter, result: Result, x: Value, *_: Any) -> str:
 @lowers(aten.permute.default)
 def permute(w: Emitter, result: Result, x: Value, dims: Sequence[int]) -> str:
     """Axes in another order."""
-    return w.op("Transpose", x.name, perm=[axis(d, x.rank) for d in dims])
+    return x.name if not x.rank else w.op("Transpose", x.name, perm=[axis(d, x.rank) for d in dims])
 
 
 @lowers(aten.transpose.int)
 def transpose(w: Emitter, result: Result, x: Value, a: int, b: int) -> str:
     """Two axes swapped."""
-    order = list(range(x.rank))
-    if order:
-        a, b = axis(a, x.rank), axis(b, x.rank)
-        order[a], order[b] = order[b], order[a]
+    if not x.rank:
+        return x.name
+    order, a, b = list(range(x.rank)), axis(a, x.rank), axis(b, x.rank)
+    order[a], order[b] = order[b], order[a]
     return w.op("Transpose", x.name, perm=order)
 
 
 @lowers(aten.t.default)
 def t(w: Emitter, result: Result, x: Value) -> str:
     """A matrix transposed."""
-    return w.op("Transpose", x.name, perm=list(range(x.rank))[::-1])
+    return x.name if not x.rank else w.op("Transpose", x.name, perm=list(range(x.rank))[::-1])
 
 
 @lowers(aten.expand.default)
 def expand(w: Emitter, result: Result, x: Value, *_: Any, **__: Any) -> str:
     """Broadcast."""
     return w.expand(x, result.shape)
+
+
+@lowers(prims.broadcast_in_dim.default)
+def broadcast_in_dim(w: Emitter, result: Result, x: Value, _: Any, places: Sequence[int]) -> str:
+    """Axes put at places among others, and broadcast."""
+    lifted = [x.shape[list(places).index(i)] if i in places else 1 for i in range(len(result.shape))]
+    name = x.name if len(lifted) == x.rank else w.reshape(x.name, lifted)
+    return w.expand(Value(name, tuple(lifted), x.dtype), result.shape)
 
 
 @lowers(aten.repeat.default)
@@ -140,85 +149,7 @@ def index_select(w: Emitter, result: Result, x: Value, dim: int, indices: Value)
     return w.op("Gather", x.name, indices.name, axis=axis(dim, x.rank))
 
 
-@lowers(aten.index.Tensor)
-def index(w: Emitter, result: Result, x: Value, indices: Sequence[Value | None]) -> str:
-    """Given indices of one axis, or of the leading axes together."""
-    given, chosen = _given(indices, "indexing")
-    if len(given) == 1:
-        return w.op("Gather", x.name, chosen[0].name, axis=given[0])
-    if given != list(range(len(given))):
-        raise _unsupported("indexing of axes that aren't the leading ones")
-    sizes = result.shape[: len(result.shape) - (x.rank - len(given))]
-    spread = [w.op("Unsqueeze", w.expand(each, sizes), w.integers([len(sizes)])) for each in chosen]
-    return w.op("GatherND", x.name, w.op("Concat", *spread, axis=len(sizes)))
-
-
-def _given(indices: Sequence[Value | None], doing: str) -> tuple[list[int], list[Value]]:
-    """Axes that are indexed and their indices."""
-    given = [(axis_, each) for axis_, each in enumerate(indices) if each is not None]
-    if any(each.dtype in (torch.bool, torch.uint8) for _, each in given):
-        raise _unsupported(f"{doing} by a mask")
-    return [axis_ for axis_, _ in given], [each for _, each in given]
-
-
-def _unsupported(what: str) -> Exception:
-    from analyzer.errors import UnsupportedError
-
-    return UnsupportedError("compile.operator", f"{what} can't be compiled", "explain with the torch backend instead")
-
-
 @lowers(aten.gather.default)
 def gather(w: Emitter, result: Result, x: Value, dim: int, indices: Value, **_: Any) -> str:
     """Elements by index along an axis."""
     return w.op("GatherElements", x.name, w.of(indices, torch.int64), axis=axis(dim, x.rank))
-
-
-@lowers(aten.scatter.src, aten.scatter.value)
-def scatter(w: Emitter, result: Result, x: Value, dim: int, indices: Value, source: Any) -> str:
-    """Elements put by index along an axis."""
-    return _scattered(w, x, dim, indices, source, "none")
-
-
-@lowers(aten.scatter_add.default)
-def scatter_add(w: Emitter, result: Result, x: Value, dim: int, indices: Value, source: Value) -> str:
-    """Elements added by index along an axis."""
-    return _scattered(w, x, dim, indices, source, "add")
-
-
-def _scattered(w: Emitter, x: Value, dim: int, indices: Value, source: Any, reduction: str) -> str:
-    if not isinstance(source, Value):
-        one = Value(w.scalar(source, x.dtype), (), x.dtype)
-        source = Value(w.expand(one, indices.shape), indices.shape, x.dtype)
-    name, along = w.of(indices, torch.int64), axis(dim, x.rank)
-    wide = torch.promote_types(x.dtype, torch.float32) if reduction == "add" and x.dtype.is_floating_point else x.dtype
-    put = w.op("ScatterElements", w.of(x, wide), name, w.of(source, wide), axis=along, reduction=reduction)
-    return put if wide == x.dtype else w.cast(put, x.dtype)
-
-
-@lowers(aten.index_put.default, aten.index_put_.default)
-def index_put(
-    w: Emitter, result: Result, x: Value, indices: Sequence[Value | None], source: Value, accumulate: bool = False
-) -> str:
-    """Elements put, or added, at given indices."""
-    given, chosen = _given(indices, "putting")
-    rank = max(each.rank for each in chosen)
-    sizes: list[Any] = [1] * rank
-    for each in chosen:
-        for offset, size in enumerate(each.shape, start=rank - each.rank):
-            if isinstance(size, Batch) or size != 1:
-                sizes[offset] = size
-    spread = [w.op("Unsqueeze", w.expand(each, sizes), w.integers([rank])) for each in chosen]
-    points = w.op("Concat", *spread, axis=rank)
-    free = [axis_ for axis_ in range(x.rank) if axis_ not in given]
-    order, rest = [*given, *free], [x.shape[axis_] for axis_ in free]
-    # the indexed axes' sizes stand where the first index stands if the indices are neighbours, else in front
-    front = given[0] if given == list(range(given[0], given[0] + len(given))) else 0
-    full = w.expand(source, [*rest[:front], *sizes, *rest[front:]])
-    if front:
-        count = len(rest) + rank
-        full = w.op("Transpose", full, perm=[*range(front, front + rank), *range(front), *range(front + rank, count)])
-    reduction = "add" if accumulate else "none"
-    if order == sorted(order):
-        return w.op("ScatterND", x.name, points, full, reduction=reduction)
-    put = w.op("ScatterND", w.op("Transpose", x.name, perm=order), points, full, reduction=reduction)
-    return w.op("Transpose", put, perm=[order.index(axis_) for axis_ in range(x.rank)])
