@@ -127,7 +127,8 @@ def _made(nodes: list[NodeProto], weights: dict[str, np.ndarray], output: str, w
 @pytest.mark.parametrize("name", MODELS)
 def test_equal_to_torch_at_every_batch(name: str) -> None:
     explained = model(name)
-    compiled = analyzer.compile(explained, "gradient")
+    example = np.random.default_rng(0).uniform(-0.9, 0.9, (1, *SHAPE)).astype(np.float32)
+    compiled = analyzer.compile(explained, "gradient", example=example)
     assert compiled.batch is None, compiled.reason
     onnx.checker.check_model(compiled.proto, full_check=True)
     for count in (1, 3):
