@@ -21,7 +21,7 @@ from analyzer.executor import devices
 from analyzer.executor.session import Session
 from analyzer.executor.session_pool import SessionPool
 from analyzer.importer.loading import LoadedModel, tensor_to_numpy
-from analyzer.tensor_spec import TensorSpec, fitted, spec_of
+from analyzer.tensor_spec import TensorSpec, batch_axis, fitted, spec_of
 
 if TYPE_CHECKING:
     from analyzer.importer.graph import Graph
@@ -135,6 +135,27 @@ class OnnxModel:
             source, folder = self.source()
             self._sessions[expose] = Session(source, self.device, expose, folder, self.threads)
         return self._sessions[expose]
+
+    @functools.cached_property
+    def batch_dimension(self) -> int | str | None:
+        """The declared size, or name, of the axis that counts samples: that of an output, else of the first input.
+
+        Inputs have it where they declare the same name: second in a sequence-first network, not at all in what all samples
+        share.
+        """
+        named = {size for spec in self.inputs.values() for size in spec.shape if isinstance(size, str)}
+        firsts = [spec.shape[0] for spec in self.outputs.values() if spec.shape]
+        found = next((size for size in firsts if isinstance(size, str) and size in named), None)
+        return found or next((spec.shape[0] for spec in self.inputs.values() if spec.shape), None)
+
+    def batch_axes(self, feed: Feed, batch: int) -> dict[str, int | None]:
+        """Input name -> the axis that counts its ``batch`` samples; None for an input that all samples share."""
+        return {
+            name: batch_axis(
+                self.inputs[name].shape if name in self.inputs else (), self.batch_dimension, np.asarray(value), batch
+            )
+            for name, value in feed.items()
+        }
 
     @functools.cached_property
     def session_pool(self) -> SessionPool:

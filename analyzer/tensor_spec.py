@@ -5,7 +5,6 @@ Belongs here: reading value infos and checking arrays. Not here: reading files (
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,36 +36,16 @@ def batch_axis(shape: tuple[int | str | None, ...], first: int | str | None, val
     shape
         The input's declared dimensions.
     first
-        The declared batch dimension of the model's main input: another input may have it elsewhere under the same name.
+        The model's declared batch dimension: inputs may have it elsewhere than in front under the same name.
     value, batch
         The input's value, and how many samples there are.
     """
-    if isinstance(first, str) and first in shape:
-        return shape.index(first)
+    if isinstance(first, str) and first in shape and value.ndim == len(shape):
+        return shape.index(first) if value.shape[shape.index(first)] == batch else None
     if value.ndim and len(value) == batch:
         return 0
     free = [axis for axis, size in enumerate(shape) if not isinstance(size, int) and axis < value.ndim]
     return next((axis for axis in free if value.shape[axis] == batch), None)
-
-
-def repeated_inputs(
-    specs: Mapping[str, TensorSpec], main: str, inputs: Mapping[str, Array], batch: int, times: int
-) -> dict[str, Array]:
-    """A batch of inputs several times over; what has no batch axis stays as it is.
-
-    Parameters
-    ----------
-    main
-        The input whose declared first dimension is the batch.
-    batch
-        How many samples there are.
-    """
-    first = specs[main].shape[0] if main in specs and specs[main].shape else None
-    found = {}
-    for name, value in inputs.items():
-        axis = batch_axis(specs[name].shape if name in specs else (), first, value, batch)
-        found[name] = value if axis is None else np.concatenate([value] * times, axis)
-    return found
 
 
 def spec_of(value: onnx.ValueInfoProto) -> TensorSpec:

@@ -106,6 +106,7 @@ def _show(item: Item, options: Options) -> None:
 
 def _row(e: Explanation, index: int) -> tuple[str, ...]:
     complete, seconds = e.completeness, e.record["seconds"]["method"]
-    sums = f"{complete.total[index]:.4g} of {complete.expected[index]:.4g}" if complete is not None else ""
+    at = index if complete is not None and len(complete.total) > 1 else 0
+    sums = f"{complete.total[at]:.4g} of {complete.expected[at]:.4g}" if complete is not None else ""
     score = f"{e.score[index]:.4f} {e.score_kind}"
     return e.method, e.target[index], score, sums, f"{seconds:.2f} s" if index == 0 else ""

@@ -100,17 +100,11 @@ class CompiledEngine:
             values = {**values, **unchanged}
         if times == 1:
             return self._sweep(found, values)[0]
-        if found.free:
+        axes = self.subject.axes(self.model)
+        if found.free and all(axes[entry.name] == 0 for entry in _explained(found)):
             return self._repeated(times)._sweep(found, values)[0]
-        parts = [
-            self._sweep(found, {k: part for k, v in values.items() for part in [np.split(v, times)[variation]]})[0]
-            for variation in range(times)
-        ]
-        return SweepResult(
-            {k: np.concatenate([part.relevance[k] for part in parts]) for k in parts[0].relevance},
-            {k: np.concatenate([part.values[k] for part in parts]) for k in parts[0].values},
-            np.concatenate([part.score for part in parts]),
-        )
+        apart = [{name: np.split(value, times)[at] for name, value in values.items()} for at in range(times)]
+        return SweepResult.joined([self._sweep(found, part)[0] for part in apart])
 
     def gradient(self, values: Mapping[str, Array] | None = None) -> SweepResult:
         """Gradients of the explained score."""

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from analyzer.executor.session import Session
 from analyzer.onnx_model import OnnxModel
-from analyzer.tensor_spec import batch_axis
 
 Array = NDArray[Any]
 #: Name of the metadata entry that describes a compiled sweep.
@@ -45,11 +44,7 @@ class Subject:
 
     def axes(self, model: OnnxModel) -> dict[str, int | None]:
         """Input name -> its batch axis; None where all samples share the input."""
-        first = next((spec.shape[0] for spec in model.inputs.values() if spec.shape), None)
-        return {
-            name: batch_axis(model.inputs[name].shape if name in model.inputs else (), first, value, self.batch)
-            for name, value in self.inputs.items()
-        }
+        return model.batch_axes(self.inputs, self.batch)
 
     def of(self, model: OnnxModel, count: int) -> Subject:
         """The same for another number of samples, repeated as often as needed."""

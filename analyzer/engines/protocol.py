@@ -134,6 +134,15 @@ class SweepResult:
     values: dict[str, Array]
     score: Array
 
+    @classmethod
+    def joined(cls, parts: Sequence[SweepResult]) -> SweepResult:
+        """The results of variations of a batch, one after the other."""
+        return cls(
+            {name: np.concatenate([part.relevance[name] for part in parts]) for name in parts[0].relevance},
+            {name: np.concatenate([part.values[name] for part in parts]) for name in parts[0].values},
+            np.concatenate([part.score for part in parts]),
+        )
+
 
 @dataclass(frozen=True)
 class FeatureMap:

@@ -20,12 +20,11 @@ from analyzer.engines.input_nodes import InputNode
 from analyzer.engines.protocol import Array, FeatureMap, SweepLog, SweepResult, SweepSpec, TableSpec
 from analyzer.engines.traced_score import PRECISION, TracedScore, compared, reverse, selecting
 from analyzer.engines.tracer import Tracer
-from analyzer.errors import UnsupportedError
+from analyzer.errors import AnalyzerError, UnsupportedError
 from analyzer.importer.conversion import as_tensor, to_numpy
 from analyzer.importer.parity import Parity
 from analyzer.inputs.resampling import Resampling, resample
 from analyzer.onnx_model import OnnxModel
-from analyzer.tensor_spec import repeated_inputs
 from graph_rules import sweep
 from graph_rules.errors import RuleError
 from graph_rules.sweep import ForwardPass, Plan
@@ -65,6 +64,7 @@ class TorchEngine:
     parity: Parity | None = None
     given: Mapping[str, Array] = field(default_factory=dict)
     log: SweepLog = field(default_factory=SweepLog)
+    _one_by_one: bool = False
     _larger: dict[int, TorchEngine] = field(default_factory=dict)
     _beside: dict[str, Any] = field(default_factory=dict)
 
@@ -102,7 +102,7 @@ class TorchEngine:
 
     def at(self, values: Mapping[str, Array]) -> TorchEngine:
         """See :meth:`Engine.at <analyzer.engines.protocol.Engine.at>`."""
-        larger = self.repeated(len(_first(values)) // len(_first(self.values())))
+        larger = self._larger_batch(len(_first(values)) // len(_first(self.values()))) or self
         return replace(larger, given=dict(values), _beside={})
 
     def sweep(self, table: TableSpec, initial: str = "one", values: Mapping[str, Array] | None = None) -> SweepResult:
@@ -116,7 +116,10 @@ class TorchEngine:
             self.log.not_compilable = True
         times = len(_first(values)) // self.batch if values else 1
         if times > 1:
-            return self.repeated(times).sweep(table, initial, values)
+            larger = self._larger_batch(times)
+            if larger is not None:
+                return larger.sweep(table, initial, values)
+            return SweepResult.joined([self.sweep(table, initial, part) for part in _parts(values, times)])
         ends = list(self.traced.nodes.items())
         plan = self.traced.plan(table, tuple(node for _, node in ends))
         if self.at_value is not None:
@@ -174,7 +177,10 @@ class TorchEngine:
         self.log.not_compilable = True
         times = len(_first(values)) // self.batch
         if times > 1:
-            return self.repeated(times).scores_with_inputs(values)
+            larger = self._larger_batch(times)
+            if larger is not None:
+                return larger.scores_with_inputs(values)
+            return np.concatenate([self.scores_with_inputs(part) for part in _parts(values, times)])
         overrides = self._overrides(values)
         return self._scores(overrides, *overrides)
 
@@ -206,11 +212,33 @@ class TorchEngine:
         if times == 1:
             return self
         if times not in self._larger:
-            inputs = repeated_inputs(self.model.inputs, self.explained[0].name, self.inputs, len(self.weights), times)
+            axes = self.model.batch_axes(self.inputs, len(self.weights))
+            inputs = {
+                name: value if axes[name] is None else np.concatenate([value] * times, axes[name])
+                for name, value in self.inputs.items()
+            }
             weights = np.concatenate([self.weights] * times)
             traced = self.tracer.score(inputs, self.traced.value, self.traced.precision)
             self._larger[times] = TorchEngine(self.model, self.tracer, traced, inputs, weights, log=self.log)
         return self._larger[times]
+
+    def _larger_batch(self, times: int) -> TorchEngine | None:
+        """The engine that runs variations as one larger batch; None where they must be run one by one.
+
+        So they must where an explained input's samples aren't counted by its first axis (sequence-first networks, nodes of a
+        graph, one picture beside several texts), or where a larger batch isn't the batch several times over.
+        """
+        axes = self.model.batch_axes(self.inputs, len(self.weights))
+        if self._one_by_one or any(axes[entry.name] != 0 for entry in self.explained):
+            return None
+        try:
+            larger = self.repeated(times)
+            if larger.weights.size == math.prod(larger.traced.output.meta["shape"]):
+                return larger
+        except AnalyzerError:  # it can't even be traced
+            pass
+        self._one_by_one = times > 1
+        return None
 
     def _swept(
         self, plan: Plan, initial: str, stops: Sequence[tuple[str, fx.Node]], values: Mapping[str, Array]
@@ -261,6 +289,11 @@ class TorchEngine:
 
 def _first(values: Mapping[str, Array]) -> Array:
     return next(iter(values.values()))
+
+
+def _parts(values: Mapping[str, Array], times: int) -> list[dict[str, Array]]:
+    """Variations of a batch, apart."""
+    return [{name: np.split(value, times)[at] for name, value in values.items()} for at in range(times)]
 
 
 def _arrays(tensors: Mapping[str, Tensor]) -> dict[str, Array]:

@@ -59,7 +59,7 @@ def explain(backends: Backends, feed: dict[str, Array], request: Request) -> Exp
     require_finite_result(info.name, result)
     ended = time.perf_counter()
     record |= ran
-    record["notes"] = [*explained.target.notes, *result.notes]
+    record["notes"] = [*explained.target.notes, *result.notes, *_together(result, evaluator.batch)]
     record["seconds"] = {"method": ended - began, "total": ended - started}
     if evaluator.masks is not None:
         record["masks"] = evaluator.masks
@@ -72,6 +72,13 @@ def explain(backends: Backends, feed: dict[str, Array], request: Request) -> Exp
         request.method, params, result.attributions, raws, feed, explained.target.names, explained.target.classes,
         evaluator.score, explained.scored.kind, info.signed, complete, record, info.notable(params), call.totals,
     )  # fmt: skip
+
+
+def _together(result: Result, batch: int) -> list[str]:
+    """A note where the map promises one sum for several scores."""
+    if result.completeness is None or len(result.completeness.total) == batch:
+        return []
+    return ["the scores share an input, or depend on each other's rows: the map's sum is that of all scores together"]
 
 
 def explain_targets(

@@ -13,12 +13,16 @@ from typing import Any
 import numpy as np
 
 from analyzer.engines.protocol import Array, Engine
-from analyzer.errors import UsageError
+from analyzer.errors import AnalyzerError, UsageError
 from analyzer.explanation import Completeness, Result
 from analyzer.perturbation.evaluator import Evaluator
 from analyzer.targets.target import Resolved
 
 __all__ = ["Array", "Context", "Evaluator", "Result"]
+
+
+#: Where sums miss their scores by more than this share of them it is looked into whether rows are samples at all.
+_OFF = 0.05
 
 
 @dataclass
@@ -74,7 +78,42 @@ class Context(Evaluator):
             ) from None
 
     def complete(self, attributions: Mapping[str, Array], expected: Array) -> Completeness:
-        """The sum of all attributions beside what it should be."""
-        arrays = [np.asarray(self.numbers(a), np.float64) for a in attributions.values()]
-        total = sum(a.reshape(len(a), -1).sum(axis=1) for a in arrays)
-        return Completeness(np.asarray(total), np.asarray(self.numbers(expected), np.float64))
+        """The sum of all attributions beside what it should be, one of each for every explained score.
+
+        Where an input is shared by all samples, or where scores depend on other rows than their own (nodes of a graph are no
+        samples), there is one for all scores together.
+        """
+        total, wanted = self.sample_sums(attributions), np.asarray(self.numbers(expected), np.float64).reshape(-1)
+        together = Completeness(total.sum(keepdims=True), wanted.sum(keepdims=True))
+        if len(total) != len(wanted):
+            return together
+        found = Completeness(total, wanted)
+        off = np.abs(found.delta).max(initial=0) > _OFF * np.abs(wanted).max(initial=0)
+        return together if len(total) > 1 and off and self._rows_mix() else found
+
+    def _rows_mix(self) -> bool:
+        """Whether the first sample's score depends on the other rows; found out by setting those to 0."""
+        changed = {}
+        for name, value in self.inputs.items():
+            axis = self.batch_axis(name)
+            changed[name] = np.array(value)
+            if axis is not None and value.dtype.kind == "f":
+                np.moveaxis(changed[name], axis, 0)[1:] = 0
+        try:
+            score = self.target.score(np.asarray(self.model.values(changed, [self.target.value])[self.target.value]))
+        except AnalyzerError:
+            return False
+        return bool(abs(score[0] - self.score[0]) > 1e-3 * max(abs(self.score[0]), np.finfo(np.float32).tiny))
+
+    def sample_sums(self, values: Mapping[str, Array]) -> Array:
+        """Sums over all inputs for each sample, (batch,) float64; one sum, (1,), where an input has no samples."""
+        arrays = {name: np.asarray(self.numbers(value), np.float64) for name, value in values.items()}
+        axes = {name: self.batch_axis(name) if name in self.inputs else 0 for name in arrays}
+        if self.batch == 1 or None in axes.values():
+            return np.array([sum(float(value.sum()) for value in arrays.values())])
+        return np.asarray(
+            sum(
+                np.moveaxis(value, axes[name] or 0, 0).reshape(self.batch, -1).sum(axis=1)
+                for name, value in arrays.items()
+            )
+        )

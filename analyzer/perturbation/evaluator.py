@@ -22,7 +22,6 @@ from analyzer.executor.masked_model import MaskedModelSpec
 from analyzer.onnx_model import OnnxModel, probabilities_of
 from analyzer.perturbation.spatial_layout import SpatialLayout
 from analyzer.targets.target import Target, no_batch
-from analyzer.tensor_spec import batch_axis
 
 if TYPE_CHECKING:
     from analyzer.engines.protocol import Engine
@@ -87,7 +86,7 @@ class Evaluator:
     def perturbed(self) -> str:
         """The input that perturbation methods change: the first one whose first axis is the batch."""
         for name, value in self.inputs.items():
-            if value.ndim and len(value) == self.batch and value.dtype.kind in "fiu":
+            if self.batch_axis(name) == 0 and value.dtype.kind in "fiu":
                 return name
         raise UsageError("input.no_batch", "no input has a batch axis to perturb", "give a batch-first input")
 
@@ -111,10 +110,11 @@ class Evaluator:
 
     def batch_axis(self, name: str) -> int | None:
         """The axis of an input that counts the samples; None where the input is the same for all."""
-        main, specs = self.model.inputs.get(self.perturbed), self.model.inputs
-        first = main.shape[0] if main is not None and main.shape else None
-        value = self.inputs[name]
-        return batch_axis(specs[name].shape if name in specs else (), first, value, self.batch)
+        return self._batch_axes[name]
+
+    @functools.cached_property
+    def _batch_axes(self) -> dict[str, int | None]:
+        return self.model.batch_axes(self.inputs, self.batch)
 
     def repeated(self, name: str, sample: int, times: int = 1) -> Array:
         """An input for so many copies of one sample; as it is where it is the same for all samples."""

@@ -75,7 +75,10 @@ def panel(explanation: Drawable, index: int) -> Panel:
     """One sample's explanation as a panel."""
     attribution, notes_on_map, _ = drawn(explanation)
     complete = explanation.completeness
-    sums = f"sum {complete.total[index]:.4g} of {complete.expected[index]:.4g}" if complete is not None else None
+    sums = None
+    if complete is not None:  # one for every score, or one for all of them together
+        at = index if len(complete.total) > 1 else 0
+        sums = f"sum {complete.total[at]:.4g} of {complete.expected[at]:.4g}"
     layer = explanation.record.get("layer")
     notes = [*explanation.record.get("notes", ()), *([f"layer {layer}"] if layer else []), *notes_on_map]
     r2 = explanation.record.get("r2")

@@ -13,7 +13,7 @@ from analyzer.errors import UsageError
 from analyzer.methods.context import Array, Context, Result
 from analyzer.methods.gradient.gradients import per_input
 from analyzer.methods.gradient.integrated_gradients import baseline_of
-from analyzer.methods.gradient.smoothgrad import extent, normal
+from analyzer.methods.gradient.smoothgrad import extent, normal, shape_of
 from analyzer.methods.registry import method
 
 
@@ -45,29 +45,30 @@ def gradient_shap(
     chunk = min(engine.chunk(), samples)
     for start in range(0, samples, chunk):
         times = min(chunk, samples - start)
-        lines = {k: [_line(context, rngs[k], v, pools[k], noise) for _ in range(times)] for k, v in wide.items()}
+        lines = {k: [_line(context, k, rngs[k], v, pools[k], noise) for _ in range(times)] for k, v in wide.items()}
 
         def sweep(place: Callable[[Line], Array], lines: dict[str, list[Line]] = lines) -> SweepResult:
             points = {k: xp.concat([place(line) for line in of]) for k, of in lines.items()}
             return engine.gradient({k: xp.astype(v, ends[k].dtype) for k, v in points.items()})
 
         swept = sweep(lambda line: line.low + line.share * (line.high - line.low))
-        total = np.zeros((times, context.batch))
+        drawn: dict[str, Array] = {}
         for name, grads in swept.relevance.items():
             stacked = xp.astype(grads.reshape((times, *ends[name].shape)), xp.float64)
             shares = stacked * xp.stack([line.high - line.low for line in lines[name]])
             first[name] = first[name] + xp.sum(shares, axis=0)
-            total += context.numbers(shares).reshape(times, context.batch, -1).sum(axis=-1)
+            drawn[name] = context.numbers(shares)
         high, low = (context.numbers(sweep(end).score) for end in (lambda line: line.high, lambda line: line.low))
         gains.extend((high - low).reshape(times, -1))
-        sums.extend(total)
+        sums.extend(context.sample_sums({k: v[at] for k, v in drawn.items()}) for at in range(times))
         context.advance(start + times, samples)
     values = {k: v / samples for k, v in first.items()}
-    error = np.std(np.stack(sums) - np.stack(gains), axis=0, ddof=1) / np.sqrt(samples)
+    gained = np.stack(gains) if len(sums[0]) == len(gains[0]) else np.stack(gains).sum(axis=1, keepdims=True)
+    error = np.std(np.stack(sums) - gained, axis=0, ddof=1) / np.sqrt(samples)
     return per_input(
         context,
         {k: xp.astype(v, ends[k].dtype) for k, v in values.items()},
-        completeness=context.complete(values, np.mean(gains, axis=0)),
+        completeness=context.complete(values, gained.mean(axis=0)),
         record={"standard_error": error.tolist()},
     )
 
@@ -81,14 +82,18 @@ class Line:
     share: float
 
 
-def _line(context: Context, rng: np.random.Generator, wide: Array, pool: Array, noise: float) -> Line:
+def _line(context: Context, name: str, rng: np.random.Generator, wide: Array, pool: Array, noise: float) -> Line:
     """A random line; every sample has the same draws, so that a single one is explained as in a batch."""
     shape = tuple(wide.shape)
     share = float(rng.uniform())
     low = context.constant(np.broadcast_to(pool[rng.integers(len(pool))], shape))
     if not noise:
         return Line(low, wide, share)
-    return Line(low, wide + noise * extent(context, wide) * context.constant(normal(rng, shape[1:])), share)
+    return Line(
+        low,
+        wide + noise * extent(context, name, wide) * context.constant(normal(rng, shape_of(context, name, wide))),
+        share,
+    )
 
 
 def _pool(context: Context, baselines: Any, name: str, end: Array) -> Array:

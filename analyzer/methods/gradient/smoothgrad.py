@@ -43,14 +43,14 @@ def smoothgrad(
     xp, rng = context.xp, np.random.default_rng(context.seed)
     values = context.engine.values()
     wide = {k: xp.astype(v, xp.float64) for k, v in values.items()}
-    sigma = {k: noise * extent(context, v) for k, v in wide.items()}
+    sigma = {k: noise * extent(context, k, v) for k, v in wide.items()}
     first = {k: xp.zeros(v.shape, dtype=xp.float64) for k, v in values.items()}
     second = dict(first)
     chunk = min(context.engine.chunk(), samples)
     for start in range(0, samples, chunk):
         times = min(chunk, samples - start)
         noisy = {
-            k: xp.concat([v + sigma[k] * context.constant(normal(rng, v.shape[1:])) for _ in range(times)])
+            k: xp.concat([v + sigma[k] * context.constant(normal(rng, shape_of(context, k, v))) for _ in range(times)])
             for k, v in wide.items()
         }
         varied = context.at({k: xp.astype(v, values[k].dtype) for k, v in noisy.items()}, times)
@@ -76,9 +76,19 @@ def normal(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
     return rng.standard_normal(shape).astype(np.float32)
 
 
-def extent(context: Context, wide: Array) -> Array:
+def shape_of(context: Context, name: str, wide: Array) -> tuple[int, ...]:
+    """The shape of noise that all samples share: that of one sample."""
+    axis = context.batch_axis(name)
+    return (
+        tuple(int(size) for at, size in enumerate(wide.shape) if at != 0)
+        if axis == 0
+        else tuple(1 if at == axis else int(size) for at, size in enumerate(wide.shape))
+    )
+
+
+def extent(context: Context, name: str, wide: Array) -> Array:
     """Max - min of every sample, broadcastable to it."""
-    axes = tuple(range(1, wide.ndim))
+    axes = tuple(axis for axis in range(wide.ndim) if axis != context.batch_axis(name))
     if not axes:
         return wide - wide
     xp = context.xp

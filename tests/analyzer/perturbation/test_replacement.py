@@ -299,7 +299,7 @@ def test_a_straight_series_misses_nothing() -> None:
         ("occlusion", (5,), "inpaint", "fill.unsuitable"),
         ("meaningful-perturbation", (5,), np.zeros((4, 5)), "fill.unsuitable"),
         ("occlusion", (5,), np.zeros((4, 6)), "fill.bad_shape"),
-        ("kernel-shap", (5,), np.full((4, 5), np.nan), "fill.nonfinite"),
+        ("kernel-shap", (5,), np.full((4, 5), np.nan), "params.nonfinite"),
         ("lime", (3, 8, 8), np.zeros((2, 7)), "fill.bad_shape"),
         ("lime", (3, 8, 8), "image:", "fill.unknown"),
         ("lime", (3, 8, 8), "samples", "fill.unknown"),
