@@ -92,8 +92,21 @@ class Evaluator:
 
     @functools.cached_property
     def layout(self) -> SpatialLayout:
-        """Where the perturbed input's spatial axes are."""
-        return SpatialLayout.of(self.model, self.inputs[self.perturbed].shape)
+        """Where the perturbed input's spatial axes are.
+
+        Raises
+        ------
+        UsageError
+            ``input.no_axes`` for an input of one number per sample.
+        """
+        found = SpatialLayout.of(self.model, self.inputs[self.perturbed].shape)
+        if not found.axes:
+            raise UsageError(
+                "input.no_axes",
+                f"input {self.perturbed!r} is one number per sample, so masks have no axis to lie along",
+                "use occlusion, feature-ablation, kernel-shap or lime, which take columns as they are",
+            )
+        return found
 
     @property
     def unchanged(self) -> list[str]:
@@ -106,7 +119,8 @@ class Evaluator:
         """The numeric inputs of a table whose columns are inputs of their own; empty for other models."""
         one = [value.ndim and len(value) == value.size == self.batch for value in self.inputs.values()]
         names = tuple(name for name, value in self.inputs.items() if value.dtype.kind in "fiu")
-        return names if all(one) and len(names) > 1 else ()
+        lines = all(value.ndim == 1 for value in self.inputs.values())
+        return names if all(one) and (len(names) > 1 or lines) else ()
 
     def batch_axis(self, name: str) -> int | None:
         """The axis of an input that counts the samples; None where the input is the same for all."""

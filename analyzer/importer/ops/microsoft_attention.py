@@ -199,7 +199,7 @@ def _attend(
         later = torch.ones(queries, keys, dtype=torch.bool).triu(keys - queries + 1)
         scores = scores + torch.where(later, -math.inf, 0.0).to(scores.dtype)
     if mask is not None:
-        scores = scores + mask
+        scores = scores + mask.to(scores.dtype)
     if bias is not None:
         scores = scores + bias
     out = torch.matmul(torch.softmax(scores, -1), v)

@@ -12,6 +12,7 @@ import numpy as np
 
 from analyzer.errors import UsageError
 from analyzer.explanation import Result
+from analyzer.methods.perturbation.feature_ablation import feature_ablation
 from analyzer.methods.registry import method
 from analyzer.perturbation.budget import Progress
 from analyzer.perturbation.evaluator import Evaluator
@@ -42,7 +43,15 @@ def occlusion(
         "compute only what a window can reach, where that pays (auto) or wherever it can be done (on), or never (off)",
     ] = "auto",
 ) -> Result:
-    """Drop of the score when a sliding window is replaced; overlapping windows are averaged."""
+    """Drop of the score when a sliding window is replaced; overlapping windows are averaged.
+
+    Where each column of a table is an input of its own, a window is a column.
+    """
+    if evaluator.columns:
+        _one_per_axis("window", window, [1])
+        _one_per_axis("stride", stride, [1])
+        columns: Result = feature_ablation(evaluator, fill=fill, background=background, budget=budget)
+        return columns
     name, layout = evaluator.perturbed, evaluator.layout
     grid = WindowGrid.of(layout, window, stride)
     replacement = replacement_for(evaluator, name, fill, background=background)
@@ -102,8 +111,8 @@ class WindowGrid:
         """
         sides, one_by_one = layout.sides, COLUMNS if len(layout.shape) == 2 else 32
         usual = [max(1, round(side / 8)) if len(sides) > 1 or side > one_by_one else 1 for side in sides]
-        sizes = _sizes("window", window, usual)
-        strides = _sizes("stride", stride, [max(1, size // 2) for size in sizes])
+        sizes = _one_per_axis("window", window, usual)
+        strides = _one_per_axis("stride", stride, [max(1, size // 2) for size in sizes])
         return cls(sides, tuple(min(size, side) for size, side in zip(sizes, sides, strict=True)), tuple(strides))
 
     def spans(self) -> list[tuple[list[int], list[int]]]:
@@ -154,7 +163,7 @@ class WindowGrid:
         return replace(self, strides=tuple(strides))
 
 
-def _sizes(what: str, given: Size, default: Sequence[int]) -> list[int]:
+def _one_per_axis(what: str, given: Size, default: Sequence[int]) -> list[int]:
     """One positive number per axis.
 
     Raises

@@ -173,6 +173,14 @@ def test_attention(mask: str, causal: int) -> None:
     check("Attention", inputs, num_heads=2, unidirectional=causal)
 
 
+@pytest.mark.parametrize("mask", ["right", "keys", "queries"])
+def test_attention_in_half_precision(mask: str) -> None:
+    """The mask is no reason to leave half precision."""
+    half = {"x": f32(2, 5, 8), "w": f32(8, 24, scale=0.4), "b": f32(24)}
+    inputs = {**{name: value.astype(np.float16) for name, value in half.items()}, "m": MASKS[mask]}
+    check("Attention", inputs, num_heads=2, atol=1e-2)
+
+
 def test_attention_with_other_widths_and_bias() -> None:
     inputs = {"x": f32(2, 5, 6), "w": f32(6, 8 + 8 + 4), "b": f32(20), "m": None, "p": None, "a": f32(2, 2, 5, 5)}
     check("Attention", inputs, num_heads=2, qkv_hidden_sizes=[8, 8, 4], scale=0.3)

@@ -97,6 +97,45 @@ def test_table_columns(window: int, stride: int) -> None:
     assert check(inputs(3, 6), weights_of(6), (1,), window, stride).shape == (3, 6)
 
 
+def columns_apart(count: int) -> analyzer.Model:
+    """A linear table model, 2 a - 3 b + ..., whose columns are inputs of rank 1."""
+    nodes = [
+        *(helper.make_node("Mul", [f"c{i}", f"w{i}"], [f"p{i}"], name=f"times{i}") for i in range(count)),
+        helper.make_node("Sum", [f"p{i}" for i in range(count)], ["sum"], name="sum"),
+        helper.make_node("Unsqueeze", ["sum", "last"], ["y"], name="widen"),
+    ]
+    weights = {f"w{i}": np.float32((i + 2) * (-1) ** i) for i in range(count)}
+    shapes: dict[str, Any] = {f"c{i}": (TensorProto.FLOAT, ["n"]) for i in range(count)}
+    proto = assemble(nodes, shapes, {"y": (TensorProto.FLOAT, ["n", 1])}, {**weights, "last": np.array([1], np.int64)})
+    return analyzer.load(proto)
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_columns_that_are_inputs_of_rank_1(count: int) -> None:
+    feed = {f"c{i}": inputs(4, seed=i) for i in range(count)}
+    found = columns_apart(count).explain(feed, "occlusion")
+    assert found.attributions.keys() == feed.keys()
+    for i, value in enumerate(feed.values()):
+        want = value * (i + 2) * (-1) ** i
+        np.testing.assert_allclose(found.attributions[f"c{i}"], want, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("method", ["rise", "bubbles"])
+@pytest.mark.parametrize("count", [1, 3])
+def test_masks_of_inputs_of_rank_1_are_refused_in_a_line(method: str, count: int) -> None:
+    feed = {f"c{i}": inputs(2, seed=i) for i in range(count)}
+    with pytest.raises(UsageError) as caught:
+        columns_apart(count).explain(feed, method)
+    assert caught.value.code == "input.no_axes"
+    assert "\n" not in str(caught.value)
+
+
+def test_a_window_of_two_axes_over_columns_is_refused() -> None:
+    feed = {f"c{i}": inputs(2, seed=i) for i in range(3)}
+    with pytest.raises(UsageError, match="window"):
+        columns_apart(3).explain(feed, "occlusion", window=(2, 2))
+
+
 def test_volumes() -> None:
     check(inputs(1, 2, 4, 5, 6), weights_of(2, 4, 5, 6), (2, 3, 4), (2, 3, 2), (2, 2, 1))
 
