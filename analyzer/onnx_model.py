@@ -8,7 +8,7 @@ methods take; :class:`analyzer.model.Model` is what a user holds.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ from analyzer.executor import devices
 from analyzer.executor.session import Session
 from analyzer.executor.session_pool import SessionPool
 from analyzer.importer.loading import LoadedModel, tensor_to_numpy
+from analyzer.importer.subgraphs import with_subgraphs
 from analyzer.tensor_spec import TensorSpec, batch_axis, fitted, spec_of
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
 Array = NDArray[Any]
 Feed = Mapping[str, Array]
+#: Operators that quantise by the range of all their input's values.
+_SPANS_THE_BATCH = frozenset(("DynamicQuantizeLinear", "DynamicQuantizeMatMul", "DynamicQuantizeLSTM"))
 
 
 class OnnxModel:
@@ -156,6 +159,24 @@ class OnnxModel:
             )
             for name, value in feed.items()
         }
+
+    @functools.cached_property
+    def couples_rows(self) -> str | None:
+        """The operator by which a row's outputs depend on the rows beside it; None where there is none.
+
+        Such are those that quantise by the largest value of the whole batch, and normalisations by its statistics.
+        """
+        bodies = (self.proto.graph, *self.proto.functions)
+        for node in (node for body in bodies for graph in with_subgraphs(body) for node in graph.node):
+            training = any(entry.name == "training_mode" and entry.i for entry in node.attribute)
+            if node.op_type in _SPANS_THE_BATCH or (node.op_type == "BatchNormalization" and training):
+                return str(node.op_type)
+        return None
+
+    def stackable(self, names: Iterable[str], feed: Feed, batch: int) -> bool:
+        """Whether variations of the batch can be run as one larger batch, stacked along the named inputs' first axes."""
+        axes = self.batch_axes(feed, batch)
+        return self.couples_rows is None and all(axes[name] == 0 for name in names)
 
     @functools.cached_property
     def session_pool(self) -> SessionPool:

@@ -100,8 +100,8 @@ class CompiledEngine:
             values = {**values, **unchanged}
         if times == 1:
             return self._sweep(found, values)[0]
-        axes = self.subject.axes(self.model)
-        if found.free and all(axes[entry.name] == 0 for entry in _explained(found)):
+        names = [entry.name for entry in _explained(found)]
+        if found.free and self.model.stackable(names, self.subject.inputs, self.subject.batch):
             return self._repeated(times)._sweep(found, values)[0]
         apart = [{name: np.split(value, times)[at] for name, value in values.items()} for at in range(times)]
         return SweepResult.joined([self._sweep(found, part)[0] for part in apart])

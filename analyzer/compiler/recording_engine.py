@@ -282,9 +282,10 @@ class RecordingEngine:
         """The engine for the batch repeated ``times`` times."""
         if times == 1:
             return self
-        axes = self.example.model.batch_axes(self.example.inputs, len(self.example.weights))
-        if any(axes[entry.name] != 0 for entry in self.explained):
-            raise NotCompilableError("it runs the model at many points, and the input's first axis isn't the batch")
+        names, model = [entry.name for entry in self.explained], self.example.model
+        if not model.stackable(names, self.example.inputs, len(self.example.weights)):
+            why = "input's first axis isn't the batch" if model.couples_rows is None else "rows depend on each other"
+            raise NotCompilableError(f"it runs the model at many points, and the {why}")
         larger, inputs = self.example.repeated(times), {}
         for name, value in self.inputs.items():
             have, want = self.example.inputs[name].shape, larger.inputs[name].shape

@@ -226,10 +226,11 @@ class TorchEngine:
         """The engine that runs variations as one larger batch; None where they must be run one by one.
 
         So they must where an explained input's samples aren't counted by its first axis (sequence-first networks, nodes of a
-        graph, one picture beside several texts), or where a larger batch isn't the batch several times over.
+        graph, one picture beside several texts), where rows depend on each other, or where a larger batch isn't the batch
+        several times over.
         """
-        axes = self.model.batch_axes(self.inputs, len(self.weights))
-        if self._one_by_one or any(axes[entry.name] != 0 for entry in self.explained):
+        names = [entry.name for entry in self.explained]
+        if self._one_by_one or not self.model.stackable(names, self.inputs, len(self.weights)):
             return None
         try:
             larger = self.repeated(times)

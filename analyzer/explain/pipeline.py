@@ -43,7 +43,7 @@ def explain(backends: Backends, feed: dict[str, Array], request: Request) -> Exp
     params = info.check(request.params)
     require_finite_params(info.name, params)
     _check(info, feed, request)
-    size = backends.model.part_size(feed)
+    size = _part_size(backends.model, feed)
     if size is not None:
         return in_parts(backends, feed, request, size, explain)
     started = time.perf_counter()
@@ -59,7 +59,12 @@ def explain(backends: Backends, feed: dict[str, Array], request: Request) -> Exp
     require_finite_result(info.name, result)
     ended = time.perf_counter()
     record |= ran
-    record["notes"] = [*explained.target.notes, *result.notes, *_together(result, evaluator.batch)]
+    record["notes"] = [
+        *explained.target.notes,
+        *result.notes,
+        *_together(result, evaluator.batch),
+        *_coupled(backends.model),
+    ]
     record["seconds"] = {"method": ended - began, "total": ended - started}
     if evaluator.masks is not None:
         record["masks"] = evaluator.masks
@@ -72,6 +77,24 @@ def explain(backends: Backends, feed: dict[str, Array], request: Request) -> Exp
         request.method, params, result.attributions, raws, feed, explained.target.names, explained.target.classes,
         evaluator.score, explained.scored.kind, info.signed, complete, record, info.notable(params), call.totals,
     )  # fmt: skip
+
+
+def _part_size(model: OnnxModel, feed: dict[str, Array]) -> int | None:
+    """How many samples must be explained at a time; None where the input is explained as it is."""
+    counts = {len(value) if value.ndim else 1 for value in feed.values()}
+    if model.couples_rows and model.fixed_batch is None and len(counts) == 1 and counts != {1}:
+        return 1
+    return model.part_size(feed)
+
+
+def _coupled(model: OnnxModel) -> list[str]:
+    """A note where rows depend on each other."""
+    operator = model.couples_rows
+    if operator is None:
+        return []
+    fixed = model.fixed_batch not in (None, 1)
+    then = "perturbed copies change each other's scores" if fixed else "samples and their copies are run one at a time"
+    return [f"{operator} makes a row's outputs depend on the rows beside it: {then}"]
 
 
 def _together(result: Result, batch: int) -> list[str]:

@@ -145,7 +145,7 @@ class Evaluator:
         fixed = self.model.fixed_batch
         if fixed is not None:
             return fixed
-        if self.target.single:  # its outputs hold one sample at a time
+        if self.target.single or self.model.couples_rows:  # its outputs hold, or depend on, one sample at a time
             return 1
         bytes_each = max(1, sum(value[:1].nbytes for value in self.inputs.values() if value.ndim))
         return int(np.clip(_BATCH_BYTES // bytes_each, 1, _BATCH_MOST))

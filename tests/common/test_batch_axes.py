@@ -97,10 +97,33 @@ def graph_nodes(count: int = 5) -> onnx.ModelProto:
     )
 
 
+def quantised() -> onnx.ModelProto:
+    """A linear model of values that are rounded to 256 steps between the least and the largest of the whole batch."""
+    nodes = [
+        helper.make_node("DynamicQuantizeLinear", ["x"], ["q", "scale", "zero"], name="quantise"),
+        helper.make_node("DequantizeLinear", ["q", "scale", "zero"], ["real"], name="back"),
+        helper.make_node("MatMul", ["real", "w"], ["scores"], name="head"),
+    ]
+    return assemble(
+        nodes,
+        {"x": (TensorProto.FLOAT, ["batch", 6])},
+        {"scores": (TensorProto.FLOAT, ["batch", 3])},
+        {"w": _draw(9, 6, 3)},
+    )
+
+
 @functools.cache
 def model(kind: str) -> analyzer.Model:
     """The kind's model."""
-    return load({"sequence": sequence_first, "states": states, "pair": picture_and_texts, "graph": graph_nodes}[kind]())
+    return load(
+        {
+            "sequence": sequence_first,
+            "states": states,
+            "pair": picture_and_texts,
+            "graph": graph_nodes,
+            "quantised": quantised,
+        }[kind]()
+    )
 
 
 def complete(explanation: analyzer.Explanation) -> None:
@@ -174,3 +197,29 @@ def test_rows_of_their_own_keep_their_sums() -> None:
     assert explained.completeness is not None
     assert explained.completeness.total.shape == (BATCH,)
     assert not any("together" in note for note in explained.record["notes"])
+
+
+def test_rows_quantised_together_are_run_one_at_a_time() -> None:
+    """Rows of very different size share one scale: a small row's copies are rounded away beside a large one's."""
+    x = _draw(16, 3, 6) * np.array([[1], [100], [0.01]], np.float32)
+    explained = model("quantised").explain(x, "occlusion", target=0)
+    for sample in range(3):
+        row = x[sample : sample + 1]
+        base = model("quantised").predict(row)["scores"][0, 0]
+        drops = []
+        for column in range(6):
+            copy = row.copy()
+            copy[0, column] = 0
+            drops.append(base - model("quantised").predict(copy)["scores"][0, 0])
+        np.testing.assert_allclose(explained.attribution[sample], drops, rtol=1e-4, atol=1e-5 * np.abs(drops).max())
+    assert any("DynamicQuantizeLinear" in note for note in explained.record["notes"])
+
+
+@pytest.mark.parametrize("method", ["kernel-shap", "lime", "feature-ablation", "rise"])
+def test_a_quantised_batch_is_explained_as_each_of_its_rows(method: str) -> None:
+    x = _draw(17, 3, 6) * np.array([[1], [100], [0.01]], np.float32)
+    together = model("quantised").explain(x, method, target=1)
+    for sample in range(3):
+        alone = model("quantised").explain(x[sample : sample + 1], method, target=1)
+        assert together.score[sample] == alone.score[0]
+        np.testing.assert_allclose(together.attribution[sample], alone.attribution[0], rtol=1e-5, atol=1e-6)
