@@ -22,6 +22,8 @@ from analyzer.executor.session import Session
 from analyzer.executor.session_pool import SessionPool
 from analyzer.importer.loading import LoadedModel, tensor_to_numpy
 from analyzer.importer.subgraphs import with_subgraphs
+from analyzer.inputs import layout
+from analyzer.inputs.graph_channels import channels_by_graph
 from analyzer.tensor_spec import TensorSpec, batch_axis, fitted, spec_of
 
 if TYPE_CHECKING:
@@ -107,6 +109,18 @@ class OnnxModel:
         firsts = {spec.shape[0] for spec in self.inputs.values() if spec.shape}
         only = next(iter(firsts)) if len(firsts) == 1 else None
         return only if isinstance(only, int) and only > 0 else None
+
+    def channel_axis(self, name: str, shape: Sequence[int]) -> int:
+        """The channel axis of an input (batch, ...) of some shape, see :func:`analyzer.inputs.layout.channel_axis`."""
+        return layout.channel_axis(shape, self.preprocess, self._channels.get(name))
+
+    def spatial_axes(self, name: str, shape: Sequence[int]) -> tuple[int, ...]:
+        """The axes of an input that are neither batch nor channels; for rank 2 the columns."""
+        return layout.spatial_axes(shape, self.preprocess, self._channels.get(name))
+
+    @functools.cached_property
+    def _channels(self) -> dict[str, int]:
+        return channels_by_graph(self.proto.graph)
 
     @functools.cached_property
     def graph(self) -> Graph:

@@ -99,7 +99,7 @@ class Evaluator:
         UsageError
             ``input.no_axes`` for an input of one number per sample.
         """
-        found = SpatialLayout.of(self.model, self.inputs[self.perturbed].shape)
+        found = SpatialLayout.of(self.model, self.perturbed, self.inputs[self.perturbed].shape)
         if not found.axes:
             raise UsageError(
                 "input.no_axes",

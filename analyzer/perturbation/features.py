@@ -16,7 +16,6 @@ import numpy as np
 
 from analyzer.executor.batched_runs import Source, count_of, rows_of
 from analyzer.explanation import Result
-from analyzer.inputs.layout import channel_axis
 from analyzer.perturbation.budget import Progress
 from analyzer.perturbation.evaluator import Array, Evaluator
 from analyzer.perturbation.fill_parameter import Fill, replacement_for
@@ -116,7 +115,7 @@ class FeatureSpace:
         x, seed = self.values[sample], self.evaluator.seed
         if self.embedded:
             return Segmentation(*segment_with_notes(x, np.asarray(how), None, seed))
-        kind, layout = _kind(self.evaluator, x)
+        kind, layout = _kind(self.evaluator, self.name, x)
         if isinstance(how, str) and how.isdigit():
             how = int(how)
         count, how = (how, None) if isinstance(how, int) else (None, how)
@@ -205,9 +204,9 @@ def _one_by_one(source: Source) -> Iterator[Array]:
         yield rows["present"][0]
 
 
-def _kind(evaluator: Evaluator, x: Array) -> tuple[Kind, Literal["CHW", "HWC"] | None]:
+def _kind(evaluator: Evaluator, name: str, x: Array) -> tuple[Kind, Literal["CHW", "HWC"] | None]:
     """What a sample is and where its channels are."""
     if x.ndim in (2, 3):
-        last = channel_axis((1, *x.shape), evaluator.model.preprocess) == x.ndim
+        last = evaluator.model.channel_axis(name, (1, *x.shape)) == x.ndim
         return "image" if x.ndim == 3 else "series", "HWC" if last else "CHW"
     return "tokens" if x.dtype.kind in "iu" else "table", None

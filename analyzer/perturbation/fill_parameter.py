@@ -225,4 +225,4 @@ class _FillReader:
 
     @property
     def _layout(self) -> SpatialLayout:
-        return SpatialLayout.of(self.evaluator.model, self.values.shape)
+        return SpatialLayout.of(self.evaluator.model, self.name, self.values.shape)

@@ -1,6 +1,6 @@
 """Where an input's spatial axes are: masks and maps lie along them, and channels share them.
 
-Belongs here: shapes of masks and maps of one input. Not here: finding the axes of a shape (``analyzer.inputs.layout``),
+Belongs here: shapes of masks and maps of one input. Not here: finding the axes (``OnnxModel.spatial_axes``),
 resampling along them (``analyzer.inputs.resampling``).
 """
 
@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from analyzer.inputs.layout import channel_axis, spatial_axes
 from analyzer.onnx_model import OnnxModel
 
 Array = NDArray[Any]
@@ -35,10 +34,10 @@ class SpatialLayout:
     channels: int | None
 
     @classmethod
-    def of(cls, model: OnnxModel, shape: tuple[int, ...]) -> SpatialLayout:
-        """The layout of a model's input of this shape, as its preprocessing says or the sizes suggest."""
-        axes = spatial_axes(shape, model.preprocess)
-        channels = None if len(axes) == len(shape) - 1 else channel_axis(shape, model.preprocess)
+    def of(cls, model: OnnxModel, name: str, shape: tuple[int, ...]) -> SpatialLayout:
+        """The layout of a model's input of this shape, as its preprocessing or graph says, or the sizes suggest."""
+        axes = model.spatial_axes(name, shape)
+        channels = None if len(axes) == len(shape) - 1 else model.channel_axis(name, shape)
         return cls(shape, axes, channels)
 
     @property

@@ -1,14 +1,13 @@
 """A class activation map brought from its layer's resolution to the input's.
 
 Belongs here: that one step, and which inputs a layer's map belongs to. Not here: the maps (the methods), how an engine
-resamples (``analyzer.engines``), which axes are spatial (``analyzer.inputs.layout``).
+resamples (``analyzer.engines``), which axes are spatial (``OnnxModel``).
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from analyzer.inputs.layout import channel_axis, spatial_axes
 from analyzer.inputs.resampling import Resampling
 
 if TYPE_CHECKING:
@@ -19,18 +18,18 @@ if TYPE_CHECKING:
 def mapped_inputs(context: Context, found: FeatureMap) -> list[str]:
     """The inputs that a layer's map is of: those that it depends on and as many spatial axes as it has."""
     shapes = {name: context.inputs[name].shape for name in found.inputs}
-    preprocess = context.model.preprocess
-    return [name for name, shape in shapes.items() if len(spatial_axes(shape, preprocess)) == len(found.spatial)]
+    model, rank = context.model, len(found.spatial)
+    return [name for name, shape in shapes.items() if len(model.spatial_axes(name, shape)) == rank]
 
 
 def at_input(context: Context, name: str, raw: Array, how: Resampling = "linear") -> Array | None:
     """A map (batch, 1, *spatial) at the resolution of an input, broadcastable to it; None where their ranks differ."""
-    shape, preprocess = context.inputs[name].shape, context.model.preprocess
-    axes = spatial_axes(shape, preprocess)
+    shape, model = context.inputs[name].shape, context.model
+    axes = model.spatial_axes(name, shape)
     if len(axes) != raw.ndim - 2:
         return None
     resized = context.engine.resample(raw, [shape[axis] for axis in axes], how)
     if len(shape) == 2:
         return resized.reshape((len(raw), -1))
-    moved: Array = context.xp.moveaxis(resized, 1, channel_axis(shape, preprocess))
+    moved: Array = context.xp.moveaxis(resized, 1, model.channel_axis(name, shape))
     return moved

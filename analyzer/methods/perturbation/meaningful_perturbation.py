@@ -134,7 +134,7 @@ class _MaskedValues:
 def _masked_values(context: Context, fill: Fill, grid: int | None) -> _MaskedValues:
     explained = {entry.name: entry for entry in context.engine.explained}
     name = context.perturbed if context.perturbed in explained else next(iter(explained))
-    values, layout = context.engine.values()[name], SpatialLayout.of(context.model, context.inputs[name].shape)
+    values, layout = context.engine.values()[name], SpatialLayout.of(context.model, name, context.inputs[name].shape)
     sides, tokens = layout.sides, explained[name].tokens
     per_element = tokens or (len(layout.shape) == 2 and sides[0] <= COLUMNS)
     if per_element and isinstance(fill, str) and fill.startswith("blur"):

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from analyzer.errors import UsageError
 from analyzer.importer.loading import tensor_to_numpy
 from analyzer.inputs.decode import CODE, Decode
-from analyzer.inputs.layout import spatial_axes
 from analyzer.targets.detection.proposals import Decoder, Proposals
 from analyzer.targets.detection.target import DetectionTarget, named, resolve_detections
 from analyzer.targets.scores import Scored
@@ -170,7 +169,7 @@ def decoder_on(model: OnnxModel, spec: Decode, feed: Mapping[str, Array]) -> Dec
         raise UsageError(
             "target.detection", "a detection needs an input of pictures, of rank 4", f"inputs: {', '.join(feed)}"
         )
-    height, width = (feed[picture].shape[axis] for axis in spatial_axes(feed[picture].shape, model.preprocess))
+    height, width = (feed[picture].shape[axis] for axis in model.spatial_axes(picture, feed[picture].shape))
     return Decoder(spec, boxes, (height, width), picture, _priors(model, spec, feed))
 
 

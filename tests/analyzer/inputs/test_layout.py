@@ -1,4 +1,4 @@
-"""Which axes hold channels: by the preprocessing, else by their lengths."""
+"""Which axes hold channels: by the preprocessing, else by the graph, else by their lengths."""
 
 from __future__ import annotations
 
@@ -31,3 +31,10 @@ def test_the_preprocessing_comes_first(layout: str, channels: int) -> None:
     preprocess = Preprocess(name="test", layout=layout)
     assert channel_axis((1, 3, 8, 3), preprocess) == channels
     assert channel_axis((1, 2, 40), preprocess) == 1  # no picture
+    assert channel_axis((1, 3, 8, 3), preprocess, read=2) == channels
+
+
+def test_the_graph_comes_before_the_sizes() -> None:
+    assert channel_axis((1, 10, 5), None, read=2) == 2
+    assert spatial_axes((1, 10, 5), None, read=2) == (1,)
+    assert channel_axis((1, 40, 2), None, read=1) == 1

@@ -8,9 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from analyzer.inputs import layout as layout_by_sizes
 from analyzer.perturbation.spatial_layout import SpatialLayout
 
-MODEL: Any = SimpleNamespace(preprocess=None)
+MODEL: Any = SimpleNamespace(
+    spatial_axes=lambda _, shape: layout_by_sizes.spatial_axes(shape, None),
+    channel_axis=lambda _, shape: layout_by_sizes.channel_axis(shape, None),
+)
 
 
 @pytest.mark.parametrize(
@@ -27,7 +31,7 @@ MODEL: Any = SimpleNamespace(preprocess=None)
 def test_masks_and_maps_share_the_channels(
     shape: tuple[int, ...], sides: tuple[int, ...], channels: int | None
 ) -> None:
-    layout = SpatialLayout.of(MODEL, shape)
+    layout = SpatialLayout.of(MODEL, "x", shape)
     assert (layout.sides, layout.channels) == (sides, channels)
     assert tuple(shape[1:][axis] for axis in layout.sample_axes) == sides
     maps = layout.shared(np.arange(2.0 * np.prod(sides)).reshape(2, *sides))
