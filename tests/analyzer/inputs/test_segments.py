@@ -138,7 +138,7 @@ def test_masks_keep_their_partition(mask, dressing):
         "float": mask.astype(np.float64),
         "channels": np.stack([mask] * 3),
     }[dressing]
-    if dressing == "float" and not np.array_equal(given_mask.astype(mask.dtype), mask):
+    if dressing == "float" and np.abs(given_mask).max() > 2**53:
         return  # beyond what a float can hold
     ids = segment(np.zeros((3, 5, 7), np.float32), given_mask)
     contiguous(ids)
