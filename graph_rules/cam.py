@@ -13,7 +13,7 @@ from torch import fx
 
 from graph_rules.axis_flow import AxisFlow
 from graph_rules.feature_layout import FeatureLayout
-from graph_rules.kinds import active_arguments, active_nodes, kind
+from graph_rules.kinds import active_arguments, active_nodes, computed_from, kind
 from graph_rules.operators import LAYER_NORMS, LINEAR, aten
 
 _FEATURES = (
@@ -99,14 +99,7 @@ def _is_feature(node: fx.Node, kinds: dict[fx.Node, str], flow: AxisFlow) -> boo
 
 def _above(nodes: Iterable[fx.Node], flow: AxisFlow) -> set[fx.Node]:
     """What some nodes depend on, themselves left out."""
-    found: set[fx.Node] = set()
-    stack = [value for node in nodes for value in node.all_input_nodes]
-    while stack:
-        node = stack.pop()
-        if node in flow.active and node not in found:
-            found.add(node)
-            stack.extend(node.all_input_nodes)
-    return found
+    return computed_from([value for node in nodes for value in node.all_input_nodes], flow.active.__contains__)
 
 
 def _readers(output: fx.Node, kinds: dict[fx.Node, str], flow: AxisFlow) -> set[fx.Node]:

@@ -14,6 +14,7 @@ from torch import Tensor, fx
 from torch.fx.node import map_arg
 
 from graph_rules import position
+from graph_rules.kinds import computed_from
 from graph_rules.rule import Plan
 
 Values = dict[fx.Node, Any]
@@ -104,12 +105,7 @@ def last_reads(plan: Plan) -> dict[fx.Node, list[fx.Node]]:
     """Node that must run -> nodes that no other reads after it. Nodes that the output doesn't need are absent."""
 
     def compute() -> dict[fx.Node, list[fx.Node]]:
-        needed, stack = set(), [plan.output]
-        while stack:
-            node = stack.pop()
-            if node not in needed:
-                needed.add(node)
-                stack.extend(node.all_input_nodes)
+        needed = computed_from([plan.output])
         seen: set[fx.Node] = {plan.output}
         reads: dict[fx.Node, list[fx.Node]] = {}
         for node in reversed(plan.module.graph.nodes):

@@ -9,7 +9,7 @@ two active tensors a ``product``; ``mm`` with a constant matrix is ``linear``, o
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable
+from collections.abc import Callable, Container, Iterable
 
 from torch import fx
 
@@ -53,14 +53,28 @@ def active_nodes(sources: Iterable[fx.Node], output: fx.Node) -> frozenset[fx.No
     for node in output.graph.nodes:
         if node in sources or (_carries(node) and any(a in below for a in node.all_input_nodes)):
             below.add(node)
-    above, stack = set(), [output]
-    while stack:
-        node = stack.pop()
-        if node in below and node not in above:
-            above.add(node)
-            if node not in sources:
-                stack.extend(node.all_input_nodes)
-    return frozenset(above)
+    return frozenset(computed_from([output], below.__contains__, ends=set(sources)))
+
+
+def computed_from(
+    nodes: Iterable[fx.Node], keep: Callable[[fx.Node], bool] = lambda _: True, ends: Container[fx.Node] = ()
+) -> set[fx.Node]:
+    """Nodes and all that they are computed from, without what isn't kept and what only that needs.
+
+    Parameters
+    ----------
+    ends
+        Nodes that are kept, but whose own inputs aren't looked at.
+    """
+    found: set[fx.Node] = set()
+    waiting = list(nodes)
+    while waiting:
+        node = waiting.pop()
+        if node not in found and keep(node):
+            found.add(node)
+            if node not in ends:
+                waiting.extend(node.all_input_nodes)
+    return found
 
 
 def _carries(node: fx.Node) -> bool:

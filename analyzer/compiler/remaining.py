@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, fx
 
 from analyzer.importer.trace import Trace
+from graph_rules.kinds import computed_from
 
 
 def outputs_after(
@@ -43,11 +44,4 @@ def computed(output: fx.Node) -> set[fx.Node]:
 
 def _missing(wanted: Sequence[fx.Node], known: Container[fx.Node]) -> set[fx.Node]:
     """The calls that must run for some nodes where the values of others are known."""
-    found: set[fx.Node] = set()
-    stack = list(wanted)
-    while stack:
-        node = stack.pop()
-        if node not in found and node not in known and node.op == "call_function":
-            found.add(node)
-            stack.extend(node.all_input_nodes)
-    return found
+    return computed_from(wanted, lambda node: node not in known and node.op == "call_function")

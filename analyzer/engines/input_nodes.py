@@ -13,6 +13,7 @@ from torch import fx
 
 from analyzer.engines.protocol import ExplainedInput
 from analyzer.importer.trace import Trace
+from graph_rules.kinds import computed_from
 from graph_rules.operators import LAYER_NORMS, RMS_NORMS
 
 aten = torch.ops.aten
@@ -48,14 +49,7 @@ def input_nodes(trace: Trace, output: fx.Node) -> tuple[InputNode, ...]:
 
     Masks, token types and positions, known by their names, are held fixed where there is anything else to explain.
     """
-    needed: set[fx.Node] = set()
-    stack = [output]
-    while stack:
-        node = stack.pop()
-        if node not in needed:
-            needed.add(node)
-            stack.extend(node.all_input_nodes)
-    found = []
+    needed, found = computed_from([output]), []
     for node in trace.module.graph.find_nodes(op="placeholder"):
         name = node.meta["value"]
         if node not in needed:
@@ -154,11 +148,4 @@ def _selected(node: fx.Node, tokens: fx.Node) -> bool:
 
 
 def _placeholders(node: fx.Node) -> set[fx.Node]:
-    seen: set[fx.Node] = set()
-    stack = [node]
-    while stack:
-        here = stack.pop()
-        if here not in seen:
-            seen.add(here)
-            stack.extend(here.all_input_nodes)
-    return {here for here in seen if here.op == "placeholder"}
+    return {here for here in computed_from([node]) if here.op == "placeholder"}

@@ -242,9 +242,9 @@ def test_a_fixed_batch_is_run_in_pieces() -> None:
     close(smooth, load(cnn(batch=2)).explain(four, method="smoothgrad", samples=4, backend="torch"))
 
 
-def counts() -> onnx.ModelProto:
-    """Scores doubled as often as there are samples: a number of operators that follows the batch."""
-    body = helper.make_graph(
+def doubling() -> onnx.GraphProto:
+    """The body of a loop that doubles a value."""
+    return helper.make_graph(
         [helper.make_node("Identity", ["go"], ["going"]), helper.make_node("Add", ["h", "h"], ["next"])],
         "body",
         [
@@ -257,6 +257,11 @@ def counts() -> onnx.ModelProto:
             helper.make_tensor_value_info("next", TensorProto.FLOAT, None),
         ],
     )
+
+
+def counts() -> onnx.ModelProto:
+    """Scores doubled as often as there are samples: a number of operators that follows the batch."""
+    body = doubling()
     nodes = [
         helper.make_node("MatMul", ["x", "w"], ["z"], name="linear"),
         helper.make_node("Mul", ["z", "z"], ["zz"], name="square"),
@@ -316,19 +321,7 @@ def test_tokens_by_their_embeddings() -> None:
 
 def branching() -> onnx.ModelProto:
     """A loop that runs as often as the first number of the input says."""
-    body = helper.make_graph(
-        [helper.make_node("Identity", ["go"], ["going"]), helper.make_node("Add", ["h", "h"], ["next"])],
-        "body",
-        [
-            helper.make_tensor_value_info("i", TensorProto.INT64, []),
-            helper.make_tensor_value_info("go", TensorProto.BOOL, []),
-            helper.make_tensor_value_info("h", TensorProto.FLOAT, None),
-        ],
-        [
-            helper.make_tensor_value_info("going", TensorProto.BOOL, []),
-            helper.make_tensor_value_info("next", TensorProto.FLOAT, None),
-        ],
-    )
+    body = doubling()
     nodes = [
         helper.make_node("ReduceMax", ["x"], ["most"], keepdims=0),
         helper.make_node("Cast", ["most"], ["times"], to=TensorProto.INT64),
