@@ -31,7 +31,7 @@ def command(
     """
     import analyzer
     from analyzer.jobs.arguments import parse_params
-    from analyzer.jobs.rule_files import with_rules
+    from analyzer.jobs.rule_options import with_rules
 
     given = with_rules(parse_params(params, [method]), rule)[method]
     loaded = analyzer.load(model, options.device, labels=labels, threads=options.threads)

@@ -1,6 +1,6 @@
 """Options that give rules to nodes, and the listing of ``onnxplain inspect --rules``.
 
-Belongs here: what the commands share about rules. Not here: reading them (``analyzer.jobs.rule_files``), assigning them
+Belongs here: what the commands share about rules. Not here: reading them (``analyzer.jobs.rule_options``), assigning them
 (``analyzer.jobs.rule_assignment``).
 """
 
@@ -39,7 +39,7 @@ def show_rules(model: str, params: Sequence[str], rule: Sequence[str], inputs: S
     import analyzer
     from analyzer.jobs.arguments import parse_params, read_one
     from analyzer.jobs.rule_assignment import unused
-    from analyzer.jobs.rule_files import with_rules
+    from analyzer.jobs.rule_options import with_rules
     from analyzer.methods import registry
 
     given = registry.get("lrp").check(with_rules(parse_params(params, ["lrp"]), rule)["lrp"])

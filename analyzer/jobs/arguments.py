@@ -1,6 +1,6 @@
 """A command's arguments: parameters and input files as text, read for a model.
 
-Belongs here: from text to parameters and feeds. Not here: reading one file (``analyzer.inputs``), rules (``rule_files``),
+Belongs here: from text to parameters and feeds. Not here: reading one file (``analyzer.inputs``), rules (``rule_options``),
 explaining (``explain_files``).
 """
 

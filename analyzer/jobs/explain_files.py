@@ -23,7 +23,7 @@ from analyzer.errors import UsageError
 from analyzer.explanation import Explanation
 from analyzer.jobs import report
 from analyzer.jobs.arguments import parse_params, read_all
-from analyzer.jobs.rule_files import with_rules
+from analyzer.jobs.rule_options import with_rules
 from analyzer.methods import registry
 from analyzer.model import Model, load
 from analyzer.targets.resolve import scored_value

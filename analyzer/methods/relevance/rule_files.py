@@ -1,7 +1,7 @@
 """Rule tables in TOML files.
 
 Belongs here: reading a file into the parameters of ``lrp``. Not here: what keys and rules mean (``graph_rules``), a shell's
-``KEY=RULE`` texts (``analyzer.jobs.rule_files``).
+``KEY=RULE`` texts (``analyzer.jobs.rule_options``).
 
 A file holds parameters of ``lrp`` and a table of overrides::
 

@@ -1,4 +1,4 @@
-"""Rule tables from a command line: ``KEY=RULE`` texts, or the name of a file.
+"""Rule tables as options of a command line: ``KEY=RULE`` texts, or the name of a file.
 
 Belongs here: turning both into a method's parameters. Not here: reading a file (``analyzer.methods.relevance.rule_files``),
 what keys and rules mean (``graph_rules``), which rule a node gets (``rule_assignment``).

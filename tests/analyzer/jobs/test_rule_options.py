@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from analyzer.errors import UsageError
-from analyzer.jobs.rule_files import read_rules, with_rules
+from analyzer.jobs.rule_options import read_rules, with_rules
 from analyzer.methods import registry
 
 GOOD = """
