@@ -55,11 +55,6 @@ KNOWN = {
             "castlike_FLOAT_to_FLOAT4E2M1 castlike_FLOAT_to_FLOAT4E2M1_expanded "
             "dequantizelinear_float4e2m1 quantizelinear_float4e2m1"
         ),
-        "a recorded input of less than a byte per number is taken for a whole byte": (
-            "castlike_FLOAT16_to_INT2 castlike_FLOAT16_to_INT4 castlike_FLOAT16_to_UINT2 castlike_FLOAT16_to_UINT4 "
-            "castlike_FLOAT_to_INT2 castlike_FLOAT_to_INT4 castlike_FLOAT_to_UINT2 castlike_FLOAT_to_UINT4 "
-            "quantizelinear_int2 quantizelinear_int4 quantizelinear_uint2"
-        ),
     }.items()
     for name in (f"test_{short}" for short in names.split())
 }
