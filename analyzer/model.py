@@ -115,6 +115,7 @@ class Model(OnnxModel):
         precision: str = "float32",
         layer: str | None = None,
         at: str | None = None,
+        inputs: str | Sequence[str] | None = None,
         progress: Callable[[int, int], None] | None = None,
         **params: Any,
     ) -> Explanation:
@@ -143,6 +144,10 @@ class Model(OnnxModel):
         at
             Gives the relevance or gradient at this inner node, value or module instead of the inputs, under its name;
             for methods that are one reverse sweep.
+        inputs
+            Names of the inputs that are explained, each of which gets a map; the others are held fixed, and named in the
+            notes. None: those of floating-point numbers, and those of whole numbers that select words or categories;
+            masks, positions, token types and caches only where nothing else is there.
         progress
             Called with (done, total) model evaluations by methods that take many.
         params
@@ -160,9 +165,10 @@ class Model(OnnxModel):
         from analyzer.explain.pipeline import explain
         from analyzer.explain.request import Request
 
-        request = Request(
-            method, params, target, score, seed, backend, precision, progress=progress, layer=layer, at=at
-        )
+        request = Request.of(
+            method, target=target, score=score, seed=seed, backend=backend, precision=precision, progress=progress,
+            layer=layer, at=at, inputs=inputs, **params,
+        )  # fmt: skip
         return explain(self.backends, self.feed(x), request)
 
     def explain_targets(

@@ -24,6 +24,7 @@ from analyzer.importer.loading import LoadedModel, tensor_to_numpy
 from analyzer.importer.subgraphs import with_subgraphs
 from analyzer.inputs import layout
 from analyzer.inputs.graph_channels import channels_by_graph
+from analyzer.inputs.graph_selection import explained_by_default, selecting_inputs
 from analyzer.tensor_spec import TensorSpec, batch_axis, fitted, spec_of
 
 if TYPE_CHECKING:
@@ -117,6 +118,11 @@ class OnnxModel:
     def spatial_axes(self, name: str, shape: Sequence[int]) -> tuple[int, ...]:
         """The axes of an input that are neither batch nor channels; for rank 2 the columns."""
         return layout.spatial_axes(shape, self.preprocess, self._channels.get(name))
+
+    @functools.cached_property
+    def explained_inputs(self) -> tuple[str, ...]:
+        """The inputs that are explained where none are named, see :mod:`analyzer.inputs.graph_selection`."""
+        return tuple(explained_by_default(self.inputs, selecting_inputs(self.proto.graph)))
 
     @functools.cached_property
     def _channels(self) -> dict[str, int]:

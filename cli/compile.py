@@ -19,12 +19,13 @@ from cli.rules import rule_options
 @click.option("--score", default="logit", help="logit or probability. [logit]")
 @click.option("--batch", default=1, type=click.IntRange(1, 65536), metavar="N", help="Where it can't stay free. [1]")
 @click.option("--example", type=click.Path(), metavar="FILE", help="An input (.npy, .npz) in the sizes wanted.")
+@click.option("--input", "inputs", multiple=True, metavar="NAME", help="An input to explain, instead of all that suit.")
 @click.option("--labels", type=click.Path(), metavar="FILE", help="Class names, one per line.")
 @click.option("-o", "--output", required=True, type=click.Path(), metavar="OUT.onnx", help="File to write.")
 @common
 def command(
     model: str, method: str, params: tuple[str, ...], rule: tuple[str, ...], target: str, score: str, batch: int,
-    example: str | None, labels: str | None, output: str, options: Options,
+    example: str | None, inputs: tuple[str, ...], labels: str | None, output: str, options: Options,
 ) -> None:  # fmt: skip
     """Write METHOD on MODEL as an ONNX model, which takes MODEL's inputs, gives its outputs and "relevance", and
     needs nothing but onnxruntime.
@@ -37,7 +38,7 @@ def command(
     loaded = analyzer.load(model, options.device, labels=labels, threads=options.threads)
     done = analyzer.compile(
         loaded, method, target, output=output, batch=batch, score=score, seed=options.seed,
-        example=_example(example), **given,
+        example=_example(example), inputs=inputs or None, **given,
     )  # fmt: skip
     if done.reason and not done.reason.startswith("the model's own"):
         warn(options, f"the batch is fixed at {done.batch}: {done.reason}")

@@ -37,6 +37,9 @@ _PRESETS = ("imagenet", "imagenet-caffe", "unit", "signed", "raw")
     "-t", "--target", "targets", multiple=True, default=["top1"], metavar="TARGET",
     help="top1, a class, contrast:A,B, OUT[:,3], region:2, …",
 )  # fmt: skip
+@click.option(
+    "--input", "explained", multiple=True, metavar="NAME", help="An input to explain, instead of all that suit."
+)
 @click.option("--at", metavar="NODE", help="Relevance at an inner node instead of the inputs.")
 @click.option("--score", default="logit", help="logit or probability. [logit]")
 @click.option("--preprocess", type=click.Path(), metavar="HOW", help=f"TOML, or {', '.join(_PRESETS)}.")
@@ -59,6 +62,7 @@ def command(
     params: tuple[str, ...],
     rule: tuple[str, ...],
     targets: tuple[str, ...],
+    explained: tuple[str, ...],
     at: str | None,
     score: str,
     preprocess: str | None,
@@ -72,7 +76,7 @@ def command(
     from analyzer.jobs.explain_files import Job, explain_files
 
     job = Job(model, inputs, methods, params, list(dict.fromkeys(targets)), score, preprocess, labels, Path(output),
-              options.seed, options.device, options.threads, decode, backend, rule, at)  # fmt: skip
+              options.seed, options.device, options.threads, decode, backend, rule, at, explained)  # fmt: skip
     with progress(options, "explaining") as advance:
         done = explain_files(job, advance)
     for text in done.warnings:

@@ -46,7 +46,7 @@ def common(function: F) -> F:
     @click.option("--json", "json_", is_flag=True, help="Print one JSON document.")
     @click.option("-q", "--quiet", is_flag=True, help="No progress, no warnings.")
     @click.option("-v", "--verbose", is_flag=True, help="More detail; a traceback for internal errors.")
-    @click.option("--no-color", is_flag=True, help="No colours (also: the variable NO_COLOR).")
+    @click.option("--no-color", is_flag=True, hidden=True, help="As the variable NO_COLOR.")
     @click.option("--seed", default=0, type=_Seed, metavar="N", help="Of random choices. [0]")
     @click.option("--device", default="auto", help="auto, cpu, cuda or cuda:N. [auto]")
     @click.option("--threads", default=0, type=_Threads, metavar="N", help="In an operator. [by machine]")

@@ -228,7 +228,7 @@ class CompiledEngine:
         values: Mapping[str, Array],
         baseline: Mapping[str, Array] | None = None,
     ) -> dict[str, Any]:
-        subject = Subject(inputs, self.subject.value, self.subject.weights)
+        subject = replace(self.subject, inputs=inputs)
         got = compiled.session.run(compiled.feed(subject, values, baseline))
         if self.base is None and not values and compiled.about["outputs"]:
             self._unchanged = compiled, {name: got[name] for name in compiled.about["outputs"]}

@@ -7,7 +7,7 @@ Belongs here: the subject (inputs, explained value, weights) and a loaded compil
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -31,11 +31,14 @@ class Subject:
         The ONNX value that holds the scores.
     weights
         The target's weights on it.
+    chosen
+        Names of the inputs that are explained; None for all that can be.
     """
 
     inputs: dict[str, Array]
     value: str
     weights: Array
+    chosen: tuple[str, ...] | None = None
 
     @property
     def batch(self) -> int:
@@ -51,7 +54,8 @@ class Subject:
         rows = np.arange(count) % self.batch
         axes = self.axes(model)
         inputs = {k: v if axes[k] is None else v.take(rows, axes[k]) for k, v in self.inputs.items()}
-        return Subject(inputs, self.value, self.weights[rows] if self.weights.ndim else self.weights)
+        weights = self.weights[rows] if self.weights.ndim else self.weights
+        return replace(self, inputs=inputs, weights=weights)
 
 
 @dataclass(frozen=True)

@@ -162,7 +162,8 @@ class SweepCache:
             (name, value.dtype.str, [None if free and axis == axes[name] else n for axis, n in enumerate(value.shape)])
             for name, value in subject.inputs.items()
         ]
-        return cache.name_of(model=self._digest, value=subject.value, signature=signature)
+        chosen = {} if subject.chosen is None else {"chosen": subject.chosen}
+        return cache.name_of(model=self._digest, value=subject.value, signature=signature, **chosen)
 
     @functools.cached_property
     def _digest(self) -> str:

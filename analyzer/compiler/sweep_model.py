@@ -11,6 +11,7 @@ It takes the original's inputs, ``onnxplain.weights`` shaped like the scores, fo
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from collections.abc import Callable, Mapping
@@ -179,7 +180,7 @@ def _check_against_torch(
     )
 
     def perturbed() -> Mapping[str, Array]:
-        near = make_engine(Subject(agreement.with_rounding_noise(subject.inputs), subject.value, subject.weights))
+        near = make_engine(dataclasses.replace(subject, inputs=agreement.with_rounding_noise(subject.inputs)))
         return _relevance(near, spec, agreement.with_rounding_noise(embeddings), starts)
 
     agreement.require(

@@ -5,14 +5,16 @@ Belongs here: finding those nodes. Not here: running the trace (``torch_engine``
 
 from __future__ import annotations
 
-import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import fx
 
 from analyzer.engines.protocol import ExplainedInput
+from analyzer.importer.columns import MARK
 from analyzer.importer.trace import Trace
+from analyzer.inputs.graph_selection import auxiliary
 from graph_rules.kinds import computed_from
 from graph_rules.operators import LAYER_NORMS, RMS_NORMS
 
@@ -25,10 +27,6 @@ _CARRYING = (
 )  # fmt: skip
 _SCALING = (aten.mul.Tensor, aten.div.Tensor)
 _NORMALISATIONS = LAYER_NORMS | RMS_NORMS
-#: Names of inputs that say which tokens there are, where they stand and of what type they are.
-_AUXILIARY = re.compile(
-    r"(?i)(?:^|[^a-z])(?:\w*mask\w*|token_?types?\w*|segments?(?:_?ids?)?|positions?(?:_?ids?)?)(?:$|[^a-z])"
-)
 
 
 @dataclass(frozen=True)
@@ -44,10 +42,14 @@ class InputNode(ExplainedInput):
     node: fx.Node
 
 
-def input_nodes(trace: Trace, output: fx.Node) -> tuple[InputNode, ...]:
+def input_nodes(trace: Trace, output: fx.Node, chosen: Sequence[str] | None = None) -> tuple[InputNode, ...]:
     """Floating-point inputs as they are; for integer inputs the embeddings that they select.
 
-    Masks, token types and positions, known by their names, are held fixed where there is anything else to explain.
+    Parameters
+    ----------
+    chosen
+        Names of the inputs that are explained, in order; those of them that can't be are left out. None takes all that can
+        be; masks, token types and positions, known by their names, only where there is nothing else.
     """
     needed, found = computed_from([output]), []
     for node in trace.module.graph.find_nodes(op="placeholder"):
@@ -60,7 +62,10 @@ def input_nodes(trace: Trace, output: fx.Node) -> tuple[InputNode, ...]:
             entry = _embedding(node, needed)
             if entry is not None:
                 found.append(InputNode(name, True, entry))
-    return tuple([entry for entry in found if not _AUXILIARY.search(entry.name)] or found)
+    if chosen is not None:
+        by_name = {entry.name: entry for entry in found}
+        return tuple(by_name[name] for name in chosen if name in by_name)
+    return tuple([entry for entry in found if not auxiliary(entry.name, entry.tokens)] or found)
 
 
 def _embedding(tokens: fx.Node, needed: set[fx.Node]) -> fx.Node | None:
@@ -68,11 +73,12 @@ def _embedding(tokens: fx.Node, needed: set[fx.Node]) -> fx.Node | None:
 
     Additions of constants and of what the same tokens select belong to the embedding, for none of them is computed from
     it: relevance of the sum is relevance of the token at its position. Where the sum is normalised at once, its size means
-    nothing, and gradient times sum is zero: there the words' own embedding is explained, what is added is held fixed.
+    nothing, and gradient times sum is zero: there the words' own embedding is explained, what is added is held fixed. Tokens
+    that are categories in columns of their own have a joined embedding.
     """
     words = _selected_by(tokens, needed)
     if words is None:
-        return None
+        return next((node for node in needed if node.meta.get(MARK) is tokens), None)
     total = _with_positions(words, tokens, needed)
     return words if _normalised(total, needed) else total
 

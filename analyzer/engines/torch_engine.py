@@ -70,10 +70,11 @@ class TorchEngine:
 
     @classmethod
     def on(
-        cls, model: OnnxModel, tracer: Tracer, inputs: dict[str, Array], value: str, weights: Array, precision: str
-    ) -> TorchEngine:
-        """The engine for inputs, explaining ``sum(weights * value)``; errors as in :meth:`Tracer.score`."""
-        return cls(model, tracer, tracer.score(inputs, value, precision), inputs, weights)
+        cls, model: OnnxModel, tracer: Tracer, inputs: dict[str, Array], value: str, weights: Array, precision: str,
+        chosen: tuple[str, ...] | None = None,
+    ) -> TorchEngine:  # fmt: skip
+        """The engine for inputs, explaining ``sum(weights * value)``; parameters and errors as of :meth:`Tracer.score`."""
+        return cls(model, tracer, tracer.score(inputs, value, precision, chosen), inputs, weights)
 
     @property
     def xp(self) -> Any:
@@ -218,7 +219,7 @@ class TorchEngine:
                 for name, value in self.inputs.items()
             }
             weights = np.concatenate([self.weights] * times)
-            traced = self.tracer.score(inputs, self.traced.value, self.traced.precision)
+            traced = self.tracer.score(inputs, self.traced.value, self.traced.precision, self.traced.chosen)
             self._larger[times] = TorchEngine(self.model, self.tracer, traced, inputs, weights, log=self.log)
         return self._larger[times]
 

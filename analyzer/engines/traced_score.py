@@ -45,6 +45,8 @@ class TracedScore:
         Its node.
     explained
         The inputs that are explained, with the nodes where they enter.
+    chosen
+        Their names where they were chosen, else None.
     """
 
     trace: Trace
@@ -53,11 +55,14 @@ class TracedScore:
     precision: str
     device: torch.device
     explained: tuple[InputNode, ...]
+    chosen: tuple[str, ...] | None = None
     _plans: OrderedDict[Any, Plan] = field(default_factory=OrderedDict, repr=False)
     _layers: dict[str, FeatureLayer] = field(default_factory=dict, repr=False)
 
     @classmethod
-    def on(cls, trace: Trace, value: str, precision: str, device: str) -> TracedScore:
+    def on(
+        cls, trace: Trace, value: str, precision: str, device: str, chosen: tuple[str, ...] | None = None
+    ) -> TracedScore:
         """As :meth:`analyzer.engines.tracer.Tracer.score`, for a trace that is there."""
         output = trace.values.get(value)
         if output is None and value in trace.outputs:
@@ -70,10 +75,11 @@ class TracedScore:
         where = torch.device(device)
         if where.type == "cuda":
             trace.module.to(where)
-        found = input_nodes(trace, output)
-        if not found:
-            raise no_path(value)
-        return cls(trace, value, output, precision, where, found)
+        found = input_nodes(trace, output, chosen)
+        missing = [name for name in chosen or () if name not in {entry.name for entry in found}]
+        if missing or not found:
+            raise no_path(value, missing)
+        return cls(trace, value, output, precision, where, found, chosen)
 
     @property
     def nodes(self) -> dict[str, fx.Node]:
@@ -165,9 +171,10 @@ class TracedScore:
         return plan
 
 
-def no_path(value: str) -> UnsupportedError:
-    """The refusal of a value that no explained input reaches."""
-    return UnsupportedError("model.no_gradient", f"no differentiable path leads from the inputs to {value!r}", _INSTEAD)
+def no_path(value: str, missing: Sequence[str] = ()) -> UnsupportedError:
+    """The refusal of a value that no explained input reaches, or that some of those which were chosen don't."""
+    which = f"input {', '.join(map(repr, missing))}" if missing else "the inputs"
+    return UnsupportedError("model.no_gradient", f"no differentiable path leads from {which} to {value!r}", _INSTEAD)
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,7 @@ class Tracer:
         #: Signatures of traces that hold for one input's values only, and those inputs.
         self._pinned: OrderedDict[Any, list[tuple[dict[str, Array], Trace]]] = OrderedDict()
         self._verdicts: list[tuple[dict[str, Array], Parity]] = []
-        self._scores: OrderedDict[tuple[int, str], TracedScore] = OrderedDict()
+        self._scores: OrderedDict[tuple[int, str, tuple[str, ...] | None], TracedScore] = OrderedDict()
 
     def get(self, feed: Feed, precision: torch.dtype | None = None) -> Trace:
         """The trace for an input's signature; for its very values where what the model does depends on them."""
@@ -69,8 +69,15 @@ class Tracer:
                 self._forget(old)
         return made
 
-    def score(self, feed: Feed, value: str, precision: str = "float32") -> TracedScore:
+    def score(
+        self, feed: Feed, value: str, precision: str = "float32", chosen: tuple[str, ...] | None = None
+    ) -> TracedScore:
         """The trace for an input's signature with the value whose scores are explained.
+
+        Parameters
+        ----------
+        chosen
+            As of :func:`~analyzer.engines.input_nodes.input_nodes`.
 
         Raises
         ------
@@ -81,9 +88,9 @@ class Tracer:
         from analyzer.engines.traced_score import PRECISION, TracedScore
 
         trace = self.get(feed, PRECISION[precision])
-        key = (id(trace), value)
+        key = (id(trace), value, chosen)
         if key not in self._scores:
-            self._scores[key] = TracedScore.on(trace, value, precision, self._model.device)
+            self._scores[key] = TracedScore.on(trace, value, precision, self._model.device, chosen)
             while len(self._scores) > 2 * KEPT:
                 self._scores.popitem(last=False)
         self._scores.move_to_end(key)

@@ -132,7 +132,9 @@ class Backends:
         key = subject.value, precision
         engine = None if shared is None else shared.engines.get(key)
         if engine is None:
-            engine = TorchEngine.on(self.model, self.tracer, subject.inputs, subject.value, subject.weights, precision)
+            engine = TorchEngine.on(
+                self.model, self.tracer, subject.inputs, subject.value, subject.weights, precision, subject.chosen
+            )
             if shared is not None:
                 engine.passes = {}
                 shared.engines[key] = engine

@@ -62,6 +62,7 @@ def explain(backends: Backends, feed: dict[str, Array], request: Request) -> Exp
     record["notes"] = [
         *explained.target.notes,
         *result.notes,
+        *_held(info, request, feed, result),
         *_together(result, evaluator.batch),
         *_coupled(backends.model),
     ]
@@ -95,6 +96,14 @@ def _coupled(model: OnnxModel) -> list[str]:
     fixed = model.fixed_batch not in (None, 1)
     then = "perturbed copies change each other's scores" if fixed else "samples and their copies are run one at a time"
     return [f"{operator} makes a row's outputs depend on the rows beside it: {then}"]
+
+
+def _held(info: registry.MethodInfo, request: Request, feed: Mapping[str, Array], result: Result) -> list[str]:
+    """A note that names the inputs which are no part of what is explained."""
+    fixed = [name for name in feed if name not in result.attributions]
+    if not fixed or request.at is not None or info.family == "CAM":
+        return []
+    return [f"held fixed: {', '.join(fixed)}"]
 
 
 def _together(result: Result, batch: int) -> list[str]:
@@ -182,25 +191,25 @@ class _Call:
     def _subject(self) -> Subject:
         target = self._explained.target
         assert isinstance(target, Resolved)  # a detection has been resolved to its class score
-        return Subject(self._feed, self._explained.scored.value, target.weights)
+        return Subject(self._feed, self._explained.scored.value, target.weights, self._request.inputs)
 
     def _context(self, engine: Any) -> Context:
         target = self._explained.target
         assert isinstance(target, Resolved)
         return Context(
             self._backends.model, self._feed, target, self._explained.output, self._request.seed,
-            self._request.progress, engine_on=self._engine_on, engine=engine,
+            self._request.progress, self._request.inputs, engine_on=self._engine_on, engine=engine,
         )  # fmt: skip
 
     def _evaluator(self) -> Evaluator:
         return Evaluator(
             self._backends.model, self._feed, self._explained.target, self._explained.output, self._request.seed,
-            self._request.progress, engine_on=self._engine_on,
+            self._request.progress, self._request.inputs, engine_on=self._engine_on,
         )  # fmt: skip
 
     def _engine_on(self, inputs: dict[str, Array], weights: Array) -> Any:
         """The torch engine on other inputs; on the request's own ones the trace is verified."""
-        subject = Subject(inputs, self._explained.scored.value, weights)
+        subject = Subject(inputs, self._explained.scored.value, weights, self._request.inputs)
         return self._backends.torch(subject, self._request.precision, verify=inputs is self._feed)
 
 
@@ -210,6 +219,7 @@ def _check(info: registry.MethodInfo, feed: Mapping[str, Array], request: Reques
         able = ", ".join(name for name, known in registry.methods().items() if known.inner)
         raise UsageError("at.method", f"{info.name} can't be given at an inner value", f"methods that can: {able}")
     check(request.backend, request.precision)
+    request.require_inputs(feed)
     for name, value in feed.items():
         if value.ndim and len(value) == 0:
             raise InputError("data.bad_shape", f"input {name!r} holds no samples", "give at least one")

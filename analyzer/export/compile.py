@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
@@ -87,17 +87,18 @@ def compile(  # noqa: A001  (analyzer.compile)
     score: str = "logit",
     seed: int = 0,
     example: Array | Mapping[str, Array] | None = None,
+    inputs: str | Sequence[str] | None = None,
     verify: bool = True,
     **params: Any,
 ) -> Compiled:
     """Write an explanation as an ONNX model that onnxruntime runs without anything else.
 
     The model takes the original's inputs and gives its outputs and ``relevance``, shaped like ``Explanation.raw`` of
-    the first input (further inputs: ``relevance_NAME``). Opset 18, standard operators.
+    the first explained input (further ones: ``relevance_NAME``). Opset 18, standard operators.
 
     Parameters
     ----------
-    method, params, score, seed
+    method, params, score, seed, inputs
         As in :meth:`Model.explain`.
     target
         ``top1``, ``top2``, … are ranked inside; a class, label, contrast, weights or ``OUTPUT[:,3]`` is fixed; ``input`` adds an
@@ -121,6 +122,8 @@ def compile(  # noqa: A001  (analyzer.compile)
     model = model if isinstance(model, Model) else load(model)
     _check(model, method, target, output, batch)
     given = registry.get(method).check(params)
+    request = Request.of(method, target=target, score=score, seed=seed, backend="torch", inputs=inputs, **given)
+    request.require_inputs(model.inputs)
     if model.fixed_batch is not None:
         batch, reason = model.fixed_batch, "the model's own batch is fixed"
     else:
@@ -128,16 +131,16 @@ def compile(  # noqa: A001  (analyzer.compile)
     feed = _example(model, example, batch)
 
     def record(count: int | None) -> Recorded:
-        return _record(model, method, given, target, score, seed, feed if count is None else _rows(feed, count))
+        return _record(model, request, feed if count is None else _rows(feed, count))
 
     def describe(_: Mapping[str, Any], size: int | None) -> dict[str, str]:
-        return _metadata(model, method, given, target, score, seed, size)
+        return _metadata(model, request, size)
 
     written = write(record, batch, reason, describe)
     proto, relevances = written.proto, dict(written.facts)
     difference = None
     if verify and not _is_input(target):
-        difference = _difference(model, written.content, feed, method, given, target, score, seed, relevances)
+        difference = _difference(model, written.content, feed, request, relevances)
     path = None if output is None else Path(output)
     if path is not None:
         content = written.content
@@ -200,17 +203,16 @@ def _rows(feed: Mapping[str, Array], count: int) -> dict[str, Array]:
     }
 
 
-def _record(
-    model: Model, method: str, params: dict[str, Any], target: TargetLike, score: str, seed: int, feed: dict[str, Array]
-) -> Recorded:
+def _record(model: Model, request: Request, feed: dict[str, Array]) -> Recorded:
+    method, target = request.method, request.target
     if not _is_input(target):
         labels = model.labels.names if model.labels is not None else ()
         target = with_scalars(parse(target), model.outputs, labels)
-    scored = targets.scored_by(model, target, score)
+    scored = targets.scored_by(model, target, request.score)
     scores = np.asarray(model.values(feed, [scored.value])[scored.value])
     resolved = dataclasses.replace(resolve("top1", scores), value=scored.value)
     explained = Explained(model, scored, resolved, scores)
-    example = model.backends.torch(Subject(feed, scored.value, resolved.weights))
+    example = model.backends.torch(Subject(feed, scored.value, resolved.weights, request.inputs))
     trace = example.traced.trace
     _refuse_data_dependent(trace.data_dependent, "what node {!r} does")
     recorder = SweepRecorder()
@@ -221,10 +223,12 @@ def _record(
             chosen = recorder.placeholder("target", torch.zeros(len(scores), dtype=torch.int64))
         recorded_target = RecordedTarget(lambda found: targets.weights(target, found, explained, model.labels, chosen))
         engine = RecordingEngine(example, inputs, recorded_target)
-        context = Context(model, feed, resolved, scores, seed, engine_on=_no_engine, engine=engine)
+        context = Context(
+            model, feed, resolved, scores, request.seed, None, request.inputs, engine_on=_no_engine, engine=engine
+        )
         try:
             with recorded_target.guard:
-                result = registry.get(method).function(context, **params)
+                result = registry.get(method).function(context, **request.params)
         except NotCompilableError as problem:
             raise UnsupportedError("compile.method", f"{method} can't be compiled: {problem}", _hint()) from None
         maps: dict[str, Any] = {name: result.raws.get(name, value) for name, value in result.attributions.items()}
@@ -253,24 +257,22 @@ def _no_engine(*_: Any) -> NoReturn:
     raise NotCompilableError("it perturbs its inputs")
 
 
-def _metadata(
-    model: Model, method: str, params: dict[str, Any], target: TargetLike, score: str, seed: int, batch: int | None
-) -> dict[str, str]:
+def _metadata(model: Model, request: Request, batch: int | None) -> dict[str, str]:
     from analyzer.explanation import jsonable
     from analyzer.versions import version
 
     described = {
-        "version": version("onnxplain"), "method": method, "params": json.dumps(jsonable(params), sort_keys=True),
-        "target": targets.described(target), "score": score, "seed": str(seed), "source_sha256": model.sha256,
+        "version": version("onnxplain"), "method": request.method,
+        "params": json.dumps(jsonable(request.params), sort_keys=True), "target": targets.described(request.target),
+        "score": request.score, "seed": str(request.seed), "source_sha256": model.sha256,
         "batch": "dynamic" if batch is None else str(batch),
     }  # fmt: skip
     return {**model.metadata, **{f"onnxplain.{key}": value for key, value in described.items()}}
 
 
 def _difference(
-    model: Model, content: bytes, feed: dict[str, Array], method: str, params: dict[str, Any],
-    target: TargetLike, score: str, seed: int, relevances: Mapping[str, str],
-) -> float:  # fmt: skip
+    model: Model, content: bytes, feed: dict[str, Array], request: Request, relevances: Mapping[str, str]
+) -> float:
     """Largest difference to the torch backend on the example.
 
     Raises
@@ -283,10 +285,13 @@ def _difference(
     session = Session(content, "cpu", threads=model.threads)
     found = session.run({k: v for k, v in feed.items() if k in session.inputs}, list(relevances.values()))
     got = {name: found[output] for name, output in relevances.items()}
-    request = Request(method, params, target, score, seed, "torch")
     want = {name: np.asarray(raw) for name, raw in explain(model.backends, feed, request).raws.items()}
     agreement.require(
-        method, got, want, lambda: explain(model.backends, agreement.with_rounding_noise(feed), request).raws, TORCH
+        request.method,
+        got,
+        want,
+        lambda: explain(model.backends, agreement.with_rounding_noise(feed), request).raws,
+        TORCH,
     )
     largest = 0.0
     for name in relevances:

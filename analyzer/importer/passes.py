@@ -10,6 +10,7 @@ from __future__ import annotations
 import torch
 from torch import fx
 
+from analyzer.importer.columns import join_columns
 from analyzer.importer.folding import BATCH_NORMS, fold_batch_norm, fold_scale, merge_bias
 from analyzer.importer.fusion import fuse_layer_norm, fuse_softmax
 from analyzer.importer.rewriting import Pass, PassResult, Refusal, Refused
@@ -24,6 +25,7 @@ PASSES = (
     Pass("fold batch normalisation", BATCH_NORMS, fold_batch_norm),
     Pass("fuse layer normalisation", (aten.div.Tensor, aten.mul.Tensor), fuse_layer_norm),
     Pass("fuse softmax", (aten.div.Tensor,), fuse_softmax),
+    Pass("join columns", (), join_columns),
 )
 
 
@@ -46,12 +48,13 @@ def _run(each: Pass, module: fx.GraphModule, renamed: dict[fx.Node, fx.Node]) ->
     changes: list[str] = []
     refused: list[Refused] = []
     for node in list(module.graph.nodes):
-        if node.target not in each.targets or node._erased:
+        if node._erased or not each.starts_at(node):
             continue
         outcome = each.rewrite(module, node)
         if isinstance(outcome, Refusal):
             refused.append(Refused(node.meta.get("onnx", ""), outcome.reason))
         elif outcome is not None:
-            renamed[outcome.replaced] = outcome.replacement
+            if outcome.replacement is not outcome.replaced:
+                renamed[outcome.replaced] = outcome.replacement
             changes.append(outcome.change)
     return PassResult(each.name, tuple(changes), tuple(refused))

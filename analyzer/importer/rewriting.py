@@ -14,7 +14,7 @@ from torch import Tensor, fx
 
 
 class Rewrite(NamedTuple):
-    """A node that a pass has replaced, the node that computes its value now, and a line that says so."""
+    """A node that a pass has replaced, the node that computes its value now (it may be the same), and a line that says so."""
 
     replaced: fx.Node
     replacement: fx.Node
@@ -35,7 +35,7 @@ class Pass:
     Attributes
     ----------
     targets
-        The ATen operators that it starts from.
+        The ATen operators that it starts from; empty for one that starts from the graph's inputs.
     rewrite
         Changes the graph at a node, or says why it doesn't; None where the node only shares its operator with the pattern.
     """
@@ -43,6 +43,10 @@ class Pass:
     name: str
     targets: Collection[object]
     rewrite: Callable[[fx.GraphModule, fx.Node], Rewrite | Refusal | None]
+
+    def starts_at(self, node: fx.Node) -> bool:
+        """Whether it is tried on a node."""
+        return node.target in self.targets if self.targets else node.op == "placeholder"
 
 
 class Refused(NamedTuple):

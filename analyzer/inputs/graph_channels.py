@@ -6,10 +6,11 @@ axes of inner values count (``graph_rules.axis_flow``, which needs a trace).
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
-from onnx import GraphProto, NodeProto, TensorProto, helper, numpy_helper
+from onnx import GraphProto, NodeProto, TensorProto, numpy_helper
+
+from analyzer.inputs.graph_readers import GraphReaders, attributes_of
 
 #: Layers whose first input is (batch, channels, places...).
 _CHANNELS_FIRST = frozenset(
@@ -40,39 +41,26 @@ def channels_by_graph(graph: GraphProto) -> dict[str, int]:
     The first convolution, pooling, normalisation, recurrent or attention layer, or product with a weight, that an input meets
     decides. What is reshaped before is left to the sizes.
     """
-    readers: dict[str, list[NodeProto]] = defaultdict(list)
-    for node in graph.node:
-        for name in dict.fromkeys(node.input):
-            readers[name].append(node)
-    constants = {tensor.name: tensor for tensor in graph.initializer}
-    constants |= {
-        node.output[0]: entry.t
-        for node in graph.node
-        if node.op_type == "Constant"
-        for entry in node.attribute
-        if entry.name == "value"
-    }
+    reading = GraphReaders.of(graph)
     found = {}
     for value in graph.input:
         rank = len(value.type.tensor_type.shape.dim)
-        axis = _channels(value.name, list(range(rank)), readers, constants) if rank >= 3 else None
+        axis = _channels(value.name, list(range(rank)), reading) if rank >= 3 else None
         if axis:  # axis 0 counts the samples
             found[value.name] = axis
     return found
 
 
-def _channels(
-    name: str, axes: _Axes, readers: Mapping[str, list[NodeProto]], constants: Mapping[str, TensorProto]
-) -> int | None:
+def _channels(name: str, axes: _Axes, reading: GraphReaders) -> int | None:
     """The channel axis of an input by the nodes that read it, nearest first."""
     waiting, seen = [(name, axes)], {name}
     while waiting:
         name, axes = waiting.pop(0)
-        for node in readers.get(name, ()):
-            position = _channel_position(node, name, len(axes), constants)
+        for node in reading.of_value(name):
+            position = _channel_position(node, name, len(axes), reading.constants)
             if position is not None:
                 return axes[position]
-            moved = _moved(node, axes, constants)
+            moved = _moved(node, axes, reading.constants)
             if moved is not None and node.output[0] not in seen:
                 seen.add(node.output[0])
                 waiting.append((node.output[0], moved))
@@ -91,7 +79,7 @@ def _channel_position(node: NodeProto, name: str, rank: int, constants: Mapping[
 
 def _moved(node: NodeProto, axes: _Axes, constants: Mapping[str, TensorProto]) -> _Axes | None:
     """The axes of a node's first output; None where they can't be told."""
-    attributes = {entry.name: helper.get_attribute_value(entry) for entry in node.attribute}
+    attributes = attributes_of(node)
     if node.op_type == "Transpose":
         order = attributes.get("perm", range(len(axes))[::-1])
         return [axes[at] for at in order] if len(order) == len(axes) else None

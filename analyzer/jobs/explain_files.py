@@ -48,6 +48,8 @@ class Job:
         Each input is explained for each of them.
     at
         Inner value at which relevance is wanted instead of the inputs.
+    explained
+        Names of the inputs that are explained; empty for those that are by default.
     output
         Folder that is written to.
     """
@@ -68,6 +70,7 @@ class Job:
     backend: str = "auto"
     rules: Sequence[str] = ()
     at: str | None = None
+    explained: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -134,7 +137,7 @@ def explain_files(job: Job, progress: Callable[[int, int], None] | None = None) 
         for method in methods:
             found = model.explain_targets(
                 feed, job.targets, method, score=job.score, seed=job.seed, backend=job.backend, at=job.at,
-                progress=progress, **params[method],
+                inputs=job.explained or None, progress=progress, **params[method],
             )  # fmt: skip
             pairs = zip(found, job.targets, strict=True)
             explanations += [_with_source(explanation, job, target, sources) for explanation, target in pairs]
@@ -165,6 +168,8 @@ def _with_source(explanation: Explanation, job: Job, target: str, files: Sequenc
     """The explanation with the request and the conversion of the files in its record, so that the record reproduces it."""
     record = dict(explanation.record)
     record["request"] = {"target": target, "score": job.score, **({"at": job.at} if job.at is not None else {})}
+    if job.explained:
+        record["request"]["inputs"] = list(job.explained)
     record["sources"] = [each.record for each in files]
     record["preprocess"] = next((r["preprocess"] for r in record["sources"] if "preprocess" in r), None)
     return replace(explanation, record=record)
@@ -252,7 +257,10 @@ def _command(job: Job) -> str:
 
     command_line = ["onnxplain", "explain", job.model, *job.inputs]
     targets = job.targets if list(job.targets) != ["top1"] else ()
-    for flag, values in (("-m", job.methods), ("-p", job.params), ("--rule", job.rules), ("-t", targets)):
+    repeated = (
+        ("-m", job.methods), ("-p", job.params), ("--rule", job.rules), ("-t", targets), ("--input", job.explained),
+    )  # fmt: skip
+    for flag, values in repeated:
         command_line += [word for value in values for word in (flag, value)]
     options: Mapping[str, str | None] = {
         "--at": job.at,

@@ -9,17 +9,18 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from analyzer.errors import InputError, UsageError
 from analyzer.executor.batched_runs import Rows, Scoring, Source, rows_of
-from analyzer.executor.mask_ops import MaskOps, Segments, Windows, mixed
+from analyzer.executor.mask_ops import Windows
 from analyzer.executor.masked_model import MaskedModelSpec
 from analyzer.onnx_model import OnnxModel, probabilities_of
+from analyzer.perturbation.replacement import BackgroundRows, MaskedInput, RepeatedRows, Replacement
 from analyzer.perturbation.spatial_layout import SpatialLayout
 from analyzer.targets.target import Target, no_batch
 
@@ -29,16 +30,6 @@ if TYPE_CHECKING:
 Array = NDArray[Any]
 #: Bytes of perturbed inputs in one batch, and the largest batch.
 _BATCH_BYTES, _BATCH_MOST = 24 * 2**20, 256
-
-
-class ComputedReplacement(Protocol):
-    """A replacement that isn't one array: it scores masks in a way of its own."""
-
-    def scores(
-        self, evaluator: Evaluator, sample: int, mask_ops: MaskOps, source: Source, fixed: Rows
-    ) -> Iterator[tuple[Rows, Array]]:
-        """As :meth:`Evaluator.masked`."""
-        ...
 
 
 @dataclass
@@ -53,6 +44,8 @@ class Evaluator:
         What is explained.
     output
         The value that the target is on, for the unchanged inputs.
+    chosen
+        Names of the inputs to change; None for those that are changed by default.
     engine_on
         Makes a white-box engine for changed inputs and weights on the explained value, for methods that perturb an
         embedding.
@@ -68,6 +61,7 @@ class Evaluator:
     output: Array
     seed: int
     progress: Callable[[int, int], None] | None = None
+    chosen: tuple[str, ...] | None = None
     engine_on: Callable[[dict[str, Array], Array], Engine] = field(kw_only=True, repr=False)
     masks: Literal["graph", "host"] | None = None
     files: list[dict[str, Any]] = field(default_factory=list)
@@ -83,12 +77,34 @@ class Evaluator:
         return self.target.score(self.output)
 
     @functools.cached_property
+    def changed(self) -> tuple[str, ...]:
+        """The inputs that perturbation methods change: the chosen ones, else those of the model's that have samples.
+
+        Raises
+        ------
+        UsageError
+            ``input.no_batch`` where an input doesn't count samples along its first axis, or none does.
+        """
+        fit = [n for n, v in self.inputs.items() if self.batch_axis(n) == 0 and v.dtype.kind in "fiu"]
+        wrong = [name for name in self.chosen or () if name not in fit]
+        if wrong:
+            message = (
+                f"input {wrong[0]!r} has no numbers whose first axis counts the samples: nothing in it can be changed"
+            )
+            raise UsageError("input.no_batch", message, f"inputs that can be: {', '.join(fit) or 'none'}")
+        if not fit:
+            raise UsageError("input.no_batch", "no input has a batch axis to perturb", "give a batch-first input")
+        usual = [name for name in self.model.explained_inputs if name in fit]
+        return self.chosen or self.columns or tuple(usual or fit)
+
+    @property
     def perturbed(self) -> str:
-        """The input that perturbation methods change: the first one whose first axis is the batch."""
-        for name, value in self.inputs.items():
-            if self.batch_axis(name) == 0 and value.dtype.kind in "fiu":
-                return name
-        raise UsageError("input.no_batch", "no input has a batch axis to perturb", "give a batch-first input")
+        """The one input that is changed, or the first of several."""
+        return self.changed[0]
+
+    def changing(self, *names: str) -> Self:
+        """The same evaluator that changes other inputs."""
+        return replace(self, chosen=names)
 
     @functools.cached_property
     def layout(self) -> SpatialLayout:
@@ -108,19 +124,14 @@ class Evaluator:
             )
         return found
 
-    @property
-    def unchanged(self) -> list[str]:
-        """A note that names the inputs with samples that perturbation methods leave as they are; empty without such."""
-        others = [n for n in self.inputs if n != self.perturbed and self.batch_axis(n) is not None]
-        return [f"only input {self.perturbed!r} is changed, not {', '.join(map(repr, others))}"] if others else []
-
     @functools.cached_property
     def columns(self) -> tuple[str, ...]:
         """The numeric inputs of a table whose columns are inputs of their own; empty for other models."""
         one = [value.ndim and len(value) == value.size == self.batch for value in self.inputs.values()]
         names = tuple(name for name, value in self.inputs.items() if value.dtype.kind in "fiu")
         lines = all(value.ndim == 1 for value in self.inputs.values())
-        return names if all(one) and (len(names) > 1 or lines) else ()
+        found = names if all(one) and (len(names) > 1 or lines) else ()
+        return tuple(name for name in found if self.chosen is None or name in self.chosen)
 
     def batch_axis(self, name: str) -> int | None:
         """The axis of an input that counts the samples; None where the input is the same for all."""
@@ -150,14 +161,13 @@ class Evaluator:
         bytes_each = max(1, sum(value[:1].nbytes for value in self.inputs.values() if value.ndim))
         return int(np.clip(_BATCH_BYTES // bytes_each, 1, _BATCH_MOST))
 
-    def evaluate(self, sample: int, copies: Iterable[Array], *, joined: bool = False) -> Iterator[float]:
+    def evaluate(self, sample: int, copies: Iterable[Array]) -> Iterator[float]:
         """Scores of perturbed copies of one sample, in order; memory is the batches that are run at once.
 
         Parameters
         ----------
         copies
-            Each of the perturbed input's shape without the batch axis; joined, a row with one number for each of
-            :attr:`columns`.
+            Each of the perturbed input's shape without the batch axis.
         """
         remaining = iter(copies)
 
@@ -165,12 +175,9 @@ class Evaluator:
             block = list(itertools.islice(remaining, count))
             return {"copies": np.stack(block)} if block else {}
 
-        self.masks = "host"
-        yield from _one_by_one(self._unmasked(sample, source, lambda rows: self._feed(sample, rows["copies"], joined)))
+        return one_by_one(self.hosted(sample, source, lambda rows: {self.perturbed: rows["copies"]}))
 
-    def windows(
-        self, sample: int, windows: Sequence[tuple[slice, ...]], replacement: Array | ComputedReplacement
-    ) -> Iterator[float]:
+    def windows(self, sample: int, windows: Sequence[tuple[slice, ...]], replacement: Replacement) -> Iterator[float]:
         """Scores of one sample with each of some windows replaced, in order.
 
         Parameters
@@ -184,109 +191,95 @@ class Evaluator:
         bounds = [[part.indices(side)[:2] for part, side in zip(window, sides, strict=True)] for window in windows]
         source = rows_of(bounds=np.array(bounds, np.int64).reshape(-1, len(axes), 2))
         mask_ops = Windows(self.layout.shape[1:], axes)
-        return _one_by_one(self.masked(sample, mask_ops, source, replacement))
+        return one_by_one(self.masked(sample, {self.perturbed: MaskedInput(mask_ops, replacement)}, source))
 
-    def segments(
-        self, sample: int, ids: Array, source: Source, replacement: Array | ComputedReplacement
-    ) -> Iterator[float]:
-        """Scores of one sample with some of its segments replaced, in order.
-
-        Parameters
-        ----------
-        ids
-            Of the sample's rank and broadcastable to it, numbered from 0.
-        source
-            Gives rows ``present``: (n, segments) bool, false for what is replaced.
-        replacement
-            What replaces a segment; an array is of the sample's shape and dtype.
-        """
-        mask_ops, fixed = Segments(ids.shape), {"ids": ids.reshape(-1).astype(np.int64)}
-        return _one_by_one(self.masked(sample, mask_ops, source, replacement, fixed))
-
-    def masked(
-        self,
-        sample: int,
-        mask_ops: MaskOps,
-        source: Source,
-        replacement: Array | ComputedReplacement,
-        fixed: Rows | None = None,
-    ) -> Iterator[tuple[Rows, Array]]:
+    def masked(self, sample: int, parts: Mapping[str, MaskedInput], source: Source) -> Iterator[tuple[Rows, Array]]:
         """Scores of one sample under masks, in order: made inside the graph, or on the host where that can't be.
 
         Parameters
         ----------
-        mask_ops
-            The kind of mask.
+        parts
+            Name of a masked input -> how it is masked. Inside the graph there is one, which becomes one array.
         source
-            Gives their rows.
-        replacement
-            What masked elements become; an array is of the sample's shape and dtype.
-        fixed
-            The mask operators' arrays that all evaluations share.
+            Gives the rows of all their masks.
 
         Yields
         ------
         tuple
             The rows of a batch with their scores (n,), float64.
         """
-        fixed = fixed or {}
-        if not isinstance(replacement, np.ndarray):
-            yield from replacement.scores(self, sample, mask_ops, source, fixed)
+        opened = self._opened(sample, *next(iter(parts.items()))) if len(parts) == 1 else None
+        if opened is not None:
+            self.masks = "graph"
+            yield from opened(source)
             return
-        x, others = self.inputs[self.perturbed][sample], self._others(sample)
+
+        def copies(rows: Rows) -> dict[str, Array]:
+            return {name: part.copies(self.inputs[name][sample], rows) for name, part in parts.items()}
+
+        times = {len(part.replacement.rows) for part in parts.values() if isinstance(part.replacement, BackgroundRows)}
+        if not times:
+            yield from self.hosted(sample, source, copies)
+            return
+        if len(times) > 1:
+            raise UsageError(
+                "fill.unsuitable",
+                f"inputs have different numbers of background samples: {sorted(times)}",
+                "give as many of each",
+            )
+        repeated = RepeatedRows(source, times.pop())
+        yield from repeated.averaged(scores for _, scores in self.hosted(sample, repeated.rows, copies))
+
+    def _opened(
+        self, sample: int, name: str, part: MaskedInput
+    ) -> Callable[[Source], Iterator[tuple[Rows, Array]]] | None:
+        """Runs of a model with the masks of one input inside; None where they must be made on the host."""
+        replacement = part.replacement
+        if not isinstance(replacement, np.ndarray):
+            return None
+        x, others = self.inputs[name][sample], self._others(sample, name)
+        constant = {n: v for n, v in self.inputs.items() if n != name and self.batch_axis(n) is None}
         spec = MaskedModelSpec(
-            mask_ops, self.perturbed, x.dtype.name, x.shape,
-            tuple((name, value.dtype.name, value.shape, axis) for name, (value, axis) in others.items()),
-            tuple(self._constant), self._fetched, self.model.fixed_batch, not replacement.any(),
+            part.mask_ops, name, x.dtype.name, x.shape,
+            tuple((other, value.dtype.name, value.shape, axis) for other, (value, axis) in others.items()),
+            tuple(constant), self._fetched, self.model.fixed_batch, not replacement.any(),
         )  # fmt: skip
         opened = self.model.session_pool.masked(spec, self.batch_size())
-        self.masks = "host" if opened is None else "graph"
         if opened is None:
-            yield from self.hosted(
-                sample, source, lambda rows: mixed(x[None], replacement[None], mask_ops.masks(rows, fixed))
-            )
-            return
+            return None
         runs, graph = opened
-        constant = {graph.original: x[None], **{graph.fixed[role]: value for role, value in fixed.items()}}
-        constant |= {**self._constant, **{graph.others[name]: value for name, (value, _) in others.items()}}
+        constant |= {graph.original: x[None], **{graph.fixed[role]: value for role, value in part.fixed.items()}}
+        constant |= {graph.others[other]: value for other, (value, _) in others.items()}
         if graph.replacement:
             constant[graph.replacement] = replacement[None]
-        yield from runs.scores(
-            source, self._scoring(sample), constant, lambda rows: {graph.rows[role]: v for role, v in rows.items()}
-        )
 
-    def hosted(self, sample: int, source: Source, copies: Callable[[Rows], Array]) -> Iterator[tuple[Rows, Array]]:
+        def prepare(rows: Rows) -> Rows:
+            return {wanted: rows[part.prefix + role] for role, wanted in graph.rows.items()}
+
+        return lambda source: runs.scores(source, self._scoring(sample), constant, prepare)
+
+    def hosted(
+        self, sample: int, source: Source, copies: Callable[[Rows], Mapping[str, Array]]
+    ) -> Iterator[tuple[Rows, Array]]:
         """Scores of copies of one sample that are made on the host, in the threads that run them, with their rows."""
         self.masks = "host"
-        yield from self._unmasked(sample, source, lambda rows: self._feed(sample, copies(rows)))
-
-    def _unmasked(self, sample: int, source: Source, feed: Callable[[Rows], Rows]) -> Iterator[tuple[Rows, Array]]:
-        """Scores of feeds to the model as it is, with the rows that they are made of."""
         runs = self.model.session_pool.unmasked(self._fetched, self.batch_size())
-        yield from runs.scores(source, self._scoring(sample), prepare=feed)
+        yield from runs.scores(source, self._scoring(sample), prepare=lambda rows: self._feed(sample, copies(rows)))
 
-    def _others(self, sample: int) -> dict[str, tuple[Array, int]]:
-        """The other inputs that have samples: one sample's part, and the axis that counts them."""
-        axes = {name: self.batch_axis(name) for name in self.inputs if name != self.perturbed}
-        return {name: (self.repeated(name, sample), axis) for name, axis in axes.items() if axis is not None}
+    def _others(self, sample: int, name: str) -> dict[str, tuple[Array, int]]:
+        """The inputs beside one that have samples: one sample's part, and the axis that counts them."""
+        axes = {other: self.batch_axis(other) for other in self.inputs if other != name}
+        return {other: (self.repeated(other, sample), axis) for other, axis in axes.items() if axis is not None}
 
-    @functools.cached_property
-    def _constant(self) -> dict[str, Array]:
-        """The other inputs that are the same for all samples."""
-        return {n: v for n, v in self.inputs.items() if n != self.perturbed and self.batch_axis(n) is None}
-
-    def _feed(self, sample: int, copies: Array, joined: bool = False) -> dict[str, Array]:
-        """All inputs of a batch of copies."""
-        feed = {}
-        for name, value in self.inputs.items():
-            if joined and name in self.columns:
-                column = copies[:, self.columns.index(name)].reshape(-1, *value.shape[1:])
-                feed[name] = (np.rint(column) if value.dtype.kind in "iu" else column).astype(value.dtype)
-            elif name == self.perturbed and not joined:
-                feed[name] = np.ascontiguousarray(copies, value.dtype)
-            else:
-                feed[name] = self.repeated(name, sample, len(copies))
-        return feed
+    def _feed(self, sample: int, copies: Mapping[str, Array]) -> dict[str, Array]:
+        """All inputs of a batch of copies of some of them."""
+        count = len(next(iter(copies.values())))
+        return {
+            name: np.ascontiguousarray(copies[name], value.dtype)
+            if name in copies
+            else self.repeated(name, sample, count)
+            for name, value in self.inputs.items()
+        }
 
     @functools.cached_property
     def _tensors(self) -> dict[str, str]:
@@ -314,6 +307,7 @@ class Evaluator:
         return score
 
 
-def _one_by_one(batches: Iterable[tuple[Rows, Array]]) -> Iterator[float]:
+def one_by_one(batches: Iterable[tuple[Rows, Array]]) -> Iterator[float]:
+    """The scores of batches, apart."""
     for _, scores in batches:
         yield from map(float, scores)

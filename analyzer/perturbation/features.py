@@ -1,6 +1,6 @@
 """The features that LIME, SHAP and ablation work with: segments of the input, and scores where some are replaced.
 
-Belongs here: what is changed, how it is cut into segments, from values per segment to a map. Not here: the methods, what
+Belongs here: what is changed, how it is cut into segments, from values per segment to maps. Not here: the methods, what
 replaces a segment (``replacement``), random masks (``random_masks``).
 """
 
@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from analyzer.errors import UsageError
 from analyzer.executor.batched_runs import Source, count_of, rows_of
+from analyzer.executor.mask_ops import Segments
 from analyzer.explanation import Result
 from analyzer.perturbation.budget import Progress
-from analyzer.perturbation.evaluator import Array, Evaluator
-from analyzer.perturbation.fill_parameter import Fill, replacement_for
-from analyzer.perturbation.replacement import BackgroundRows, Replacement, notes_of
+from analyzer.perturbation.evaluator import Array, Evaluator, one_by_one
+from analyzer.perturbation.fill_parameter import Fill, column_replacements, replacement_for
+from analyzer.perturbation.replacement import BackgroundRows, MaskedInput, Replacement, Replacements
 from analyzer.targets.target import Resolved
 
 if TYPE_CHECKING:
@@ -30,54 +32,50 @@ Kind = Literal["image", "table", "series", "tokens"]
 
 @dataclass(frozen=True)
 class Segmentation:
-    """One sample cut into segments.
+    """One sample cut into segments, which all changed inputs share the numbers of.
 
     Attributes
     ----------
     ids
-        Of the sample's rank and broadcastable to it, numbered from 0 without gaps.
+        Input name -> ids of the sample's rank and broadcastable to it; over all inputs numbered from 0 without gaps.
     notes
         What the user should know.
     """
 
-    ids: Array
+    ids: Mapping[str, Array]
     notes: tuple[str, ...] = ()
 
     @functools.cached_property
     def count(self) -> int:
         """How many there are."""
-        return int(self.ids.max()) + 1
+        return 1 + max(int(each.max()) for each in self.ids.values())
 
-    def spread(self, values: Array) -> Array:
-        """Every element with its segment's value."""
-        return np.asarray(values[self.ids])
+    def spread(self, values: Array) -> dict[str, Array]:
+        """Every element of every input with its segment's value."""
+        return {name: np.asarray(values[ids]) for name, ids in self.ids.items()}
 
 
-def feature_notes(replacement: Replacement, segmentations: Iterable[Segmentation]) -> list[str]:
-    """What the user should know of a replacement and of how the samples were cut, each note once."""
-    return list(dict.fromkeys([*notes_of(replacement), *(note for each in segmentations for note in each.notes)]))
+def feature_notes(replacements: Replacements, segmentations: Iterable[Segmentation]) -> list[str]:
+    """What the user should know of replacements and of how the samples were cut, each note once."""
+    return list(dict.fromkeys([*replacements.notes, *(note for each in segmentations for note in each.notes)]))
 
 
 @dataclass(frozen=True)
 class FeatureSpace:
-    """What a method changes: an input, the embedding that tokens select, or the columns of a table given as inputs.
+    """What a method changes: inputs, or the embedding that tokens select.
 
     Attributes
     ----------
     values
-        The unchanged values, batch first.
+        Input name -> the unchanged values, batch first.
     engine
         Where they are an embedding, the engine on the unchanged inputs: its copies run through the trace instead of the
         runtime.
-    joined
-        Whether they are a table put together from several inputs, one column from each.
     """
 
     evaluator: Evaluator
-    name: str
-    values: Array
+    values: Mapping[str, Array]
     engine: Engine | None = None
-    joined: bool = False
 
     @property
     def embedded(self) -> bool:
@@ -86,60 +84,89 @@ class FeatureSpace:
 
     @classmethod
     def of(cls, evaluator: Evaluator, segments: Any = None) -> FeatureSpace:
-        """The perturbed input or columns; for tokens whose mask has the embedding's rank, the embedding."""
-        name = evaluator.perturbed
-        if evaluator.columns:
-            table = np.stack([evaluator.inputs[column].reshape(-1) for column in evaluator.columns], axis=1)
-            return cls(evaluator, name, table.astype(np.float64), joined=True)
-        values = evaluator.inputs[name]
-        if values.dtype.kind in "iu" and isinstance(segments, list | tuple | np.ndarray):
+        """The changed inputs; for tokens whose mask has the embedding's rank, the embedding."""
+        values = {name: evaluator.inputs[name] for name in evaluator.changed}
+        name, only = next(iter(values.items()))
+        if len(values) == 1 and only.dtype.kind in "iu" and isinstance(segments, list | tuple | np.ndarray):
             shape = list(np.shape(segments))
             while len(shape) > 1 and shape[0] == 1:
                 del shape[0]
-            if len(shape) >= values.ndim and isinstance(evaluator.target, Resolved):
+            if len(shape) >= only.ndim and isinstance(evaluator.target, Resolved):
                 engine = evaluator.engine_on(evaluator.inputs, evaluator.target.weights)
                 if name in {entry.name for entry in engine.explained if entry.tokens}:
-                    return cls(evaluator, name, engine.values()[name], engine)
-        return cls(evaluator, name, values)
+                    return cls(evaluator, {name: engine.values()[name]}, engine)
+        return cls(evaluator, values)
 
-    def replacement(self, fill: Fill | list[Any], background: int = 100) -> Replacement:
-        """What replaced segments become; see :func:`~analyzer.perturbation.fill_parameter.replacement_for`."""
-        values = self.values if self.embedded or self.joined else None
-        columns = self.evaluator.columns if self.joined else ()
-        return replacement_for(self.evaluator, self.name, fill, values=values, columns=columns, background=background)
+    def replacements(
+        self, fill: Fill | list[Any], background: int = 100, channelless: Fill | None = None
+    ) -> Replacements:
+        """What replaced segments become; see :func:`~analyzer.perturbation.fill_parameter.replacement_for`.
+
+        Parameters
+        ----------
+        channelless
+            Stands in for the fill ``mean`` where an input has no channels to take a mean of; None takes the mean of all.
+        """
+        evaluator = self.evaluator
+        fills: dict[str, Any]
+        if channelless is not None and isinstance(fill, str) and fill == "mean":
+            fills = {name: fill if self._has_channels(value) else channelless for name, value in self.values.items()}
+        else:
+            fills = dict.fromkeys(self.values, fill)
+        if evaluator.columns:
+            return Replacements(column_replacements(evaluator, next(iter(fills.values())), background))
+        return Replacements(
+            {
+                name: replacement_for(
+                    evaluator, name, fills[name], values=value if self.embedded else None, background=background
+                )
+                for name, value in self.values.items()
+            }
+        )
+
+    def _has_channels(self, values: Array) -> bool:
+        return not self.embedded and values.ndim > 2 and values.dtype.kind not in "iu"
 
     def segmentation(self, sample: int, how: Any) -> Segmentation:
-        """One sample cut as a method's ``segments`` says; None suits the input."""
-        from analyzer.inputs import segment_with_notes
+        """One sample cut as a method's ``segments`` says; None suits each input.
 
-        x, seed = self.values[sample], self.evaluator.seed
-        if self.embedded:
-            return Segmentation(*segment_with_notes(x, np.asarray(how), None, seed))
-        kind, layout = _kind(self.evaluator, self.name, x)
+        A number of segments is shared by the inputs in proportion to those that suit them.
+
+        Raises
+        ------
+        UsageError
+            ``params.invalid`` for a mask of segments where several inputs are changed.
+        """
         if isinstance(how, str) and how.isdigit():
             how = int(how)
-        count, how = (how, None) if isinstance(how, int) else (None, how)
-        ids, notes = segment_with_notes(x, how, count, seed, kind=kind, layout=layout)
-        return Segmentation(ids.reshape((1,) * (x.ndim - ids.ndim) + ids.shape), notes)
+        if self.evaluator.columns:
+            return self._columns(sample, how)
+        if len(self.values) == 1:
+            name, value = next(iter(self.values.items()))
+            ids, notes = self._cut(name, value[sample], how)
+            return Segmentation({name: ids}, notes)
+        if isinstance(how, list | tuple | np.ndarray):
+            raise UsageError(
+                "params.invalid",
+                f"a mask of segments is for one input, and {', '.join(map(repr, self.values))} are changed",
+                "name the input that it is for with inputs=",
+            )
+        named = how if isinstance(how, str) else None
+        cut = {name: self._cut(name, value[sample], self._suiting(name, named)) for name, value in self.values.items()}
+        if isinstance(how, int):
+            counts = {name: int(ids.max()) + 1 for name, (ids, _) in cut.items()}
+            each = {name: max(1, round(how * count / sum(counts.values()))) for name, count in counts.items()}
+            cut = {name: self._cut(name, value[sample], each[name]) for name, value in self.values.items()}
+        starts = itertools.accumulate((int(ids.max()) + 1 for ids, _ in cut.values()), initial=0)
+        numbered = {name: ids + start for (name, (ids, _)), start in zip(cut.items(), starts, strict=False)}
+        return Segmentation(numbered, tuple(dict.fromkeys(note for _, notes in cut.values() for note in notes)))
 
     def segmentations(self, how: Any) -> list[Segmentation]:
         """Every sample cut as a method's ``segments`` says."""
-        return [self.segmentation(sample, how) for sample in range(len(self.values))]
-
-    def scores(self, sample: int, copies: Iterable[Array]) -> Iterator[float]:
-        """Scores of perturbed copies of one sample, in order, a batch at a time."""
-        if not self.embedded:
-            yield from self.evaluator.evaluate(sample, copies, joined=self.joined)
-            return
-        engine, times = self._repeated(sample)
-        remaining = iter(copies)
-        while block := list(itertools.islice(remaining, times)):
-            padded = block + block[-1:] * (times - len(block))
-            scores = engine.scores_with_inputs({self.name: np.stack(padded).astype(self.values.dtype)})
-            yield from (float(score) for score in scores[: len(block)])
+        return [self.segmentation(sample, how) for sample in range(self.evaluator.batch)]
 
     def masked_scores(
-        self, sample: int, segmentation: Segmentation, source: Source, replacement: Replacement
+        self, sample: int, segmentation: Segmentation, source: Source, replacements: Mapping[str, Replacement]
     ) -> Iterator[float]:
         """Scores of one sample with some of its segments replaced, in order.
 
@@ -147,30 +174,87 @@ class FeatureSpace:
         ----------
         source
             Gives rows ``present``: (n, segments) bool, false for what is replaced.
-        replacement
+        replacements
             The sample's; an array is of its shape.
         """
-        ids = segmentation.ids
-        if not self.embedded and not self.joined:
-            yield from self.evaluator.segments(sample, ids, source, replacement)
+        if self.embedded:
+            yield from self._embedded_scores(sample, segmentation, source, replacements)
             return
-        x, masks = self.values[sample], (row[ids] for row in _one_by_one(source))
-        if isinstance(replacement, BackgroundRows):
-            yield from replacement.averages(lambda copies: self.scores(sample, copies), x, masks)
-        else:
-            assert isinstance(replacement, np.ndarray), "columns and embeddings have no surroundings"
-            yield from self.scores(sample, (np.where(mask, x, replacement) for mask in masks))
+        parts = {
+            name: MaskedInput(Segments(ids.shape), replacements[name], {"ids": ids.reshape(-1).astype(np.int64)})
+            for name, ids in segmentation.ids.items()
+        }
+        yield from one_by_one(self.evaluator.masked(sample, parts, source))
 
     def scorer(
-        self, sample: int, segmentation: Segmentation, replacement: Replacement, progress: Progress
+        self, sample: int, segmentation: Segmentation, replacements: Replacements, progress: Progress
     ) -> Callable[[Array], Iterator[float]]:
         """A function from ``present`` (n, segments) to the scores of one sample, each counted by the progress."""
 
         def scores(present: Array) -> Iterator[float]:
             source = rows_of(present=present)
-            return progress.counted(self.masked_scores(sample, segmentation, source, replacement[sample]))
+            return progress.counted(self.masked_scores(sample, segmentation, source, replacements[sample]))
 
         return scores
+
+    def result(self, maps: Sequence[Mapping[str, Array]], notes: Sequence[str], record: dict[str, Any]) -> Result:
+        """Maps per sample, of its rank; of an embedding, their sum over its width beside them."""
+        stacked = {name: np.stack([each[name] for each in maps]).astype(np.float32) for name in self.values}
+        if self.engine is None:
+            return Result(stacked, notes=list(notes), record=record)
+        record = {**record, "parity": self.engine.record()["parity"]}
+        name, values = next(iter(self.values.items()))
+        rank = self.evaluator.inputs[name].ndim
+        wide = np.broadcast_to(stacked[name], np.broadcast_shapes(stacked[name].shape, values.shape))
+        summed = wide.reshape(*wide.shape[:rank], -1).sum(axis=-1)
+        return Result({name: summed}, {name: wide}, notes=list(notes), record=record)
+
+    def _cut(self, name: str, x: Array, how: Any) -> tuple[Array, tuple[str, ...]]:
+        """The ids of one input of one sample, from 0, of its rank; and what the user should know."""
+        from analyzer.inputs import segment_with_notes
+
+        seed = self.evaluator.seed
+        if self.embedded:
+            return segment_with_notes(x, np.asarray(how), None, seed)
+        kind, layout = _kind(self.evaluator, name, x)
+        count, how = (how, None) if isinstance(how, int) else (None, how)
+        ids, notes = segment_with_notes(x, how, count, seed, kind=kind, layout=layout)
+        return ids.reshape((1,) * (x.ndim - ids.ndim) + ids.shape), notes
+
+    def _suiting(self, name: str, how: str | None) -> str | None:
+        """A named way to cut, for the inputs that it is for: pictures."""
+        return how if _kind(self.evaluator, name, self.values[name][0])[0] == "image" else None
+
+    def _columns(self, sample: int, how: Any) -> Segmentation:
+        """A table whose columns are inputs of their own, cut as one row."""
+        from analyzer.inputs import segment_with_notes
+
+        row = np.array([value[sample].reshape(()) for value in self.values.values()], np.float64)
+        count, how = (how, None) if isinstance(how, int) else (None, how)
+        ids, notes = segment_with_notes(row, how, count, self.evaluator.seed, kind="table", layout=None)
+        each = zip(self.values.items(), ids.reshape(-1), strict=True)
+        return Segmentation({name: np.full((1,) * (value.ndim - 1), at) for (name, value), at in each}, notes)
+
+    def _embedded_scores(
+        self, sample: int, segmentation: Segmentation, source: Source, replacements: Mapping[str, Replacement]
+    ) -> Iterator[float]:
+        name, values = next(iter(self.values.items()))
+        replacement, masks = replacements[name], (row[segmentation.ids[name]] for row in _one_by_one(source))
+        if isinstance(replacement, BackgroundRows):
+            yield from replacement.averages(lambda copies: self._scores(sample, copies), values[sample], masks)
+            return
+        assert isinstance(replacement, np.ndarray), "embeddings have no surroundings"
+        yield from self._scores(sample, (np.where(mask, values[sample], replacement) for mask in masks))
+
+    def _scores(self, sample: int, copies: Iterable[Array]) -> Iterator[float]:
+        """Scores of perturbed embeddings of one sample, in order, a batch at a time."""
+        name, values = next(iter(self.values.items()))
+        engine, times = self._repeated(sample)
+        remaining = iter(copies)
+        while block := list(itertools.islice(remaining, times)):
+            padded = block + block[-1:] * (times - len(block))
+            scores = engine.scores_with_inputs({name: np.stack(padded).astype(values.dtype)})
+            yield from (float(score) for score in scores[: len(block)])
 
     def _repeated(self, sample: int) -> tuple[Engine, int]:
         """The engine on one sample repeated to a batch, and how often it is."""
@@ -180,22 +264,6 @@ class FeatureSpace:
         assert isinstance(evaluator.target, Resolved)
         weights = np.repeat(evaluator.target.weights[sample : sample + 1], times, axis=0)
         return evaluator.engine_on(inputs, weights), times
-
-    def result(self, maps: Sequence[Array], notes: Sequence[str], record: dict[str, Any]) -> Result:
-        """Maps per sample, of its rank; of an embedding, their sum over its width beside them."""
-        stacked = np.stack(maps).astype(np.float32)
-        if self.joined:
-            columns, inputs = self.evaluator.columns, self.evaluator.inputs
-            by_column = {name: stacked[:, at].reshape(inputs[name].shape) for at, name in enumerate(columns)}
-            return Result(by_column, notes=list(notes), record=record)
-        notes = [*notes, *self.evaluator.unchanged]
-        if self.engine is None:
-            return Result({self.name: stacked}, notes=notes, record=record)
-        record = {**record, "parity": self.engine.record()["parity"]}
-        rank = self.evaluator.inputs[self.name].ndim
-        wide = np.broadcast_to(stacked, np.broadcast_shapes(stacked.shape, self.values.shape))
-        summed = wide.reshape(*wide.shape[:rank], -1).sum(axis=-1)
-        return Result({self.name: summed}, {self.name: wide}, notes=notes, record=record)
 
 
 def _one_by_one(source: Source) -> Iterator[Array]:

@@ -81,6 +81,22 @@ def replacement_for(
     return reader.array(fill) if isinstance(fill, np.ndarray) else reader.named(fill)
 
 
+def column_replacements(evaluator: Evaluator, fill: Fill | list[Any], background: int = 100) -> dict[str, Replacement]:
+    """What the columns of a table become that are inputs of their own, read as the fill of one row; errors as above."""
+    columns = evaluator.columns
+    table = np.stack([evaluator.inputs[name].reshape(-1) for name in columns], axis=1).astype(np.float64)
+    whole = replacement_for(evaluator, columns[0], fill, values=table, columns=columns, background=background)
+    assert not isinstance(whole, Inpainting), "columns have no surroundings"
+    rows = whole.rows if isinstance(whole, BackgroundRows) else whole
+    found: dict[str, Replacement] = {}
+    for at, name in enumerate(columns):
+        value = evaluator.inputs[name]
+        column = rows[:, at].reshape(-1, *value.shape[1:])
+        typed = (np.rint(column) if value.dtype.kind in "iu" else column).astype(value.dtype)
+        found[name] = BackgroundRows(typed, whole.note) if isinstance(whole, BackgroundRows) else typed
+    return found
+
+
 @dataclass(frozen=True)
 class _FillReader:
     """The values whose elements are replaced, and what a fill of them may be.

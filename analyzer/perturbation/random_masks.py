@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -21,7 +21,7 @@ from analyzer.perturbation.budget import Budget, Progress, SequentialSampling
 from analyzer.perturbation.evaluator import Array, Evaluator
 from analyzer.perturbation.fill_parameter import Fill, replacement_for
 from analyzer.perturbation.moments import GridMoments, Moments
-from analyzer.perturbation.replacement import Replacement, cost_of, notes_of
+from analyzer.perturbation.replacement import MaskedInput, Replacements
 from analyzer.perturbation.spatial_layout import SpatialLayout
 
 #: Bytes of full masks that are summed up together, and how many at most.
@@ -53,70 +53,107 @@ class DrawGrids(Protocol):
 
 @dataclass(frozen=True)
 class MonteCarlo:
-    """A map estimated from the scores of random masks, the same masks for every sample.
+    """Maps estimated from the scores of random masks, the same masks for every sample.
+
+    Where several inputs are changed every evaluation masks them all, each by a mask of its own.
 
     Attributes
     ----------
-    replacement
-        What masked elements become, by sample.
+    draws
+        Input name -> its masks.
+    replacements
+        What masked elements become.
     estimate
         Makes values and standard errors of sums over masks.
     """
 
     evaluator: Evaluator
-    replacement: Replacement
+    draws: Mapping[str, Draw | DrawGrids]
+    replacements: Replacements
     budget: Budget
-    draw: Draw | DrawGrids
     estimate: Callable[[Moments], tuple[Array, Array]]
 
     @classmethod
     def of(
-        cls, evaluator: Evaluator, fill: Fill, draws: int, limits: tuple[int | None, float | None], draw: Draw | DrawGrids,
-        estimate: Callable[[Moments], tuple[Array, Array]], *, background: int = 100, least: int = 2,
+        cls, evaluator: Evaluator, fill: Fill, draws: int, limits: tuple[int | None, float | None],
+        draw: Callable[[str], Draw | DrawGrids], estimate: Callable[[Moments], tuple[Array, Array]], *,
+        background: int = 100, least: int = 2,
     ) -> MonteCarlo:  # fmt: skip
         """Masks of a method that was given a ``fill`` and ``limits``: its budget and the standard error to stop at.
+
+        Parameters
+        ----------
+        draw
+            Gives the masks of an input by its name.
 
         Raises
         ------
         UsageError
             ``params.invalid``, ``fill.*``.
         """
-        replacement = replacement_for(evaluator, evaluator.perturbed, fill, background=background, without=("inpaint",))
-        budget = Budget.of(draws, *limits, cost=cost_of(replacement), least=least)
-        return cls(evaluator, replacement, budget, draw, estimate)
+        replacements = Replacements(
+            {
+                name: replacement_for(evaluator, name, fill, background=background, without=("inpaint",))
+                for name in evaluator.changed
+            }
+        )
+        budget = Budget.of(draws, *limits, cost=replacements.cost, least=least)
+        return cls(evaluator, {name: draw(name) for name in evaluator.changed}, replacements, budget, estimate)
 
     def result(self) -> Result:
-        """Maps of the perturbed input, notes and the run's figures."""
-        evaluator, name = self.evaluator, self.evaluator.perturbed
-        layout, count = evaluator.layout, len(evaluator.inputs[name])
+        """Maps of the changed inputs, notes and the run's figures."""
+        evaluator, count = self.evaluator, self.evaluator.batch
         sampling = SequentialSampling(self.budget, [self.budget.draws] * count, evaluator.advance)
-        maps = np.stack([sampling.estimate(self._run(sample, sampling.progress)) for sample in range(count)])
-        notes = [*notes_of(self.replacement), *evaluator.unchanged]
-        return Result({name: layout.shared(maps)}, notes=notes, record=sampling.record(_mean))
+        found = [sampling.estimate(self._run(sample, sampling.progress)) for sample in range(count)]
+        maps, start = {}, 0
+        for name, layout in self._layouts.items():
+            end = start + math.prod(layout.sides)
+            maps[name] = layout.shared(np.stack([each[start:end].reshape(layout.sides) for each in found]))
+            start = end
+        return Result(maps, notes=self.replacements.notes, record=sampling.record(_mean))
+
+    @functools.cached_property
+    def _layouts(self) -> dict[str, SpatialLayout]:
+        return {name: self.evaluator.changing(name).layout for name in self.draws}
 
     def _run(self, sample: int, progress: Progress) -> Callable[[int], tuple[Array, Array]]:
-        """Scores a sample's masks up to a number of draws, as :class:`SequentialSampling` asks for it."""
-        evaluator, layout, done = self.evaluator, self.evaluator.layout, 0
+        """Scores a sample's masks up to a number of draws, as :class:`SequentialSampling` asks for it.
+
+        Values and errors are those of all inputs, one after the other.
+        """
+        evaluator, replacements, done = self.evaluator, self.replacements[sample], 0
         rng = np.random.default_rng(evaluator.seed)
-        drawn, mask_ops = self._masks(rng, layout)
-        sums = _BlockedMoments(float(evaluator.score[sample]), mask_ops)
+        masks = {name: _masks(rng, draw, self._layouts[name]) for name, draw in self.draws.items()}
+        several = len(masks) > 1
+        prefixes = {name: f"{at}." if several else "" for at, name in enumerate(masks)}
+        parts = {name: MaskedInput(ops, replacements[name], {}, prefixes[name]) for name, (_, ops) in masks.items()}
+        sums = {name: _BlockedMoments(float(evaluator.score[sample]), ops) for name, (_, ops) in masks.items()}
+        block = min(_block_size(layout.sides) for layout in self._layouts.values())
+
+        def drawn(count: int) -> Rows:
+            return {prefixes[name] + role: v for name, (draw, _) in masks.items() for role, v in draw(count).items()}
 
         def after(draws: int) -> tuple[Array, Array]:
             nonlocal done
-            source, done = _limited(draws - done, drawn, _block_size(layout.sides)), draws
-            for rows, scores in evaluator.masked(sample, mask_ops, source, self.replacement[sample]):
-                sums.add(rows, scores)
+            source, done = _limited(draws - done, drawn, block), draws
+            for rows, scores in evaluator.masked(sample, parts, source):
+                for name, each in sums.items():
+                    each.add({role: rows[prefixes[name] + role] for role in masks[name][1].rows}, scores)
                 progress.add(len(scores))
-            return self.estimate(sums.moments())
+            estimates = [self.estimate(each.moments()) for each in sums.values()]
+            values, errors = (
+                np.concatenate([np.ravel(part) for part in parts]) for parts in zip(*estimates, strict=True)
+            )
+            return values, errors
 
         return after
 
-    def _masks(self, rng: np.random.Generator, layout: SpatialLayout) -> tuple[Source, Masks | Grid]:
-        """Rows as they are drawn, and the mask operators that they are for."""
-        draw = self.draw
-        if callable(draw):
-            return lambda n: {"mask": draw(rng, n)}, Masks(layout.sides, layout.mask_shape)
-        return functools.partial(draw.rows, rng), draw.grid(layout.mask_shape)
+
+def _masks(rng: np.random.Generator, draw: Draw | DrawGrids, layout: SpatialLayout) -> tuple[Source, Masks | Grid]:
+    """Rows as they are drawn, and the mask operators that they are for."""
+    if callable(draw):
+        return lambda n: {"mask": draw(rng, n)}, Masks(layout.sides, layout.mask_shape)
+    return functools.partial(draw.rows, rng), draw.grid(layout.mask_shape)
 
 
 def _mean(errors: Array) -> float:

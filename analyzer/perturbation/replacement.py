@@ -1,6 +1,6 @@
 """What replaces masked elements: one array, many background samples, or what surrounds the hole.
 
-Belongs here: the kinds of replacement, and scores under masks where it isn't one array. Not here: reading a method's
+Belongs here: the kinds of replacement, and the masked copies that they make on the host. Not here: reading a method's
 ``fill`` (``fill_parameter``), computing one (``analyzer.inputs``), which elements are masked.
 """
 
@@ -8,18 +8,15 @@ from __future__ import annotations
 
 import itertools
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from analyzer.executor.batched_runs import Rows, Source, count_of
 from analyzer.executor.mask_ops import MaskOps, mixed
-
-if TYPE_CHECKING:
-    from analyzer.perturbation.evaluator import Evaluator
 
 Array = NDArray[Any]
 #: The row that says which background sample an evaluation takes.
@@ -51,16 +48,9 @@ class BackgroundRows:
     def __getitem__(self, sample: int) -> BackgroundRows:
         return self
 
-    def scores(
-        self, evaluator: Evaluator, sample: int, mask_ops: MaskOps, source: Source, fixed: Rows
-    ) -> Iterator[tuple[Rows, Array]]:
-        """As :meth:`~analyzer.perturbation.evaluator.Evaluator.masked`."""
-        x, repeated = evaluator.inputs[evaluator.perturbed][sample], _RepeatedRows(source, len(self.rows))
-
-        def copies(rows: Rows) -> Array:
-            return mixed(x[None], self.rows[rows[_ROW]], mask_ops.masks(rows, fixed))
-
-        yield from repeated.averaged(scores for _, scores in evaluator.hosted(sample, repeated.rows, copies))
+    def blended(self, x: Array, mask: Array, rows: Rows) -> Array:
+        """Copies (n, ...) of a sample, masked elements from the background sample that each row names."""
+        return mixed(x[None], self.rows[rows[_ROW]], mask)
 
     def averages(
         self, evaluate: Callable[[Iterable[Array]], Iterator[float]], x: Array, masks: Iterable[Array]
@@ -88,18 +78,11 @@ class Inpainting:
     def __getitem__(self, sample: int) -> Inpainting:
         return self
 
-    def scores(
-        self, evaluator: Evaluator, sample: int, mask_ops: MaskOps, source: Source, fixed: Rows
-    ) -> Iterator[tuple[Rows, Array]]:
-        """As :meth:`~analyzer.perturbation.evaluator.Evaluator.masked`."""
+    def blended(self, x: Array, mask: Array, rows: Rows) -> Array:
+        """Copies (n, ...) of a sample, holes inpainted."""
         from analyzer.inputs.inpainting import inpaint
 
-        x = evaluator.inputs[evaluator.perturbed][sample]
-
-        def copies(rows: Rows) -> Array:
-            return np.stack([inpaint(x, ~mask, self.axes) for mask in mask_ops.masks(rows, fixed)])
-
-        yield from evaluator.hosted(sample, source, copies)
+        return np.stack([inpaint(x, ~each, self.axes) for each in mask])
 
 
 #: What masked elements become. By sample it gives that sample's: an array of its shape, or the same kind again.
@@ -116,7 +99,59 @@ def notes_of(replacement: Replacement) -> list[str]:
     return [] if isinstance(replacement, np.ndarray) or not replacement.note else [replacement.note]
 
 
-class _RepeatedRows:
+@dataclass(frozen=True)
+class Replacements:
+    """What masked elements of several inputs become, by input name; by sample it gives that sample's.
+
+    Where several are background samples, one evaluation takes the same background sample for all of them.
+    """
+
+    by_name: Mapping[str, Replacement]
+
+    @property
+    def cost(self) -> int:
+        """Model evaluations for one mask."""
+        return max(map(cost_of, self.by_name.values()))
+
+    @property
+    def notes(self) -> list[str]:
+        """What the user should know."""
+        return list(dict.fromkeys(note for each in self.by_name.values() for note in notes_of(each)))
+
+    def __getitem__(self, sample: int) -> dict[str, Replacement]:
+        return {
+            n: np.asarray(each[sample]) if isinstance(each, np.ndarray) else each for n, each in self.by_name.items()
+        }
+
+
+@dataclass(frozen=True)
+class MaskedInput:
+    """One input of one sample under masks.
+
+    Attributes
+    ----------
+    replacement
+        What masked elements become; an array is of the sample's shape and dtype.
+    fixed
+        The mask operators' arrays that all evaluations share.
+    prefix
+        Of the names of its rows, where several inputs have rows of their own.
+    """
+
+    mask_ops: MaskOps
+    replacement: Replacement
+    fixed: Rows = field(default_factory=dict)
+    prefix: str = ""
+
+    def copies(self, x: Array, rows: Rows) -> Array:
+        """Masked copies of the sample, made on the host; as many as there are rows."""
+        mask = self.mask_ops.masks({role: rows[self.prefix + role] for role in self.mask_ops.rows}, self.fixed)
+        if isinstance(self.replacement, np.ndarray):
+            return mixed(x[None], self.replacement[None], mask)
+        return self.replacement.blended(x, mask, rows)
+
+
+class RepeatedRows:
     """Every row of a source as many times as there are background samples, and the mean of their scores."""
 
     def __init__(self, source: Source, times: int) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 import numpy as np
 
@@ -40,8 +39,7 @@ def score_cam(context: Context, *, layer: Layer = "auto", relu: Rectify = True) 
             f"score-cam can't mask input {name!r} of shape {list(value.shape)} with maps of layer {found.name!r}",
             "use grad-cam or ablation-cam",
         )
-    scores, masked = np.empty((len(value), count)), replace(context)
-    masked.perturbed = name
+    scores, masked = np.empty((len(value), count)), context.changing(name)
     for sample, x in enumerate(value):
         copies = (x * mask for mask in _masks(context, name, found.values[sample]))
         for channel, score in enumerate(masked.evaluate(sample, copies)):

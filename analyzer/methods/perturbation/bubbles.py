@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -30,7 +31,9 @@ def bubbles(
     samples: Annotated[
         int, "number of masks, each a model evaluation (or one per background sample), at least 3"
     ] = 1000,
-    count: Annotated[int, "bubbles in a mask, at least 1"] = 10,
+    count: Annotated[
+        int, "bubbles in a mask, at least 1; no more than half of the elements, or they would hide nothing"
+    ] = 10,
     sigma: Annotated[float | None, "a bubble's standard deviation in elements; None: a sixteenth of each axis"] = None,
     fill: Annotated[Fill, f"what shows between the bubbles: {BLENDED_FILL_HELP}"] = 0.0,
     background: Annotated[int, BACKGROUND_HELP] = 100,
@@ -46,16 +49,23 @@ def bubbles(
     """
     if samples < 3 or count < 1 or (sigma is not None and not 0 < sigma < np.inf):
         raise UsageError("params.invalid", "bubbles needs samples >= 3, count >= 1, sigma > 0", "see the defaults")
-    if evaluator.inputs[evaluator.perturbed].dtype.kind in "iu":
+    names = [name for name in evaluator.changed if evaluator.inputs[name].dtype.kind == "f"]
+    if not names or (evaluator.chosen is not None and len(names) < len(evaluator.chosen)):
         raise UsageError(
             "method.unsuitable", "bubbles blend values, which tokens can't be", "use rise, lime or kernel-shap"
         )
-    sides = evaluator.layout.sides
-    widths = [max(side / 16, 0.5) if sigma is None else sigma for side in sides]
-    return MonteCarlo.of(
-        evaluator, fill, samples, (budget, standard_error), gaussian_windows(sides, count, widths), Moments.correlation,
-        background=background, least=3,
-    ).result()  # fmt: skip
+
+    def draw(name: str) -> Draw:
+        sides = evaluator.changing(name).layout.sides
+        few = min(count, max(1, math.prod(sides) // 2))
+        return gaussian_windows(sides, few, [max(side / 16, 0.5) if sigma is None else sigma for side in sides])
+
+    changing = evaluator.changing(*names)
+    result: Result = MonteCarlo.of(
+        changing, fill, samples, (budget, standard_error), draw, Moments.correlation, background=background, least=3
+    ).result()
+    evaluator.masks = changing.masks
+    return result
 
 
 def gaussian_windows(sides: Sequence[int], count: int, widths: Sequence[float]) -> Draw:

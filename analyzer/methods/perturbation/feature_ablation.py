@@ -16,7 +16,6 @@ from analyzer.perturbation.budget import Progress
 from analyzer.perturbation.evaluator import Evaluator
 from analyzer.perturbation.features import FeatureSpace, Segmentation, feature_notes
 from analyzer.perturbation.fill_parameter import BACKGROUND_HELP, FILL_HELP, Fill
-from analyzer.perturbation.replacement import cost_of
 
 
 @method(
@@ -35,19 +34,19 @@ def feature_ablation(
 ) -> Result:
     """Drop of the score when a superpixel, column, word or piece of a series is replaced, one at a time."""
     space = FeatureSpace.of(evaluator, segments)
-    replacement = space.replacement(fill, background)
-    cost = cost_of(replacement)
+    replacements = space.replacements(fill, background)
+    cost = replacements.cost
     most = None if budget is None else budget // cost
-    segmentations = [_affordable(space, sample, segments, most) for sample in range(len(space.values))]
+    segmentations = [_affordable(space, sample, segments, most) for sample in range(evaluator.batch)]
     counts = [segmentation.count for segmentation in segmentations]
     progress = Progress(sum(counts) * cost, evaluator.advance, cost)
     maps = []
     for sample, segmentation in enumerate(segmentations):
         source = _all_but_one(segmentation.count)
-        scores = progress.counted(space.masked_scores(sample, segmentation, source, replacement[sample]))
+        scores = progress.counted(space.masked_scores(sample, segmentation, source, replacements[sample]))
         maps.append(segmentation.spread(evaluator.score[sample] - np.fromiter(scores, np.float64)))
     record = {"segments": counts, "evaluations": sum(counts) * cost}
-    return space.result(maps, feature_notes(replacement, segmentations), record)
+    return space.result(maps, feature_notes(replacements, segmentations), record)
 
 
 def _affordable(space: FeatureSpace, sample: int, how: Any, most: int | None) -> Segmentation:

@@ -13,7 +13,6 @@ from analyzer.perturbation.coalitions import CoalitionScores, Design, design_of
 from analyzer.perturbation.evaluator import Array, Evaluator
 from analyzer.perturbation.features import FeatureSpace, feature_notes
 from analyzer.perturbation.fill_parameter import BACKGROUND_HELP, FILL_HELP
-from analyzer.perturbation.replacement import cost_of
 
 _TOO_FEW = "fewer pairs of coalitions than segments: the values are the smallest ones that fit; raise samples"
 
@@ -48,19 +47,19 @@ def kernel_shap(
     if samples < 2:
         raise UsageError("params.invalid", f"samples must be at least 2, not {samples}", "some hundreds are usual")
     space = FeatureSpace.of(evaluator, segments)
-    replacement = space.replacement(baseline, background)
-    limits = Budget.of(samples, budget, standard_error, cost=cost_of(replacement))
+    replacements = space.replacements(baseline, background)
+    limits = Budget.of(samples, budget, standard_error, cost=replacements.cost)
     segmentations = space.segmentations(segments)
     designs = [design_of(segmentation.count, limits.draws, evaluator.seed) for segmentation in segmentations]
     sampling = SequentialSampling(limits, [len(design.present) for design in designs], evaluator.advance)
     maps, exact, baseline_scores = [], [], []
     for sample, (segmentation, design) in enumerate(zip(segmentations, designs, strict=True)):
-        scores = CoalitionScores(space.scorer(sample, segmentation, replacement, sampling.progress))
+        scores = CoalitionScores(space.scorer(sample, segmentation, replacements, sampling.progress))
         game = _Game(design, limits.draws, evaluator.seed, scores)
         maps.append(segmentation.spread(sampling.estimate(game.after, first=8 * segmentation.count)))
         exact.append(game.design.complete)
         baseline_scores.append(game.baseline_score)
-    notes = feature_notes(replacement, segmentations)
+    notes = feature_notes(replacements, segmentations)
     if any(estimate.errors is None for estimate in sampling.estimates):
         notes.append(_TOO_FEW)
     record = {

@@ -16,7 +16,6 @@ from analyzer.perturbation.evaluator import Array, Evaluator
 from analyzer.perturbation.features import FeatureSpace, feature_notes
 from analyzer.perturbation.fill_parameter import BACKGROUND_HELP, FILL_HELP, Fill
 from analyzer.perturbation.gram import WIDE, solved
-from analyzer.perturbation.replacement import cost_of
 
 
 @method(
@@ -51,8 +50,8 @@ def lime(
             "params.invalid", "lime needs samples >= 2, kernel_width > 0, alpha >= 0, features >= 1", "see the defaults"
         )
     space = FeatureSpace.of(evaluator, segments)
-    replacement = space.replacement(_suited(fill, space), background)
-    limits = Budget.of(samples, budget, standard_error, cost=cost_of(replacement))
+    replacements = space.replacements(fill, background, channelless=0.0)
+    limits = Budget.of(samples, budget, standard_error, cost=replacements.cost)
     if standard_error is not None and features is not None:
         raise UsageError(
             "params.invalid", "a choice of features has no standard error", "give standard_error or features, not both"
@@ -63,19 +62,12 @@ def lime(
     maps, r2 = [], []
     for sample, segmentation in enumerate(segmentations):
         present = draw_present(limits.draws, segmentation.count, evaluator.seed)
-        local = _LocalFit(surrogate, present, space.scorer(sample, segmentation, replacement, sampling.progress))
+        local = _LocalFit(surrogate, present, space.scorer(sample, segmentation, replacements, sampling.progress))
         maps.append(segmentation.spread(sampling.estimate(local.after, first=4 * segmentation.count)))
         r2.append(local.r2)
     counts = [segmentation.count for segmentation in segmentations]
     record = {"r2": r2, "segments": counts, **sampling.record()}
-    return space.result(maps, feature_notes(replacement, segmentations), record)
-
-
-def _suited(fill: Fill, space: FeatureSpace) -> Fill:
-    """The fill, and 0 for the default ``mean`` where there are no channels to take a mean of."""
-    values = space.values
-    channels = not space.embedded and values.ndim > 2 and values.dtype.kind not in "iu"
-    return 0.0 if isinstance(fill, str) and fill == "mean" and not channels else fill
+    return space.result(maps, feature_notes(replacements, segmentations), record)
 
 
 def draw_present(draws: int, count: int, seed: int) -> Array:

@@ -124,16 +124,15 @@ class _MaskedValues:
 
     def result(self, removed: Array, notes: list[str], record: dict[str, Any]) -> Result:
         """How much of each element a mask removes, and the same by cell where these are larger."""
-        layout, context = self.layout, self.context
+        layout = self.layout
         large = {self.name: layout.shared(multiplied(removed, self.upsampling))}
         small = {} if self.per_element else {self.name: layout.shared(removed)}
-        notes = [*notes, *(context.unchanged if self.name == context.perturbed else [])]
         return Result(large, small, notes=notes, record=record)
 
 
 def _masked_values(context: Context, fill: Fill, grid: int | None) -> _MaskedValues:
     explained = {entry.name: entry for entry in context.engine.explained}
-    name = context.perturbed if context.perturbed in explained else next(iter(explained))
+    name = next((name for name in context.changed if name in explained), next(iter(explained)))
     values, layout = context.engine.values()[name], SpatialLayout.of(context.model, name, context.inputs[name].shape)
     sides, tokens = layout.sides, explained[name].tokens
     per_element = tokens or (len(layout.shape) == 2 and sides[0] <= COLUMNS)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated
 
@@ -52,37 +52,93 @@ def occlusion(
         _one_per_axis("stride", stride, [1])
         columns: Result = feature_ablation(evaluator, fill=fill, background=background, budget=budget)
         return columns
-    name, layout = evaluator.perturbed, evaluator.layout
-    grid = WindowGrid.of(layout, window, stride)
-    replacement = replacement_for(evaluator, name, fill, background=background)
-    cost, notes = cost_of(replacement), notes_of(replacement)
+    each = [_Occluded.of(evaluator.changing(name), window, stride, fill, background) for name in evaluator.changed]
+    notes = [note for one in each for note in notes_of(one.replacement)]
     if budget is not None:
-        grid, more = grid.affordable(budget // cost)
-        notes += more
-    windows, samples = grid.windows(), evaluator.batch
-    mode: Mode = incremental if isinstance(replacement, np.ndarray) else "off"  # the same array for every window
-    local = prepared(evaluator, layout.axes, grid.spans(), windows, mode, replacement)
-    progress = Progress(samples * len(windows) * cost, evaluator.advance, cost)
-    drops = np.zeros((samples, *layout.sides))
-    for sample in range(samples):
-        scores = _scores(evaluator, local, sample, replacement, progress)
-        for done, (box, score) in enumerate(zip(windows, scores, strict=True), sample * len(windows) + 1):
-            drops[sample, ...][box] += evaluator.score[sample] - score
-            progress.reach(done)
-    maps = drops / np.maximum(grid.coverage(), 1)
-    record = {"evaluations": progress.total, "windows": len(windows), "incremental": local.record()}
-    notes += [*evaluator.unchanged, *local.notes]
-    return Result({name: layout.shared(maps)}, notes=notes, record=record)
+        wanted = sum(one.evaluations for one in each)
+        shares = [budget * one.evaluations // (wanted * one.cost) for one in each]
+        coarser = [one.grid.affordable(share) for one, share in zip(each, shares, strict=True)]
+        each = [replace(one, grid=grid) for one, (grid, _) in zip(each, coarser, strict=True)]
+        notes += [note for _, more in coarser for note in more]
+    progress = Progress(sum(one.evaluations for one in each) * evaluator.batch, evaluator.advance)
+    maps, windows, records = {}, {}, {}
+    for one in each:
+        name = one.evaluator.perturbed
+        maps[name], local = one.drops(incremental, progress)
+        notes += local.notes
+        windows[name], records[name] = len(local.windows), local.record()
+    alone = len(each) == 1
+    record = {
+        "evaluations": progress.total,
+        "windows": windows[name] if alone else windows,
+        "incremental": records[name] if alone else records,
+    }
+    evaluator.masks = each[0].evaluator.masks
+    return Result(maps, notes=list(dict.fromkeys(notes)), record=record)
+
+
+@dataclass(frozen=True)
+class _Occluded:
+    """One input that windows are moved over.
+
+    Attributes
+    ----------
+    evaluator
+        Changes this input alone.
+    """
+
+    evaluator: Evaluator
+    grid: WindowGrid
+    replacement: Replacement
+
+    @classmethod
+    def of(cls, evaluator: Evaluator, window: Size, stride: Size, fill: Fill, background: int) -> _Occluded:
+        """As a method's parameters say; see :func:`occlusion`."""
+        grid = WindowGrid.of(evaluator.layout, window, stride)
+        return cls(evaluator, grid, replacement_for(evaluator, evaluator.perturbed, fill, background=background))
+
+    @property
+    def cost(self) -> int:
+        """Model evaluations for one window."""
+        return cost_of(self.replacement)
+
+    @property
+    def evaluations(self) -> int:
+        """Model evaluations for one sample."""
+        return self.grid.count * self.cost
+
+    def drops(self, incremental: Mode, progress: Progress) -> tuple[Array, IncrementalWindows]:
+        """The map, of the input's rank, and the incremental inference that was used."""
+        evaluator, layout, windows = self.evaluator, self.evaluator.layout, self.grid.windows()
+        mode: Mode = (
+            incremental if isinstance(self.replacement, np.ndarray) else "off"
+        )  # the same array for every window
+        local = prepared(evaluator, layout.axes, self.grid.spans(), windows, mode, self.replacement)
+        drops, before = np.zeros((evaluator.batch, *layout.sides)), progress.done
+        for sample in range(evaluator.batch):
+            scores = _scores(
+                evaluator, local, sample, self.replacement, lambda n: progress.reach(before + n * self.cost)
+            )
+            for done, (box, score) in enumerate(zip(windows, scores, strict=True), sample * len(windows) + 1):
+                drops[sample, ...][box] += evaluator.score[sample] - score
+                progress.reach(before + done * self.cost)
+        return layout.shared(drops / np.maximum(self.grid.coverage(), 1)), local
 
 
 def _scores(
-    evaluator: Evaluator, local: IncrementalWindows, sample: int, replacement: Replacement, progress: Progress
+    evaluator: Evaluator, local: IncrementalWindows, sample: int, replacement: Replacement, reach: Callable[[int], None]
 ) -> Iterable[float]:
-    """Scores of all windows of a sample: by incremental inference, or else by running the full model on each."""
+    """Scores of all windows of a sample: by incremental inference, or else by running the full model on each.
+
+    Parameters
+    ----------
+    reach
+        Called with how many windows of all samples are done.
+    """
     before, its = sample * len(local.windows), replacement[sample]
     scores = None
     if isinstance(its, np.ndarray):
-        scores = local.scores(sample, its, lambda done: progress.reach(before + done))
+        scores = local.scores(sample, its, lambda done: reach(before + done))
     return evaluator.windows(sample, local.windows, its) if scores is None else scores
 
 

@@ -18,7 +18,7 @@ from analyzer.perturbation.budget import BUDGET_HELP, STANDARD_ERROR_HELP
 from analyzer.perturbation.evaluator import Array, Evaluator
 from analyzer.perturbation.fill_parameter import BACKGROUND_HELP, BLENDED_FILL_HELP, COLUMNS, Fill
 from analyzer.perturbation.moments import Moments
-from analyzer.perturbation.random_masks import Draw, MonteCarlo
+from analyzer.perturbation.random_masks import Draw, DrawGrids, MonteCarlo
 
 
 @method(
@@ -50,9 +50,11 @@ def rise(
     """
     if masks < 2 or grid < 1 or not 0 < keep < 1:
         raise UsageError("params.invalid", "rise needs masks >= 2, grid >= 1, 0 < keep < 1", "see the defaults")
-    value, sides = evaluator.inputs[evaluator.perturbed], evaluator.layout.sides
-    per_element = value.dtype.kind in "iu" or (value.ndim == 2 and sides[0] <= COLUMNS)
-    draw = independent_cells(sides, keep) if per_element else SmoothGrids(sides, grid, keep)
+
+    def draw(name: str) -> Draw | DrawGrids:
+        value, sides = evaluator.inputs[name], evaluator.changing(name).layout.sides
+        per_element = value.dtype.kind in "iu" or (value.ndim == 2 and sides[0] <= COLUMNS)
+        return independent_cells(sides, keep) if per_element else SmoothGrids(sides, grid, keep)
 
     def estimate(moments: Moments) -> tuple[Array, Array]:
         mean, error = moments.covariance() if centre else moments.product()

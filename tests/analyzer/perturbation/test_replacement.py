@@ -17,7 +17,7 @@ import analyzer
 from analyzer.errors import AnalyzerError
 from analyzer.executor.batched_runs import count_of, rows_of
 from analyzer.inputs import read_input
-from analyzer.perturbation.replacement import _RepeatedRows
+from analyzer.perturbation.replacement import RepeatedRows
 from tests.analyzer.inputs.test_inpainting import dense
 from tests.analyzer.methods.known import five, network, row, shapley
 from tests.analyzer.methods.linear import Array, linear, weights_of
@@ -182,7 +182,7 @@ def test_a_fixed_batch_is_filled_up(batch: int) -> None:
 def test_every_row_meets_every_background_sample(total: int, times: int, counts: list[int]) -> None:
     """In full batches, whatever is asked for; the means are those of each row's own scores."""
     present = np.arange(total)
-    repeated = _RepeatedRows(rows_of(present=present), times)
+    repeated = RepeatedRows(rows_of(present=present), times)
     sizes, given_, scores = itertools.cycle(counts), [], []
     while count_of(rows := repeated.rows(size := next(sizes))):
         scores.append(10.0 * rows["present"] + rows["background"])
