@@ -122,8 +122,10 @@ class MonteCarlo:
         Values and errors are those of all inputs, one after the other.
         """
         evaluator, replacements, done = self.evaluator, self.replacements[sample], 0
-        rng = np.random.default_rng(evaluator.seed)
-        masks = {name: _masks(rng, draw, self._layouts[name]) for name, draw in self.draws.items()}
+        masks = {
+            name: _masks(_generator(evaluator.seed, at), draw, self._layouts[name])
+            for at, (name, draw) in enumerate(self.draws.items())
+        }
         several = len(masks) > 1
         prefixes = {name: f"{at}." if several else "" for at, name in enumerate(masks)}
         parts = {name: MaskedInput(ops, replacements[name], {}, prefixes[name]) for name, (_, ops) in masks.items()}
@@ -147,6 +149,11 @@ class MonteCarlo:
             return values, errors
 
         return after
+
+
+def _generator(seed: int, at: int) -> np.random.Generator:
+    """The random numbers of one input: its own, so that blocks of any size draw the same."""
+    return np.random.default_rng([seed, at] if at else seed)
 
 
 def _masks(rng: np.random.Generator, draw: Draw | DrawGrids, layout: SpatialLayout) -> tuple[Source, Masks | Grid]:
