@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 
 from analyzer.errors import InputError
 from analyzer.executor import devices
+from analyzer.executor.row_coupling import NO_COUPLING, Coupling, coupling_operator, found_coupling, random_operator
 from analyzer.executor.session import Session
 from analyzer.executor.session_pool import SessionPool
 from analyzer.importer.loading import LoadedModel, tensor_to_numpy
-from analyzer.importer.subgraphs import with_subgraphs
 from analyzer.inputs import layout
 from analyzer.inputs.graph_channels import channels_by_graph
 from analyzer.inputs.graph_selection import explained_by_default, selecting_inputs
@@ -34,8 +34,6 @@ if TYPE_CHECKING:
 
 Array = NDArray[Any]
 Feed = Mapping[str, Array]
-#: Operators that quantise by the range of all their input's values.
-_SPANS_THE_BATCH = frozenset(("DynamicQuantizeLinear", "DynamicQuantizeMatMul", "DynamicQuantizeLSTM"))
 
 
 class OnnxModel:
@@ -77,6 +75,7 @@ class OnnxModel:
         #: Outputs that were written behind the model that the file holds.
         self.behind: tuple[str, ...] = ()
         self._sessions: dict[tuple[str, ...], Session] = {}
+        self._couplings: dict[Any, Coupling] = {}
 
     @functools.cached_property
     def inputs(self) -> dict[str, TensorSpec]:
@@ -180,23 +179,51 @@ class OnnxModel:
             for name, value in feed.items()
         }
 
+    def batch_of(self, feed: Feed) -> int:
+        """How many samples an input holds: the size of the declared batch dimension, else of the first axis."""
+        for name, value in feed.items():
+            shape = self.inputs[name].shape if name in self.inputs else ()
+            if isinstance(self.batch_dimension, str) and self.batch_dimension in shape and value.ndim == len(shape):
+                return int(value.shape[shape.index(self.batch_dimension)])
+        return next((len(value) for value in feed.values() if value.ndim), 1)
+
+    @functools.cached_property
+    def random_operator(self) -> str | None:
+        """The operator that draws random numbers; None where there is none."""
+        return random_operator(self.proto)
+
     @functools.cached_property
     def couples_rows(self) -> str | None:
-        """The operator by which a row's outputs depend on the rows beside it; None where there is none.
+        """The operator by which a row's outputs depend on the rows beside it; None where there is none."""
+        return coupling_operator(self.proto)
 
-        Such are those that quantise by the largest value of the whole batch, and normalisations by its statistics.
-        """
-        bodies = (self.proto.graph, *self.proto.functions)
-        for node in (node for body in bodies for graph in with_subgraphs(body) for node in graph.node):
-            training = any(entry.name == "training_mode" and entry.i for entry in node.attribute)
-            if node.op_type in _SPANS_THE_BATCH or (node.op_type == "BatchNormalization" and training):
-                return str(node.op_type)
-        return None
+    def coupling(self, feed: Feed, batch: int) -> Coupling:
+        """How rows that run together depend on each other: by the operators, else found out once for an input's shapes."""
+        if self.couples_rows is not None:
+            return Coupling("some", self.couples_rows)
+        if self.random_operator is not None:
+            return NO_COUPLING  # nothing can be told from two runs
+        key = batch, tuple((name, np.shape(value)) for name, value in feed.items())
+        if key not in self._couplings:
+            axes = self.batch_axes(feed, batch)
+            self._couplings[key] = found_coupling(self._rows, feed, axes, fixed=self.fixed_batch is not None)
+        return self._couplings[key]
+
+    def _rows(self, feed: Feed) -> dict[str, Array]:
+        """The outputs that have rows, these on the first axis."""
+        found = {}
+        for name, value in self.values(feed, self.compared).items():
+            shape = self.outputs[name].shape
+            named = isinstance(self.batch_dimension, str) and self.batch_dimension in shape
+            axis = shape.index(self.batch_dimension) if named else 0
+            if isinstance(value, np.ndarray) and value.ndim > axis:
+                found[name] = np.moveaxis(value, axis, 0)
+        return found
 
     def stackable(self, names: Iterable[str], feed: Feed, batch: int) -> bool:
         """Whether variations of the batch can be run as one larger batch, stacked along the named inputs' first axes."""
         axes = self.batch_axes(feed, batch)
-        return self.couples_rows is None and all(axes[name] == 0 for name in names)
+        return all(axes[name] == 0 for name in names) and self.coupling(feed, batch).kind == "none"
 
     @functools.cached_property
     def session_pool(self) -> SessionPool:

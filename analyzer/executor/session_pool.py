@@ -65,7 +65,7 @@ class SessionPool:
         self.workers = min(total, _MOST_WORKERS) if on_host else 2  # on a device the second prepares while one runs
         self.threads = max(1, total // self.workers) if on_host else 1
 
-    def unmasked(self, outputs: Sequence[str], largest_batch: int) -> BatchedRuns:
+    def unmasked(self, outputs: Sequence[str], largest_batch: int, *, whole: bool = False) -> BatchedRuns:
         """Runs on inputs that are given in full.
 
         Parameters
@@ -74,13 +74,16 @@ class SessionPool:
             Outputs, inner values or inputs of the graph.
         largest_batch
             The largest batch to try.
+        whole
+            Whether an evaluation is a whole input with all of its rows, so that a fixed batch isn't filled up.
 
         Raises
         ------
         InputError
             ``runtime.load_failed``.
         """
-        entry = self._entry(("unmasked", tuple(outputs)), lambda: (self._open_unmasked(outputs, largest_batch), None))
+        key = "unmasked", tuple(outputs), largest_batch == 1, whole
+        entry = self._entry(key, lambda: (self._open_unmasked(outputs, largest_batch, whole), None))
         assert entry is not None
         return entry[0]
 
@@ -91,7 +94,7 @@ class SessionPool:
         """
         if self.is_large and self._model.device == "cpu":
             return None
-        entry = self._entry(spec, lambda: self._open_masked(spec, largest_batch))
+        entry = self._entry((spec, largest_batch == 1), lambda: self._open_masked(spec, largest_batch))
         return None if entry is None or entry[1] is None else (entry[0], entry[1])
 
     @property
@@ -121,7 +124,9 @@ class SessionPool:
         self._entries[key] = make()
         return self._entries[key]
 
-    def _runs(self, session: Session | PassThroughSession, outputs: Sequence[str], largest_batch: int) -> BatchedRuns:
+    def _runs(
+        self, session: Session | PassThroughSession, outputs: Sequence[str], largest_batch: int, whole: bool = False
+    ) -> BatchedRuns:
         # A large model on the host shares the model's own session: one run at a time, which has all of its threads.
         shared = self.is_large and self._model.device == "cpu"
         single = self._model.device == "cpu" and (self._model.threads == 1 if shared else self.threads == 1)
@@ -130,11 +135,11 @@ class SessionPool:
             outputs,
             1 if shared else self.workers,
             single_threaded=single,
-            fixed_batch=self._model.fixed_batch,
+            fixed_batch=None if whole else self._model.fixed_batch,
             largest_batch=largest_batch,
         )
 
-    def _open_unmasked(self, outputs: Sequence[str], largest_batch: int) -> BatchedRuns:
+    def _open_unmasked(self, outputs: Sequence[str], largest_batch: int, whole: bool) -> BatchedRuns:
         graph = self._model.proto.graph
         graph_inputs, graph_outputs = {v.name for v in graph.input}, {v.name for v in graph.output}
         expose = tuple(name for name in outputs if name not in graph_outputs and name not in graph_inputs)
@@ -143,7 +148,7 @@ class SessionPool:
         else:
             source, folder = self._model.source()
             session = Session(source, self._model.device, expose, folder, self.threads)
-        return self._runs(PassThroughSession(session, graph_inputs), outputs, largest_batch)
+        return self._runs(PassThroughSession(session, graph_inputs), outputs, largest_batch, whole)
 
     def _open_masked(self, spec: MaskedModelSpec, largest_batch: int) -> _Entry:
         folder = self._model.path.parent if self._model.path is not None else None

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from analyzer.compiler.subject import Subject
 from analyzer.engines.protocol import NotCompilableError
 from analyzer.errors import InputError, UnsupportedError, UsageError
+from analyzer.executor.row_coupling import NO_COUPLING, Coupling
 from analyzer.explain.backends import Backends, Shared, check
 from analyzer.explain.finiteness import require_finite_params, require_finite_result, require_finite_score
 from analyzer.explain.fixed_batch import in_parts
@@ -27,12 +28,15 @@ from analyzer.explanation import Explanation, NodeTotals, Result
 from analyzer.methods import registry
 from analyzer.methods.context import Context, Evaluator
 from analyzer.onnx_model import OnnxModel
+from analyzer.perturbation.whole_input import WholeInput
 from analyzer.targets.language import TargetLike
 from analyzer.targets.resolve import Explained, resolve_on
 from analyzer.targets.target import Resolved
 from analyzer.versions import version
 
 Array = NDArray[Any]
+#: How often a model that draws random numbers is run again.
+_RUNS = 7
 
 
 def explain(backends: Backends, feed: dict[str, Array], request: Request) -> Explanation:
@@ -43,7 +47,10 @@ def explain(backends: Backends, feed: dict[str, Array], request: Request) -> Exp
     params = info.check(request.params)
     require_finite_params(info.name, params)
     _check(info, feed, request)
-    size = _part_size(backends.model, feed)
+    size = backends.model.part_size(feed)
+    coupling = NO_COUPLING if size is not None else _coupling(backends.model, feed, info)
+    if coupling.kind == "some" and backends.model.fixed_batch is None and _samples(feed) not in (None, 1):
+        size = 1
     if size is not None:
         return in_parts(backends, feed, request, size, explain)
     started = time.perf_counter()
@@ -54,7 +61,7 @@ def explain(backends: Backends, feed: dict[str, Array], request: Request) -> Exp
     require_finite_score(backends.model, feed, explained.target.score(explained.output))
     record = _record(backends.model, request) | explained.record
     began = time.perf_counter()
-    call = _Call(backends.on(explained.model), feed, request, explained, info, params)
+    call = _Call(backends.on(explained.model), feed, request, explained, info, params, whole=coupling.kind == "whole")
     evaluator, result, ran = call.run()
     require_finite_result(info.name, result)
     ended = time.perf_counter()
@@ -63,8 +70,9 @@ def explain(backends: Backends, feed: dict[str, Array], request: Request) -> Exp
         *explained.target.notes,
         *result.notes,
         *_held(info, request, feed, result),
-        *_together(result, evaluator.batch),
-        *_coupled(backends.model),
+        *_together(result, len(explained.target.names)),
+        *_coupled(backends.model, coupling),
+        *_random(explained, feed),
     ]
     record["seconds"] = {"method": ended - began, "total": ended - started}
     if evaluator.masks is not None:
@@ -76,26 +84,50 @@ def explain(backends: Backends, feed: dict[str, Array], request: Request) -> Exp
     complete = result.completeness if request.at is None else None  # others may carry the rest past an inner value
     return Explanation(
         request.method, params, result.attributions, raws, feed, explained.target.names, explained.target.classes,
-        evaluator.score, explained.scored.kind, info.signed, complete, record, info.notable(params), call.totals,
+        explained.target.score(explained.output), explained.scored.kind, info.signed, complete, record,
+        info.notable(params), call.totals,
     )  # fmt: skip
 
 
-def _part_size(model: OnnxModel, feed: dict[str, Array]) -> int | None:
-    """How many samples must be explained at a time; None where the input is explained as it is."""
+def _coupling(model: OnnxModel, feed: dict[str, Array], info: registry.MethodInfo) -> Coupling:
+    """How rows depend on each other: for methods that only run the model also what running it tells."""
+    if info.needs == "runtime":
+        return model.coupling(feed, model.batch_of(feed))
+    return NO_COUPLING if model.couples_rows is None else Coupling("some", model.couples_rows)
+
+
+def _samples(feed: dict[str, Array]) -> int | None:
+    """How many samples all inputs count on their first axis; None where these differ."""
     counts = {len(value) if value.ndim else 1 for value in feed.values()}
-    if model.couples_rows and model.fixed_batch is None and len(counts) == 1 and counts != {1}:
-        return 1
-    return model.part_size(feed)
+    return counts.pop() if len(counts) == 1 else None
 
 
-def _coupled(model: OnnxModel) -> list[str]:
+def _coupled(model: OnnxModel, coupling: Coupling) -> list[str]:
     """A note where rows depend on each other."""
-    operator = model.couples_rows
-    if operator is None:
+    if coupling.kind == "none":
         return []
+    if coupling.kind == "whole":
+        return ["rows depend on each other: all of them are one sample, the map is that of the sum of their scores"]
     fixed = model.fixed_batch not in (None, 1)
     then = "perturbed copies change each other's scores" if fixed else "samples and their copies are run one at a time"
-    return [f"{operator} makes a row's outputs depend on the rows beside it: {then}"]
+    return [f"{coupling.reason} makes a row's outputs depend on the rows beside it: {then}"]
+
+
+def _random(explained: Explained, feed: dict[str, Array]) -> list[str]:
+    """A note on how much the score itself varies where the model draws random numbers."""
+    model, target = explained.model, explained.target
+    if model.random_operator is None or not isinstance(target, Resolved):
+        return []
+    again = [target.score(model.values(feed, [target.value])[target.value]) for _ in range(_RUNS)]
+    scores = np.stack([target.score(explained.output), *again])
+    low, high = scores.min(axis=0), scores.max(axis=0)
+    worst = int(np.argmax(high - low))
+    if high[worst] == low[worst]:
+        return []
+    return [
+        f"{model.random_operator} draws random numbers: the same input scored from {low[worst]:.4g} to {high[worst]:.4g} "
+        f"in {_RUNS + 1} runs"
+    ]
 
 
 def _held(info: registry.MethodInfo, request: Request, feed: Mapping[str, Array], result: Result) -> list[str]:
@@ -129,7 +161,7 @@ class _Call:
 
     def __init__(
         self, backends: Backends, feed: dict[str, Array], request: Request, explained: Explained,
-        info: registry.MethodInfo, params: Mapping[str, Any],
+        info: registry.MethodInfo, params: Mapping[str, Any], whole: bool = False,
     ) -> None:  # fmt: skip
         self._backends = backends
         self._feed = feed
@@ -137,13 +169,14 @@ class _Call:
         self._explained = explained
         self._info = info
         self._params = params
+        self._whole = whole
 
     def run(self) -> tuple[Evaluator, Result, dict[str, Any]]:
         """A method's context and result, and the engine's entries for the record."""
         if self._info.needs == "runtime":
             evaluator = self._evaluator()
             result: Result = self._info.function(evaluator, **self._params)
-            return evaluator, result, {}
+            return evaluator, evaluator.rows_of(result) if isinstance(evaluator, WholeInput) else result, {}
         request, subject = self._request, self._subject()
         try:
             engine = self._backends.engine(
@@ -202,10 +235,11 @@ class _Call:
         )  # fmt: skip
 
     def _evaluator(self) -> Evaluator:
-        return Evaluator(
+        evaluator = Evaluator(
             self._backends.model, self._feed, self._explained.target, self._explained.output, self._request.seed,
             self._request.progress, self._request.inputs, engine_on=self._engine_on,
         )  # fmt: skip
+        return WholeInput.of(evaluator) if self._whole else evaluator
 
     def _engine_on(self, inputs: dict[str, Array], weights: Array) -> Any:
         """The torch engine on other inputs; on the request's own ones the trace is verified."""

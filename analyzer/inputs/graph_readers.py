@@ -23,10 +23,13 @@ class GraphReaders:
         Value name -> the nodes that read it, in order.
     constants
         Value name -> its tensor, of initializers and Constant nodes.
+    computed
+        Names of the values that depend on an input.
     """
 
     readers: dict[str, list[NodeProto]]
     constants: dict[str, TensorProto]
+    computed: frozenset[str]
 
     @classmethod
     def of(cls, graph: GraphProto) -> GraphReaders:
@@ -38,7 +41,11 @@ class GraphReaders:
                 readers[name].append(node)
             if node.op_type == "Constant":
                 constants.update((node.output[0], entry.t) for entry in node.attribute if entry.name == "value")
-        return cls(dict(readers), constants)
+        computed = {value.name for value in graph.input} - constants.keys()
+        for node in graph.node:
+            if not computed.isdisjoint(node.input):
+                computed.update(node.output)
+        return cls(dict(readers), constants, frozenset(computed))
 
     def of_value(self, name: str) -> list[NodeProto]:
         """The nodes that read a value."""

@@ -84,6 +84,8 @@ def _selects_at(node: NodeProto, name: str, reading: GraphReaders) -> bool:
     position = _SELECTS.get(node.op_type)
     if position is None or len(node.input) <= position or node.input[position] != name:
         return False
+    if position == 1 and node.input[0] in reading.computed:
+        return False  # an address in another input, as an edge between nodes
     if node.op_type == "Equal":  # a one-hot code written out: held against several constants
         constants = [reading.constants[other] for other in node.input if other in reading.constants]
         return any(max(constant.dims, default=1) > 1 for constant in constants)

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analyzer.errors import InputError, UsageError
-from analyzer.executor.batched_runs import Rows, Scoring, Source, rows_of
+from analyzer.executor.batched_runs import BatchedRuns, Rows, Scoring, Source, rows_of
 from analyzer.executor.mask_ops import Windows
 from analyzer.executor.masked_model import MaskedModelSpec
 from analyzer.onnx_model import OnnxModel, probabilities_of
@@ -156,8 +156,8 @@ class Evaluator:
         fixed = self.model.fixed_batch
         if fixed is not None:
             return fixed
-        if self.target.single or self.model.couples_rows:  # its outputs hold, or depend on, one sample at a time
-            return 1
+        if self.target.single or self.model.coupling(self.inputs, self.batch).kind != "none":
+            return 1  # its outputs hold, or depend on, one sample at a time
         bytes_each = max(1, sum(value[:1].nbytes for value in self.inputs.values() if value.ndim))
         return int(np.clip(_BATCH_BYTES // bytes_each, 1, _BATCH_MOST))
 
@@ -263,8 +263,11 @@ class Evaluator:
     ) -> Iterator[tuple[Rows, Array]]:
         """Scores of copies of one sample that are made on the host, in the threads that run them, with their rows."""
         self.masks = "host"
-        runs = self.model.session_pool.unmasked(self._fetched, self.batch_size())
+        runs = self._unmasked()
         yield from runs.scores(source, self._scoring(sample), prepare=lambda rows: self._feed(sample, copies(rows)))
+
+    def _unmasked(self) -> BatchedRuns:
+        return self.model.session_pool.unmasked(self._fetched, self.batch_size())
 
     def _others(self, sample: int, name: str) -> dict[str, tuple[Array, int]]:
         """The inputs beside one that have samples: one sample's part, and the axis that counts them."""

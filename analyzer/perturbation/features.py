@@ -275,6 +275,6 @@ def _one_by_one(source: Source) -> Iterator[Array]:
 def _kind(evaluator: Evaluator, name: str, x: Array) -> tuple[Kind, Literal["CHW", "HWC"] | None]:
     """What a sample is and where its channels are."""
     if x.ndim in (2, 3):
-        last = evaluator.model.channel_axis(name, (1, *x.shape)) == x.ndim
+        last = evaluator.changing(name).layout.channels == x.ndim
         return "image" if x.ndim == 3 else "series", "HWC" if last else "CHW"
     return "tokens" if x.dtype.kind in "iu" else "table", None

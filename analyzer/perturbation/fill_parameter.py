@@ -241,4 +241,4 @@ class _FillReader:
 
     @property
     def _layout(self) -> SpatialLayout:
-        return SpatialLayout.of(self.evaluator.model, self.name, self.values.shape)
+        return self.evaluator.changing(self.name).layout

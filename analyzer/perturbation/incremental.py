@@ -192,6 +192,8 @@ def prepared(
         local.why_not = "switched off"
     elif not isinstance(replacement, np.ndarray):
         local.why_not = "windows are filled in more than one way"
+    elif evaluator.batch_size() == 1 and evaluator.model.fixed_batch is None:
+        local.why_not = "the model is run for one copy at a time"
     elif evaluator.model.device != "cpu":
         local.why_not = f"on {evaluator.model.device} whole runs are quicker than cutting crops on the host"
     else:

@@ -61,6 +61,11 @@ def test_whole_numbers_that_are_numbers_are_held_fixed() -> None:
     assert model(alone, {"count": (INT, ["n", 2])}, {}).explained_inputs == ("count",)
 
 
+def test_addresses_in_another_input_are_held_fixed() -> None:
+    nodes = [helper.make_node("Gather", ["x", "edges"], ["y"])]
+    assert model(nodes, {"edges": (INT, [2, "e"]), "x": (FLOAT, ["n", 2])}, {}).explained_inputs == ("x",)
+
+
 def test_grey_levels_are_values() -> None:
     nodes = [
         helper.make_node("Cast", ["picture"], ["p"], to=FLOAT),
