@@ -202,6 +202,7 @@ def load(
     labels: str | os.PathLike[str] | Sequence[str] | Labels | None = None,
     threads: int = 0,
     decode: str | os.PathLike[str] | Mapping[str, Any] | Decode | None = None,
+    layout: str | Mapping[str, str] | None = None,
 ) -> Model:
     """Load a model.
 
@@ -222,11 +223,14 @@ def load(
         What a detector's outputs mean: a preset's name, a TOML file, a mapping, a
         :class:`~analyzer.inputs.decode.Decode`. None looks for ``MODEL.decode.toml`` beside the model and for the
         metadata key ``decode``.
+    layout
+        What the axes of the first input count, or input name -> that: a letter each, N samples, C channels or features,
+        T time or tokens, D, H and W places, as in ``NTC``. None reads it from the graph.
 
     Raises
     ------
     UsageError
-        ``model.not_found``, ``device.*``, ``config.preprocess``, ``config.decode``.
+        ``model.not_found``, ``device.*``, ``layout.*``, ``config.preprocess``, ``config.decode``.
     InputError
         ``model.*``, ``graph.*``, ``tensor.*``, ``external.*``: the file is not a valid, safe model.
     """
@@ -243,4 +247,4 @@ def load(
     else:
         named = labels if isinstance(labels, Labels) else Labels(tuple(labels))
     spec = load_decode(decode) if decode is not None else discover_decode(loaded.path, metadata)
-    return Model(loaded, device, how, named, threads, spec)
+    return Model(loaded, device, how, named, threads, spec, layout)

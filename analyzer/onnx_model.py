@@ -22,9 +22,9 @@ from analyzer.executor.row_coupling import NO_COUPLING, Coupling, coupling_opera
 from analyzer.executor.session import Session
 from analyzer.executor.session_pool import SessionPool
 from analyzer.importer.loading import LoadedModel, tensor_to_numpy
-from analyzer.inputs import layout
 from analyzer.inputs.graph_channels import channels_by_graph
 from analyzer.inputs.graph_selection import explained_by_default, selecting_inputs
+from analyzer.inputs.layout import Axes, ambiguous, axes_of, named_axes
 from analyzer.tensor_spec import TensorSpec, batch_axis, fitted, spec_of
 
 if TYPE_CHECKING:
@@ -49,6 +49,8 @@ class OnnxModel:
         ``cpu`` or ``cuda:N``.
     preprocess, labels, decode
         How pictures become inputs, what classes are called, and what a detector's outputs mean, where known.
+    layouts
+        Input name -> what its axes count, where that was given.
     """
 
     def __init__(
@@ -59,6 +61,7 @@ class OnnxModel:
         labels: Labels | None = None,
         threads: int = 0,
         decode: Decode | None = None,
+        layout: str | Mapping[str, str] | None = None,
     ) -> None:
         self.loaded = loaded
         self.proto: onnx.ModelProto = loaded.proto
@@ -70,6 +73,7 @@ class OnnxModel:
         self.preprocess = preprocess
         self.labels = labels
         self.decode = decode
+        self.layouts = named_axes(layout, self.inputs)
         #: Models that are this one and something behind it, by what that is; whoever makes them keeps them here.
         self.extensions: dict[Any, Any] = {}
         #: Outputs that were written behind the model that the file holds.
@@ -110,13 +114,17 @@ class OnnxModel:
         only = next(iter(firsts)) if len(firsts) == 1 else None
         return only if isinstance(only, int) and only > 0 else None
 
-    def channel_axis(self, name: str, shape: Sequence[int]) -> int:
-        """The channel axis of an input (batch, ...) of some shape, see :func:`analyzer.inputs.layout.channel_axis`."""
-        return layout.channel_axis(shape, self.preprocess, self._channels.get(name))
+    def axes(self, name: str, shape: Sequence[int]) -> Axes:
+        """What the axes of an input of some shape count: as given, or else as the preprocessing, graph or sizes say."""
+        given = self.layouts.get(name)
+        if given is not None and len(given.letters) == len(shape):
+            return given
+        return axes_of(shape, self.preprocess, self._channels.get(name))
 
-    def spatial_axes(self, name: str, shape: Sequence[int]) -> tuple[int, ...]:
-        """The axes of an input that are neither batch nor channels; for rank 2 the columns."""
-        return layout.spatial_axes(shape, self.preprocess, self._channels.get(name))
+    def guesses_axes(self, name: str, shape: Sequence[int]) -> bool:
+        """Whether nothing but sizes that leave it open says where an input's channels are."""
+        known = name in self.layouts or name in self._channels or (self.preprocess is not None and len(shape) == 4)
+        return not known and ambiguous(shape)
 
     @functools.cached_property
     def explained_inputs(self) -> tuple[str, ...]:
@@ -173,7 +181,9 @@ class OnnxModel:
     def batch_axes(self, feed: Feed, batch: int) -> dict[str, int | None]:
         """Input name -> the axis that counts its ``batch`` samples; None for an input that all samples share."""
         return {
-            name: batch_axis(
+            name: self.layouts[name].batch
+            if name in self.layouts
+            else batch_axis(
                 self.inputs[name].shape if name in self.inputs else (), self.batch_dimension, np.asarray(value), batch
             )
             for name, value in feed.items()
@@ -182,6 +192,9 @@ class OnnxModel:
     def batch_of(self, feed: Feed) -> int:
         """How many samples an input holds: the size of the declared batch dimension, else of the first axis."""
         for name, value in feed.items():
+            given = self.layouts[name].batch if name in self.layouts else None
+            if given is not None and given < value.ndim:
+                return int(value.shape[given])
             shape = self.inputs[name].shape if name in self.inputs else ()
             if isinstance(self.batch_dimension, str) and self.batch_dimension in shape and value.ndim == len(shape):
                 return int(value.shape[shape.index(self.batch_dimension)])

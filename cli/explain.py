@@ -40,6 +40,7 @@ _PRESETS = ("imagenet", "imagenet-caffe", "unit", "signed", "raw")
 @click.option(
     "--input", "explained", multiple=True, metavar="NAME", help="An input to explain, instead of all that suit."
 )
+@click.option("--layout", multiple=True, hidden=True, metavar="[NAME=]NTC", help="What an input's axes count.")
 @click.option("--at", metavar="NODE", help="Relevance at an inner node instead of the inputs.")
 @click.option("--score", default="logit", help="logit or probability. [logit]")
 @click.option("--preprocess", type=click.Path(), metavar="HOW", help=f"TOML, or {', '.join(_PRESETS)}.")
@@ -63,6 +64,7 @@ def command(
     rule: tuple[str, ...],
     targets: tuple[str, ...],
     explained: tuple[str, ...],
+    layout: tuple[str, ...],
     at: str | None,
     score: str,
     preprocess: str | None,
@@ -76,7 +78,7 @@ def command(
     from analyzer.jobs.explain_files import Job, explain_files
 
     job = Job(model, inputs, methods, params, list(dict.fromkeys(targets)), score, preprocess, labels, Path(output),
-              options.seed, options.device, options.threads, decode, backend, rule, at, explained)  # fmt: skip
+              options.seed, options.device, options.threads, decode, backend, rule, at, explained, layout)  # fmt: skip
     with progress(options, "explaining") as advance:
         done = explain_files(job, advance)
     for text in done.warnings:

@@ -73,6 +73,7 @@ def explain(backends: Backends, feed: dict[str, Array], request: Request) -> Exp
         *_together(result, len(explained.target.names)),
         *_coupled(backends.model, coupling),
         *_random(explained, feed),
+        *_guessed(backends.model, info, result),
     ]
     record["seconds"] = {"method": ended - began, "total": ended - started}
     if evaluator.masks is not None:
@@ -111,6 +112,18 @@ def _coupled(model: OnnxModel, coupling: Coupling) -> list[str]:
     fixed = model.fixed_batch not in (None, 1)
     then = "perturbed copies change each other's scores" if fixed else "samples and their copies are run one at a time"
     return [f"{coupling.reason} makes a row's outputs depend on the rows beside it: {then}"]
+
+
+def _guessed(model: OnnxModel, info: registry.MethodInfo, result: Result) -> list[str]:
+    """A note on every layout that only the sizes tell, where masks and segments follow it."""
+    if info.needs != "runtime":
+        return []
+    shapes = {name: value.shape for name, value in result.attributions.items()}
+    return [
+        f"input {name!r} is taken as {model.axes(name, shape).letters}, guessed from its sizes: layout= says otherwise"
+        for name, shape in shapes.items()
+        if model.guesses_axes(name, shape)
+    ]
 
 
 def _random(explained: Explained, feed: dict[str, Array]) -> list[str]:

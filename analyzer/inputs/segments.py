@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import math
 import re
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -106,6 +107,51 @@ def segment_with_notes(
         ids, notes = _cut_image(pixels, how, count, seed)
         return (ids[..., None] if keep else ids), notes
     return _cut_line(sample, how, count, counted, seed, kind, layout), ()
+
+
+def blocks(sides: Sequence[int], how: Any, count: int | None = None) -> Ids:
+    """A volume or a video cut into blocks, (*sides), numbered from 0 without gaps.
+
+    Parameters
+    ----------
+    how
+        None: about ``count`` blocks, 50 where None, of like proportions as the whole; ``grid:8``: blocks of that many
+        elements along each axis; ``elements``: each on its own.
+
+    Raises
+    ------
+    UsageError
+        ``segments.unknown``, ``segments.bad_count``.
+    """
+    if how is not None and not isinstance(how, str):
+        how, count = None, _checked(how)
+    wanted = COUNT if count is None else _checked(count)
+    name = "blocks" if how is None or how == "slic" else _name(how)
+    if name == "elements":
+        sizes = [1] * len(sides)
+    elif name == "grid" and _GRID.fullmatch(how.strip().lower()) and ":" in how:
+        sizes = [_block(how, 1, 1, 1)[0]] * len(sides)
+    elif name in ("blocks", "grid"):
+        sizes = [math.ceil(side / pieces) for side, pieces in zip(sides, _pieces(sides, wanted), strict=True)]
+    else:
+        raise UsageError("segments.unknown", f"can't cut a volume by {how!r}", 'allowed: a count, "grid:8", "elements"')
+    index = np.indices(sides).reshape(len(sides), -1)
+    at = [axis // size for axis, size in zip(index, sizes, strict=True)]
+    numbers = np.ravel_multi_index(at, [math.ceil(side / size) for side, size in zip(sides, sizes, strict=True)])
+    return _contiguous(numbers.reshape(sides))
+
+
+def _pieces(sides: Sequence[int], count: int) -> list[int]:
+    """How often each axis is cut for about ``count`` blocks: the longest blocks are halved, shared out by their length."""
+    pieces = [1] * len(sides)
+    while True:
+        longest = max(range(len(sides)), key=lambda axis: sides[axis] / pieces[axis])
+        if pieces[longest] >= sides[longest]:
+            return pieces
+        pieces[longest] += 1
+        if math.prod(pieces) > count:
+            pieces[longest] -= 1
+            return pieces
 
 
 def _checked(count: Any) -> int:

@@ -54,6 +54,24 @@ def parse_params(texts: Sequence[str], methods: Sequence[str]) -> dict[str, dict
     return found
 
 
+def parse_layout(texts: Sequence[str]) -> str | dict[str, str] | None:
+    """``LETTERS`` for the first input, or ``NAME=LETTERS`` for each.
+
+    Raises
+    ------
+    UsageError
+        ``layout.syntax`` for both together.
+    """
+    if len(texts) == 1 and "=" not in texts[0]:
+        return texts[0]
+    parts = [text.rpartition("=") for text in texts]
+    if not all(equals for _, equals, _ in parts):
+        raise UsageError(
+            "layout.syntax", "a layout for each input needs its name", "as in --layout x=NTC --layout y=NC"
+        )
+    return {name: letters for name, _, letters in parts} or None
+
+
 def _value(raw: str) -> Any:
     if raw.lower() in ("true", "false", "none"):
         return {"true": True, "false": False, "none": None}[raw.lower()]

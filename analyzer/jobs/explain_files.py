@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from analyzer.errors import UsageError
 from analyzer.explanation import Explanation
 from analyzer.jobs import report
-from analyzer.jobs.arguments import parse_params, read_all
+from analyzer.jobs.arguments import parse_layout, parse_params, read_all
 from analyzer.jobs.rule_options import with_rules
 from analyzer.methods import registry
 from analyzer.model import Model, load
@@ -50,6 +50,8 @@ class Job:
         Inner value at which relevance is wanted instead of the inputs.
     explained
         Names of the inputs that are explained; empty for those that are by default.
+    layout
+        ``NAME=LETTERS``, or letters for the first input.
     output
         Folder that is written to.
     """
@@ -71,6 +73,7 @@ class Job:
     rules: Sequence[str] = ()
     at: str | None = None
     explained: Sequence[str] = ()
+    layout: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -126,8 +129,9 @@ def explain_files(job: Job, progress: Callable[[int, int], None] | None = None) 
         registry.get(name).check(params[name])
     check_output(job.output)
     model = load(
-        job.model, job.device, preprocess=job.preprocess, labels=job.labels, threads=job.threads, decode=job.decode
-    )
+        job.model, job.device, preprocess=job.preprocess, labels=job.labels, threads=job.threads, decode=job.decode,
+        layout=parse_layout(job.layout),
+    )  # fmt: skip
     read = read_all(model, job.inputs)
     items = []
     notes: list[tuple[str, str]] = []
@@ -259,6 +263,7 @@ def _command(job: Job) -> str:
     targets = job.targets if list(job.targets) != ["top1"] else ()
     repeated = (
         ("-m", job.methods), ("-p", job.params), ("--rule", job.rules), ("-t", targets), ("--input", job.explained),
+        ("--layout", job.layout),
     )  # fmt: skip
     for flag, values in repeated:
         command_line += [word for value in values for word in (flag, value)]

@@ -18,6 +18,7 @@ from analyzer.errors import UsageError
 from analyzer.executor.batched_runs import Source, count_of, rows_of
 from analyzer.executor.mask_ops import Segments
 from analyzer.explanation import Result
+from analyzer.inputs.segments import blocks
 from analyzer.perturbation.budget import Progress
 from analyzer.perturbation.evaluator import Array, Evaluator, one_by_one
 from analyzer.perturbation.fill_parameter import Fill, column_replacements, replacement_for
@@ -218,6 +219,9 @@ class FeatureSpace:
             return segment_with_notes(x, np.asarray(how), None, seed)
         kind, layout = _kind(self.evaluator, name, x)
         count, how = (how, None) if isinstance(how, int) else (None, how)
+        if x.ndim > 3 and not isinstance(how, list | tuple | np.ndarray):
+            spatial = self.evaluator.changing(name).layout
+            return blocks(spatial.sides, how, count).reshape(spatial.mask_shape), ()
         ids, notes = segment_with_notes(x, how, count, seed, kind=kind, layout=layout)
         return ids.reshape((1,) * (x.ndim - ids.ndim) + ids.shape), notes
 

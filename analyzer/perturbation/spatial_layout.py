@@ -36,9 +36,8 @@ class SpatialLayout:
     @classmethod
     def of(cls, model: OnnxModel, name: str, shape: tuple[int, ...]) -> SpatialLayout:
         """The layout of a model's input of this shape, as its preprocessing or graph says, or the sizes suggest."""
-        axes = model.spatial_axes(name, shape)
-        channels = None if len(axes) == len(shape) - 1 else model.channel_axis(name, shape)
-        return cls(shape, axes, channels)
+        axes = model.axes(name, shape)
+        return cls(shape, axes.places, None if axes.channels in axes.places else axes.channels)
 
     @property
     def sides(self) -> tuple[int, ...]:

@@ -105,7 +105,8 @@ class WholeInput(Evaluator):
         shape = self.inputs[self.perturbed].shape
         if len(shape) <= 2:
             return SpatialLayout(shape, tuple(range(1, len(shape))), None)
-        channels = 2 if len(shape) == 3 else 1 + self.model.channel_axis(self.perturbed, shape[1:])
+        own = self.model.axes(self.perturbed, shape[1:]).channels
+        channels = 2 if len(shape) == 3 or own is None else 1 + own
         return SpatialLayout(shape, tuple(axis for axis in range(1, len(shape)) if axis != channels), channels)
 
     def rows_of(self, result: Result) -> Result:

@@ -169,7 +169,7 @@ def decoder_on(model: OnnxModel, spec: Decode, feed: Mapping[str, Array]) -> Dec
         raise UsageError(
             "target.detection", "a detection needs an input of pictures, of rank 4", f"inputs: {', '.join(feed)}"
         )
-    height, width = (feed[picture].shape[axis] for axis in model.spatial_axes(picture, feed[picture].shape))
+    height, width = (feed[picture].shape[axis] for axis in model.axes(picture, feed[picture].shape).places)
     return Decoder(spec, boxes, (height, width), picture, _priors(model, spec, feed))
 
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 import analyzer
+from analyzer.inputs.layout import axes_of
 from tests.common.models import assemble
 
 Array = NDArray[Any]
@@ -30,4 +31,5 @@ def linear(w: Array, bias: float = 0.5, batch: int | str = "n", dtype: int = Ten
     weights = {"w": w.reshape(-1, 1), "b": np.array([bias], np.float32)}
     shapes = {"x": (dtype, [batch, *w.shape])}
     proto = assemble(nodes, shapes, {"y": (TensorProto.FLOAT, [batch, 1])}, weights)
-    return analyzer.load(proto, "cpu", threads=1)
+    layout = axes_of((1, *w.shape), None).letters  # said, so that nobody has to guess it
+    return analyzer.load(proto, "cpu", threads=1, layout=layout)

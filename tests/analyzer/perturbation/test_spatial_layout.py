@@ -8,13 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from analyzer.inputs import layout as layout_by_sizes
+from analyzer.inputs.layout import axes_of
 from analyzer.perturbation.spatial_layout import SpatialLayout
 
-MODEL: Any = SimpleNamespace(
-    spatial_axes=lambda _, shape: layout_by_sizes.spatial_axes(shape, None),
-    channel_axis=lambda _, shape: layout_by_sizes.channel_axis(shape, None),
-)
+MODEL: Any = SimpleNamespace(axes=lambda _, shape: axes_of(shape, None))
 
 
 @pytest.mark.parametrize(

@@ -152,9 +152,11 @@ def test_long_series_with_few_channels_last() -> None:
 def test_the_preprocessing_says_where_the_channels_are() -> None:
     """Five channels last aren't guessed; the preprocessing knows."""
     w, x = weights_of(8, 9, 5), inputs(1, 8, 9, 5)
-    guessed = linear(w).explain(x, method="occlusion", window=2, stride=2)
-    assert guessed.attribution.shape == (1, 1, 9, 5)
     model = linear(w)
+    model.layouts.clear()
+    guessed = model.explain(x, method="occlusion", window=2, stride=2)
+    assert guessed.attribution.shape == (1, 1, 9, 5)
+    assert "guessed" in guessed.record["notes"][0]
     model.preprocess = Preprocess(layout="NHWC")
     declared = model.explain(x, method="occlusion", window=2, stride=2)
     np.testing.assert_allclose(declared.attribution, naive(x * w, (1, 2), (2, 2), (2, 2)), rtol=1e-4, atol=1e-4)
