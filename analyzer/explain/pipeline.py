@@ -73,7 +73,7 @@ def explain(backends: Backends, feed: dict[str, Array], request: Request) -> Exp
         *_together(result, len(explained.target.names)),
         *_coupled(backends.model, coupling),
         *_random(explained, feed),
-        *_guessed(backends.model, info, result),
+        *_guessed(backends.model, info, feed, result),
     ]
     record["seconds"] = {"method": ended - began, "total": ended - started}
     if evaluator.masks is not None:
@@ -114,11 +114,11 @@ def _coupled(model: OnnxModel, coupling: Coupling) -> list[str]:
     return [f"{coupling.reason} makes a row's outputs depend on the rows beside it: {then}"]
 
 
-def _guessed(model: OnnxModel, info: registry.MethodInfo, result: Result) -> list[str]:
+def _guessed(model: OnnxModel, info: registry.MethodInfo, feed: Mapping[str, Array], result: Result) -> list[str]:
     """A note on every layout that only the sizes tell, where masks and segments follow it."""
     if info.needs != "runtime":
         return []
-    shapes = {name: value.shape for name, value in result.attributions.items()}
+    shapes = {name: feed[name].shape for name in result.attributions if name in feed}
     return [
         f"input {name!r} is taken as {model.axes(name, shape).letters}, guessed from its sizes: layout= says otherwise"
         for name, shape in shapes.items()
