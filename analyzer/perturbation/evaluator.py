@@ -107,7 +107,8 @@ class Evaluator:
     def _beside_text(self, name: str) -> bool:
         """Whether an input is text, or a column or several beside it."""
         value = self.inputs[name]
-        return "O" in self._kinds and (value.dtype.kind == "O" or value.ndim <= 2) and not auxiliary(name, True)
+        column = value.ndim <= 2 and not auxiliary(name, value.dtype.kind in "iu")
+        return "O" in self._kinds and (value.dtype.kind == "O" or column)
 
     @functools.cached_property
     def texts(self) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import NodeProto, TensorProto, helper
+from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from tests.common.models import assemble
 
@@ -142,5 +142,5 @@ def odd_encoders() -> onnx.ModelProto:
         nodes, inputs, {"scores": (TensorProto.FLOAT, ["n", 2])}, {"signs": np.array([[1, -1]], np.float32)}, opset=20,
         domains=_ML,
     )  # fmt: skip
-    made.graph.initializer.append(helper.make_tensor("nought", TensorProto.STRING, [1], [b"0"]))
+    made.graph.initializer.append(numpy_helper.from_array(np.array(["0"], object), "nought"))
     return made
