@@ -228,8 +228,9 @@ class Explanation:
         for name, value in self.inputs.items():
             if name != first:
                 arrays[f"input/{name}"] = value
+        texts = {name: value.astype(str) for name, value in arrays.items() if value.dtype.kind == "O"}  # never pickled
         with path.open("wb") as handle:
-            np.savez_compressed(handle, **arrays)
+            np.savez_compressed(handle, **arrays | texts)
 
 
 def jsonable(value: Any) -> Any:

@@ -22,9 +22,12 @@ from analyzer.executor.row_coupling import NO_COUPLING, Coupling, coupling_opera
 from analyzer.executor.session import Session
 from analyzer.executor.session_pool import SessionPool
 from analyzer.importer.loading import LoadedModel, tensor_to_numpy
+from analyzer.inputs.columns import ColumnInput, feature_names
 from analyzer.inputs.graph_channels import channels_by_graph
+from analyzer.inputs.graph_missing import takes_missing
 from analyzer.inputs.graph_selection import explained_by_default, selecting_inputs
 from analyzer.inputs.layout import Axes, ambiguous, axes_of, named_axes
+from analyzer.inputs.shapes import numpy_dtype
 from analyzer.tensor_spec import TensorSpec, batch_axis, fitted, spec_of
 
 if TYPE_CHECKING:
@@ -134,6 +137,24 @@ class OnnxModel:
     @functools.cached_property
     def _channels(self) -> dict[str, int]:
         return channels_by_graph(self.proto.graph)
+
+    @functools.cached_property
+    def takes_missing(self) -> frozenset[str]:
+        """The inputs that may hold NaN for a missing value."""
+        return takes_missing(self.proto.graph)
+
+    def column_input(self, name: str) -> ColumnInput:
+        """An input as one that takes columns of a table."""
+        spec = self.inputs[name]
+        return ColumnInput(
+            name, numpy_dtype(spec.dtype), spec.shape, self._features.get(name), name in self.takes_missing
+        )
+
+    @functools.cached_property
+    def _features(self) -> dict[str, tuple[str, ...]]:
+        """What the metadata calls the inputs' columns."""
+        widths = {name: ColumnInput(name, np.dtype(object), spec.shape).width for name, spec in self.inputs.items()}
+        return feature_names(self.metadata, widths)
 
     @functools.cached_property
     def graph(self) -> Graph:

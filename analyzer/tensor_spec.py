@@ -66,20 +66,24 @@ def spec_of(value: onnx.ValueInfoProto) -> TensorSpec:
 def fitted(name: str, value: Array, spec: TensorSpec | None) -> Array:
     """An array as the model takes it: numbers are cast to its element type, a wrong shape is refused.
 
+    Text, of whatever type numpy holds it in, becomes an array of Python strings: numpy's own would cut longer ones that
+    are put into it.
+
     Raises
     ------
     InputError
         ``data.bad_type``, ``data.bad_shape``.
     """
-    if spec is None or spec.dtype in ("unknown", "string"):
+    if spec is None or spec.dtype == "unknown":
         return value
-    if value.dtype.name != spec.dtype:
+    if spec.dtype == "string":
+        value = _text(name, value, spec)
+    elif value.dtype.name != spec.dtype:
         whole = spec.dtype.startswith(("int", "uint"))
         wraps = whole and value.dtype.kind in "iu" and not _holds(spec.dtype, value)
         if value.dtype.kind not in "fiub" or (whole and value.dtype.kind == "f") or wraps:
-            raise InputError(
-                "data.bad_type", f"input {name!r} takes {spec}, not {value.dtype.name}", "convert it first"
-            )
+            given = "text" if value.dtype.kind in "OSUT" else value.dtype.name
+            raise InputError("data.bad_type", f"input {name!r} takes {spec}, not {given}", "convert it first")
         value = value.astype(onnx.helper.tensor_dtype_to_np_dtype(_code(spec.dtype)))
     fits = value.ndim == len(spec.shape) and all(
         not isinstance(want, int) or want == have for want, have in zip(spec.shape[1:], value.shape[1:], strict=True)
@@ -91,6 +95,23 @@ def fitted(name: str, value: Array, spec: TensorSpec | None) -> Array:
             "give the batch axis first and the sizes that `onnxplain inspect` shows",
         )
     return np.ascontiguousarray(value) if value.ndim else value
+
+
+def _text(name: str, value: Array, spec: TensorSpec) -> Array:
+    """An array of strings, of type object."""
+    if value.dtype.kind == "U":
+        return value.astype(object)
+    given = value.astype(object)
+    for at, each in np.ndenumerate(given):
+        if not isinstance(each, str):
+            where = f" at {list(at)}" if at else ""
+            raise InputError(
+                "data.bad_type",
+                f"input {name!r} takes {spec}, not {type(each).__name__}{where}",
+                "give strings; an empty one where a text is missing",
+            )
+        given[at] = str(each)
+    return given
 
 
 def _holds(dtype: str, value: Array) -> bool:

@@ -61,7 +61,9 @@ def random_operator(model: onnx.ModelProto) -> str | None:
 
 
 def found_coupling(run: Run, feed: Mapping[str, Array], axes: Mapping[str, int | None], *, fixed: bool) -> Coupling:
-    """Run the first row beside rows of zeros, and alone, and compare its outputs.
+    """Run the first row beside other rows, and alone, and compare its outputs.
+
+    The other rows are zeros, of whole numbers the row's own in reverse (each a word that the model knows), of text the row.
 
     Parameters
     ----------
@@ -78,7 +80,7 @@ def found_coupling(run: Run, feed: Mapping[str, Array], axes: Mapping[str, int |
         return NO_COUPLING
     before = run(feed)
     first = {name: v if axes[name] is None else v.take([0], axes[name]) for name, v in feed.items()}
-    beside = {name: _beside_zeros(first[name], axes[name], max(count, 2)) for name in feed}
+    beside = {name: _beside_others(first[name], axes[name], max(count, 2)) for name in feed}
     reason = "what the model computes"
     if count > 1 and not fixed:
         try:
@@ -94,11 +96,15 @@ def found_coupling(run: Run, feed: Mapping[str, Array], axes: Mapping[str, int |
     return NO_COUPLING if same else Coupling("whole" if fixed else "some", reason)
 
 
-def _beside_zeros(row: Array, axis: int | None, count: int) -> Array:
+def _beside_others(row: Array, axis: int | None, count: int) -> Array:
     if axis is None:
         return row
-    rest = np.zeros_like(np.repeat(row, count - 1, axis))
-    return np.concatenate([row, rest], axis)
+    other = row
+    if row.dtype.kind in "iu":
+        other = row.reshape(-1)[::-1].reshape(row.shape)
+    elif row.dtype.kind in "fb":
+        other = np.zeros_like(row)
+    return np.concatenate([row, np.repeat(other, count - 1, axis)], axis)
 
 
 def _same(one: Mapping[str, Array], other: Mapping[str, Array]) -> bool:

@@ -47,7 +47,7 @@ def in_parts(backends: Backends, feed: dict[str, Array], request: Request, size:
     return replace(
         first,
         attributions={k: np.concatenate([part.attributions[k] for part in parts]) for k in first.attributions},
-        raws={k: np.concatenate([part.raws[k] for part in parts]) for k in first.raws},
+        raws={k: _stacked([part.raws[k] for part in parts]) for k in first.raws},
         inputs=feed,
         target=tuple(name for part in parts for name in part.target),
         classes=tuple(c for part in parts for c in part.classes),
@@ -56,6 +56,14 @@ def in_parts(backends: Backends, feed: dict[str, Array], request: Request, size:
         completeness=completeness,
         totals=functools.partial(_joined_totals, parts),
     )
+
+
+def _stacked(raws: Sequence[Array]) -> Array:
+    """Maps one after the other; texts of fewer words than others are filled up with zeros."""
+    longest = max(raw.shape[-1] for raw in raws)
+    if any(raw.ndim > 1 and raw.shape[-1] < longest for raw in raws):
+        raws = [np.pad(raw, [(0, 0)] * (raw.ndim - 1) + [(0, longest - raw.shape[-1])]) for raw in raws]
+    return np.concatenate(raws)
 
 
 def _joined_totals(parts: Sequence[Explanation]) -> dict[str, NodeTotals]:

@@ -46,7 +46,7 @@ def explain(backends: Backends, feed: dict[str, Array], request: Request) -> Exp
         request = replace(request, params={**request.params, "layer": request.layer}, layer=None)
     params = info.check(request.params)
     require_finite_params(info.name, params)
-    _check(info, feed, request)
+    _check(backends.model, info, feed, request)
     size = backends.model.part_size(feed)
     coupling = NO_COUPLING if size is not None else _coupling(backends.model, feed, info)
     if coupling.kind == "some" and backends.model.fixed_batch is None and _samples(feed) not in (None, 1):
@@ -260,7 +260,7 @@ class _Call:
         return self._backends.torch(subject, self._request.precision, verify=inputs is self._feed)
 
 
-def _check(info: registry.MethodInfo, feed: Mapping[str, Array], request: Request) -> None:
+def _check(model: OnnxModel, info: registry.MethodInfo, feed: Mapping[str, Array], request: Request) -> None:
     """Refuse what can be seen to be wrong before anything runs."""
     if request.at is not None and not info.inner:
         able = ", ".join(name for name, known in registry.methods().items() if known.inner)
@@ -270,7 +270,9 @@ def _check(info: registry.MethodInfo, feed: Mapping[str, Array], request: Reques
     for name, value in feed.items():
         if value.ndim and len(value) == 0:
             raise InputError("data.bad_shape", f"input {name!r} holds no samples", "give at least one")
-        if value.dtype.kind == "f" and not np.isfinite(value).all():
+        if value.dtype.kind != "f" or np.isfinite(value).all():
+            continue
+        if np.isinf(value).any() or name not in model.takes_missing:
             raise InputError("data.nonfinite", f"input {name!r} holds NaN or infinite values", "clean the input first")
 
 

@@ -191,7 +191,7 @@ def _example(model: Model, example: Any, batch: int) -> dict[str, Array]:
         shape = tuple(int(d or 1) for d in (first, *spec.shape[1:])) if spec.shape else ()
         floating = spec.dtype.startswith(("float", "double", "bfloat"))
         value = rng.standard_normal(shape) if floating else np.ones(shape)
-        feed[name] = value.astype(bool if spec.dtype == "bool" else spec.dtype)
+        feed[name] = value.astype(str if spec.dtype == "string" else spec.dtype)
     return model.feed(feed)
 
 

@@ -172,6 +172,14 @@ def schema_signature(domain: str, op_type: str, version: int) -> Signature | Non
     return Signature(required, (schema.min_input, schema.max_input), (schema.min_output, schema.max_output))
 
 
+def takes_text(domain: str, op_type: str, version: int, position: int) -> bool:
+    """Whether an operator's input may hold strings; true where the onnx package has no schema that says."""
+    if schema_signature(domain, op_type, version) is None:
+        return True
+    inputs = onnx.defs.get_schema(op_type, min(version, LARGEST), domain).inputs
+    return "tensor(string)" in inputs[min(position, len(inputs) - 1)].types
+
+
 def _unknown(domain: str, op_type: str, version: int, label: str) -> InputError:
     set_name = f"{quoted(domain)[1:-1] or 'ai.onnx'} {version}"
     if op_type not in schema_names()[domain]:

@@ -28,6 +28,7 @@ from analyzer.importer._load_lean import without_weights
 from analyzer.importer._load_limits import DEFAULT_LIMITS, Limits
 from analyzer.importer._load_text import escape_undecodable, quoted
 from analyzer.importer.external import ExternalTensor, is_external
+from analyzer.importer.locales import use_known_locales
 from analyzer.importer.validation import validate
 from analyzer.memory import trim_memory
 
@@ -56,8 +57,8 @@ class LoadedModel:
     external
         Initializer name -> file, offset and length of its values, checked; the model's own file for its large weights.
     repaired
-        Whether `proto` differs from the file (nodes sorted, undecodable text escaped): then sessions must be made
-        from `proto`, not from `path`.
+        Whether `proto` differs from the file (nodes sorted, undecodable text escaped, a locale replaced): then sessions
+        must be made from `proto`, not from `path`.
     """
 
     proto: ModelProto
@@ -148,7 +149,9 @@ def _read(source: object, path: Path | None, limits: Limits) -> LoadedModel:
     findings.order.apply()
     if escaped:
         findings.warnings.append(f"{escaped} texts in it aren't UTF-8; their bytes are shown as \\xff")
-    repaired = bool(escaped or findings.order.graphs)
+    replaced = use_known_locales(proto)
+    findings.warnings += replaced
+    repaired = bool(escaped or findings.order.graphs or replaced)
     lean = without_weights(path, size) if path is not None and not repaired else None
     if lean is not None:
         proto = onnx.ModelProto.FromString(lean[0])

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from onnx import NodeProto
 from torch import Tensor, fx
 
 from analyzer.importer.conversion import as_tensor
@@ -22,6 +23,7 @@ from analyzer.importer.modules import Origin, locate, origins_of
 from analyzer.importer.passes import run_passes
 from analyzer.importer.recorder import Recorder
 from analyzer.importer.rewriting import PassResult
+from analyzer.importer.text import no_derivative, text_ends
 
 
 @dataclass(frozen=True)
@@ -104,11 +106,14 @@ def trace(
     Raises
     ------
     UnsupportedError
-        Naming the ONNX nodes that the operator table lacks.
+        Naming the ONNX nodes that the operator table lacks, or that turn an input's text into numbers.
     """
     lacking = missing(graph)
     if lacking:
         raise unsupported(lacking)
+    if texts := [name for name in graph.inputs if name in feed and feed[name].dtype.kind in "OSU"]:
+        ends = text_ends((node.proto or NodeProto() for node in graph.nodes), texts)
+        raise no_derivative(texts, [str(graph.nodes[at]) for at in ends])
     recorder, watched = Recorder(), _Watched()
     with torch.no_grad(), recorder:
         tensors: dict[str, Tensor] = {}

@@ -20,11 +20,11 @@ from onnx import AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProt
 
 from analyzer.errors import InputError
 from analyzer.importer import _load_tensors as tensors
-from analyzer.importer._load_functions import check_functions, function_keys, plain_domain
+from analyzer.importer._load_functions import called, check_functions, function_keys, plain_domain
 from analyzer.importer._load_graph import Order, check_function, check_graph, node_label
 from analyzer.importer._load_limits import Limits, human
 from analyzer.importer._load_memory import check_memory
-from analyzer.importer._load_ops import Operators, imported_versions, newest_version
+from analyzer.importer._load_ops import Operators, imported_versions, newest_version, takes_text
 from analyzer.importer._load_text import quoted
 from analyzer.importer.external import ExternalTensor
 from analyzer.importer.subgraphs import with_subgraphs
@@ -89,6 +89,7 @@ def validate(model: ModelProto, folder: Path | None, limits: Limits) -> Findings
     for function in model.functions:
         check_function(function, limits, findings.order)
     _check_operators(model, versions)
+    _check_text(model, versions)
     _check_tensors(model, folder, limits, findings)
     for graph in (model.graph, *model.functions):
         check_memory(graph, limits)
@@ -157,12 +158,6 @@ def _check_interface(graph: GraphProto, findings: Findings) -> None:
         code = entry.type.tensor_type.elem_type
         if tensors.element_type(code) is None:
             raise InputError("tensor.bad_dtype", f"{label} has the unknown element type {code}", NEWER)
-        if code == TensorProto.STRING:
-            raise InputError(
-                "input.unsupported_type",
-                f"{label} holds text, only numbers can be given",
-                "export the part of the model after the text is turned into numbers",
-            )
 
 
 def _check_default(entry: onnx.ValueInfoProto, tensor: TensorProto) -> None:
@@ -197,6 +192,24 @@ def _check_operators(model: ModelProto, versions: Mapping[str, int]) -> None:
         operators = Operators({**versions, **imported_versions(function.opset_import)}, functions)
         for index, node in _nodes(function):
             operators.check(node, f"function {quoted(function.name)}, {node_label(node, index)}")
+
+
+def _check_text(model: ModelProto, versions: Mapping[str, int]) -> None:
+    """Inputs that hold text may only go where the standard, or a function of the model's own, lets text go."""
+    graph, functions = model.graph, frozenset(function_keys(model))
+    stored = {tensor.name for tensor in graph.initializer}
+    texts = {v.name for v in graph.input if v.type.tensor_type.elem_type == TensorProto.STRING} - stored
+    if not texts:
+        return
+    for index, node in enumerate(graph.node):
+        domain = plain_domain(node.domain)
+        for position, name in enumerate(() if called(node) in functions else node.input):
+            if name in texts and not takes_text(domain, node.op_type, versions.get(domain, 1), position):
+                raise InputError(
+                    "input.unsupported_type",
+                    f"input {quoted(name)} holds text, which {node_label(node, index)} doesn't take",
+                    "export the model again, with the nodes that turn the text into numbers",
+                )
 
 
 def _check_tensors(model: ModelProto, folder: Path | None, limits: Limits, findings: Findings) -> None:

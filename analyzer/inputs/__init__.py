@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from analyzer.inputs.arrays import ArrayData, read_array, read_csv, read_wav
+from analyzer.inputs.arrays import ArrayData, read_array, read_wav
+from analyzer.inputs.columns import ColumnInput, feature_names
 from analyzer.inputs.fills import fill
 from analyzer.inputs.images import Picture, read_picture
 from analyzer.inputs.labels import Labels, labels_from_metadata, read_labels
-from analyzer.inputs.reading import LoadedInput, array_picture, read_input
+from analyzer.inputs.reading import LoadedInput, array_picture, read_columns, read_input
 from analyzer.inputs.segments import segment, segment_with_notes
+from analyzer.inputs.tables import read_csv
 
 if TYPE_CHECKING:
     from analyzer.inputs.preprocess import PRESETS, Preprocess, default_for, discover, load_preprocess
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = [
     "PRESETS",
     "ArrayData",
+    "ColumnInput",
     "Labels",
     "LoadedInput",
     "Picture",
@@ -29,10 +32,12 @@ __all__ = [
     "array_picture",
     "default_for",
     "discover",
+    "feature_names",
     "fill",
     "labels_from_metadata",
     "load_preprocess",
     "read_array",
+    "read_columns",
     "read_csv",
     "read_input",
     "read_labels",

@@ -1,34 +1,26 @@
-"""Reading arrays safely: NumPy files, tables, sound.
+"""Reading arrays safely: NumPy files, sound.
 
-Belongs here: file formats, limits, and what each cell or sample means. Not here: a model's shape and type
+Belongs here: file formats, limits, and what each sample means. Not here: tables (``tables``), a model's shape and type
 (``reading``).
 """
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import io
 import math
 import os
-import re
 import wave
 import zipfile
-from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain
 from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from analyzer.errors import InputError, UsageError
-from analyzer.inputs.files import MEMORY_LIMIT, decode_text, mebibytes, open_regular, read_bytes, sha256_of, size_of
-
-CSV_LIMIT = 256 * 2**20
-_QUOTED = re.compile(r'"[^"]*"')
-MISSING = frozenset({"", "na", "n/a", "nan", "null", "none", "?", "-"})
+from analyzer.inputs.files import MEMORY_LIMIT, mebibytes, open_regular, read_bytes, sha256_of, size_of
 
 # An archive that unpacks to this much from so little is a bomb: real data does not shrink 500-fold.
 _BOMB_BYTES = 64 * 2**20
@@ -175,108 +167,6 @@ def _choose(path: Any, names: list[str], key: str | None, prefer: Sequence[str])
     raise UsageError(
         "data.npz_key", f"{path} has {len(names)} arrays and none is called 'input'", f"name one of {listing}"
     )
-
-
-def read_csv(
-    path: str | os.PathLike[str],
-    header: bool | None = None,
-    columns: Sequence[str | int] | None = None,
-    limit: int = CSV_LIMIT,
-) -> ArrayData:
-    """Read a table of numbers, (rows, columns) float64; comma, semicolon or tab between cells.
-
-    Parameters
-    ----------
-    header
-        Whether the first row names the columns; by default it does where none of its cells is a number.
-    columns
-        Names or 0-based numbers of the columns to take, in that order; all by default.
-
-    Raises
-    ------
-    InputError
-        ``data.missing_value``, ``data.not_a_number``, ``data.nonfinite``, ``data.ragged_table`` naming line and column;
-        ``data.empty``; ``data.table_unreadable``.
-    UsageError
-        ``data.unknown_column``.
-    """
-    content = read_bytes(path, limit)
-    rows = _rows(path, content)
-    line, first = next(rows, (0, []))
-    if not first:
-        raise InputError("data.empty", f"{path} has no rows", "give a table with at least one row of numbers")
-    if header is None:
-        header = not any(_is_number(cell) for cell in first)
-    names = [cell.strip() for cell in first] if header else None
-    picked, notes = _pick_columns(path, names, len(first), columns)
-    cells = array("d")
-    for number, row in rows if header else chain([(line, first)], rows):
-        if len(row) != len(first):
-            raise InputError(
-                "data.ragged_table",
-                f"{path}, line {number}: {len(row)} cells, not {len(first)}",
-                "give every row as many cells",
-            )
-        cells.extend(_cell(row[column], path, number, column, names) for column in picked)
-    if not cells:
-        raise InputError("data.empty", f"{path} has a header and no rows", "give at least one row of numbers")
-    values = np.array(cells).reshape(-1, len(picked))
-    features = tuple(names[c] or f"column {c + 1}" for c in picked) if names else None
-    return ArrayData(values, hashlib.sha256(content).hexdigest(), notes, features)
-
-
-def _rows(path: Any, content: bytes) -> Iterator[tuple[int, list[str]]]:
-    """Line number and cells of every row that isn't blank; one row in memory at a time."""
-    text = decode_text(content, path, "data.table_unreadable")
-    first = _QUOTED.sub("", text.lstrip().partition("\n")[0])
-    delimiter = "\t" if "\t" in first else ";" if ";" in first else ","
-    del text
-    lines = io.TextIOWrapper(io.BytesIO(content), "utf-8-sig", newline="")
-    reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=True)
-    try:
-        for row in reader:
-            if any(cell.strip() for cell in row):
-                yield reader.line_num, row
-    except csv.Error as problem:
-        raise InputError("data.table_unreadable", f"{path}, line {reader.line_num}: {problem}", "save as CSV") from None
-
-
-def _pick_columns(
-    path: Any, names: list[str] | None, width: int, columns: Sequence[str | int] | None
-) -> tuple[list[int], tuple[str, ...]]:
-    if columns is None:
-        if names and width > 1 and names[0] in ("", "Unnamed: 0"):
-            return list(range(1, width)), ("first column has no name: taken as row numbers and dropped",)
-        return list(range(width)), ()
-    picked: list[int] = []
-    for column in columns:
-        index = names.index(column) if names and column in names else column
-        if not isinstance(index, int) or not 0 <= index < width:
-            listing = ", ".join((names or [str(i) for i in range(width)])[:30])
-            raise UsageError("data.unknown_column", f"{path} has no column {column!r}", f"columns: {listing}")
-        picked.append(index)
-    return picked, (f"columns taken: {', '.join(str(c) for c in columns)}",)
-
-
-def _is_number(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return "_" not in cell
-
-
-def _cell(cell: str, path: Any, line: int, column: int, names: list[str] | None) -> float:
-    where = f"{path}, line {line}, column {column + 1}" + (f" ({names[column][:80]!r})" if names else "")
-    if cell.strip().lower() in MISSING:
-        raise InputError("data.missing_value", f"{where}: the value is missing", "fill it or drop the row")
-    if not _is_number(cell):
-        decimal = "write decimals with a point" if "," in cell else "give numbers; only the first row may hold names"
-        raise InputError("data.not_a_number", f"{where}: {cell[:40]!r} is not a number", decimal)
-    value = float(cell)
-    if not math.isfinite(value):
-        raise InputError("data.nonfinite", f"{where}: {cell[:40]!r} is not finite", "give finite numbers")
-    return value
 
 
 def read_wav(path: str | os.PathLike[str], limit: int = MEMORY_LIMIT // 4) -> ArrayData:

@@ -40,6 +40,8 @@ def conform(
     if values.size == 0:
         raise InputError("data.empty", f"{where} has shape {given}: no values", "give at least one sample")
     sample = [fixed(dim) for dim in shape[1:]]
+    if rows and len(shape) == 1 and given[1:] == (1,):
+        values, given = values[:, 0], given[:1]
     if rows and len(shape) != values.ndim and len(shape) > 1:
         values = _reshape_rows(values, sample)
         if values.shape != given:
@@ -57,7 +59,7 @@ def conform(
         raise _mismatch(given, shape, name, where)
     batch = fixed(shape[0]) if shape else None
     if batch is not None and values.shape[0] != batch:
-        if batch > 1 or len(shape) == 1:
+        if batch > 1 or (len(shape) == 1 and not rows):
             raise _mismatch(values.shape, shape, name, where)
         notes.append(f"{values.shape[0]} samples for a model that takes one at a time")
     return values, notes
@@ -93,8 +95,12 @@ def _fits(dims: tuple[int, ...], sample: list[int | None]) -> bool:
     return all(want in (None, got) for want, got in zip(sample, dims, strict=True))
 
 
-def to_dtype(values: NDArray[Any], dtype: np.dtype[Any], where: str) -> tuple[NDArray[Any], list[str]]:
+def to_dtype(
+    values: NDArray[Any], dtype: np.dtype[Any], where: str, *, missing: bool = False
+) -> tuple[NDArray[Any], list[str]]:
     """The array in the model's type, and notes; nothing is rounded to integers or wrapped around.
+
+    Text is an array of Python strings. With ``missing``, NaN may stand for a value that is missing.
 
     Raises
     ------
@@ -103,13 +109,15 @@ def to_dtype(values: NDArray[Any], dtype: np.dtype[Any], where: str) -> tuple[ND
         that arise because the model's floating-point type is too small.
     """
     if dtype.kind in "USO":
-        if values.dtype.kind not in "US":
+        if values.dtype.kind == "S":
+            values = _decoded(values, where)
+        if values.dtype.kind not in "UO":
             raise InputError("data.bad_dtype", f"{where} holds {values.dtype}, the model takes text", "save strings")
-        return values.astype(str), []
-    if values.dtype.kind in "US":
+        return values.astype(object), []
+    if values.dtype.kind in "USO":
         raise InputError("data.bad_dtype", f"{where} holds text, the model takes {dtype}", "save numbers")
     if values.dtype.kind == "f":
-        _check_finite(values, where, "")
+        _check_finite(values, where, "", missing and dtype.kind == "f")
     if dtype.kind in "iub" and dtype != values.dtype:
         low, high = (0, 1) if dtype.kind == "b" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
         if values.dtype.kind == "f" and not np.array_equal(values, np.rint(values)):
@@ -125,15 +133,23 @@ def to_dtype(values: NDArray[Any], dtype: np.dtype[Any], where: str) -> tuple[ND
     with np.errstate(over="ignore"):
         cast = np.ascontiguousarray(values.astype(dtype)).reshape(values.shape)
     if dtype.kind == "f":
-        _check_finite(cast, where, f" as {dtype}")
+        _check_finite(cast, where, f" as {dtype}", missing)
     usual = (
         values.dtype.kind in "iuf" and dtype.kind == "f" and dtype.itemsize >= 4
     )  # nothing that a reader would ask about
     return cast, [] if usual else [f"{values.dtype} converted to {dtype}"]
 
 
-def _check_finite(values: NDArray[Any], where: str, how: str) -> None:
-    bad = ~np.isfinite(values)
+def _decoded(values: NDArray[Any], where: str) -> NDArray[Any]:
+    """Byte strings as text."""
+    try:
+        return np.char.decode(values, "utf-8")
+    except UnicodeDecodeError:
+        raise InputError("data.bad_dtype", f"{where} holds bytes that aren't UTF-8", "save strings") from None
+
+
+def _check_finite(values: NDArray[Any], where: str, how: str, missing: bool) -> None:
+    bad = np.isinf(values) if missing else ~np.isfinite(values)
     if bad.any():
         first = tuple(int(i) for i in np.argwhere(bad)[0])
         raise InputError(

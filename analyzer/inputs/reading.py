@@ -1,11 +1,13 @@
 """From a file to a model's input: what the file is, what the model takes, and a record of what was done between.
 
 Belongs here: choosing the reader by content, preprocessing pictures, holding arrays against shape and type. Not here:
-file formats (``images``, ``arrays``), the preprocessing itself (``schema``).
+file formats (``images``, ``arrays``, ``tables``), which column is for which input (``columns``), the preprocessing itself
+(``schema``).
 """
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 from collections.abc import Sequence
@@ -17,11 +19,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analyzer.errors import InputError
-from analyzer.inputs.arrays import ArrayData, read_array, read_csv, read_wav
+from analyzer.inputs.arrays import ArrayData, read_array, read_wav
+from analyzer.inputs.columns import ColumnInput, Columns, match
 from analyzer.inputs.conform import conform, to_dtype
-from analyzer.inputs.files import MEMORY_LIMIT, open_regular
+from analyzer.inputs.files import MEMORY_LIMIT, decode_text, open_regular, read_bytes
 from analyzer.inputs.images import read_picture
 from analyzer.inputs.shapes import Dims, fixed, image_shape, numpy_dtype, show
+from analyzer.inputs.tables import Table, named_columns, pick_columns
 
 if TYPE_CHECKING:
     from analyzer.inputs.schema import Preprocess
@@ -29,7 +33,10 @@ if TYPE_CHECKING:
 Kind = Literal["image", "table", "series", "tensor"]
 SampleLayout = Literal["CHW", "HWC"]
 
-_TABLES = (".csv", ".tsv")
+#: Endings of files that are tables.
+TABLES = (".csv", ".tsv")
+#: Most bytes of a text that is one sample.
+TEXT_LIMIT = 16 * 2**20
 _PICTURES = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM", b"II*\0", b"MM\0*", b"<svg", b"qoif")
 
 
@@ -82,12 +89,14 @@ def read_input(
     *,
     key: str | None = None,
     columns: Sequence[str | int] | None = None,
+    features: tuple[str, ...] | None = None,
+    missing: bool = False,
     limit: int = MEMORY_LIMIT,
 ) -> LoadedInput:
     """Read a file as one input of a model.
 
     Pictures go through the preprocessing (`default_for` the input where None). Arrays, tables and sound must already
-    be in the model's input space; their shape and type are checked.
+    be in the model's input space; their shape and type are checked. A ``.txt`` file is one text of a model that takes text.
 
     Parameters
     ----------
@@ -100,6 +109,10 @@ def read_input(
         Which array of an ``.npz``; by default the one called like the input, or ``input`` or ``x``.
     columns
         Which columns of a table.
+    features
+        What the model calls the input's columns: a table's are found by these names.
+    missing
+        Whether the input may hold NaN; empty cells of a table are NaN then.
     limit
         Bytes the array may take.
 
@@ -113,6 +126,8 @@ def read_input(
     path = Path(path)
     wanted = numpy_dtype(dtype)
     form = _recognise(path, shape)
+    if path.suffix.lower() == ".txt" and wanted.kind in "USO":
+        return _from_array(_whole_text(path), "array", path, ColumnInput(spec_name, wanted, shape), preprocess)
     if form == "picture":
         return _from_picture(path, spec_name, wanted, shape, preprocess)
     if form == "array":
@@ -120,8 +135,62 @@ def read_input(
     elif form == "sound":
         data = read_wav(path)
     else:
-        data = read_csv(path, columns=columns)
-    return _from_array(data, form, path, spec_name, wanted, shape, preprocess)
+        taken = ColumnInput(spec_name, wanted, shape, features, missing)
+        return read_columns(path, [taken], preprocess, columns=columns)[0]
+    return _from_array(data, form, path, ColumnInput(spec_name, wanted, shape, features, missing), preprocess)
+
+
+def read_columns(
+    path: str | os.PathLike[str],
+    inputs: Sequence[ColumnInput],
+    preprocess: Preprocess | str | os.PathLike[str] | None = None,
+    *,
+    columns: Sequence[str | int] | None = None,
+    others: bool = False,
+) -> list[LoadedInput]:
+    """Read one table as all the inputs that take its columns; see :func:`~analyzer.inputs.columns.match`.
+
+    Parameters
+    ----------
+    columns
+        For a single input: which columns it takes, whatever they are called.
+    others
+        Whether columns that no input takes are left out; else they are refused.
+
+    Raises
+    ------
+    InputError
+        ``data.*`` naming the file, and line and column where it is a cell.
+    UsageError
+        ``data.unknown_column`` for one of ``columns``.
+    """
+    table = Table(path)
+    text = any(each.dtype.kind in "USO" for each in inputs)
+    known = {name for each in inputs for name in each.wanted or ()}
+    header = table.has_header(known, text)
+    if columns is not None:
+        names = table.names if header else None
+        picked, notes = pick_columns(path, names, len(table.first), columns)
+        found = [Columns(picked, named_columns(names, picked))]
+    else:
+        found, notes = match(table, inputs, header, others=others)
+    if header and text and not known.intersection(table.names):
+        notes = (*notes, "first row taken as names of columns")
+    types = [each.cells for each, own in zip(inputs, found, strict=True) for _ in own.picked]
+    cells = iter(table.columns([at for own in found for at in own.picked], types, header))
+    loaded: list[LoadedInput] = []
+    for each, own in zip(inputs, found, strict=True):
+        values = np.stack([next(cells) for _ in own.picked], axis=1)
+        data = ArrayData(values, table.sha256, notes if not loaded else (), own.names)
+        loaded.append(_from_array(data, "table", Path(path), each, preprocess))
+    return loaded
+
+
+def _whole_text(path: Path) -> ArrayData:
+    """A file's text, as one text of one sample."""
+    content = read_bytes(path, TEXT_LIMIT)
+    text = np.array([decode_text(content, path, "data.text_unreadable").strip()], object)
+    return ArrayData(text, hashlib.sha256(content).hexdigest())
 
 
 def array_picture(
@@ -151,10 +220,10 @@ def _recognise(path: Path, shape: Dims) -> Literal["picture", "array", "sound", 
     if head.startswith(b"RIFF") and head[8:12] == b"WAVE":
         return "sound"
     if head.startswith(_PICTURES) or not head:
-        return "table" if suffix in _TABLES and not head else "picture"
+        return "table" if suffix in TABLES and not head else "picture"
     if suffix == ".wav":
         return "sound"
-    if suffix in _TABLES or (image_shape(shape) is None and b"\0" not in head):
+    if suffix in TABLES or (image_shape(shape) is None and b"\0" not in head):
         return "table"
     return "picture"
 
@@ -180,15 +249,14 @@ def _from_picture(path: Path, name: str, dtype: np.dtype[Any], shape: Dims, prep
     return _finish(name, values, "image", pixels, layout, None, path, picture.sha256, [*notes, *more], extra)
 
 
-def _from_array(
-    data: ArrayData, form: str, path: Path, name: str, dtype: np.dtype[Any], shape: Dims, preprocess: Any
-) -> LoadedInput:
+def _from_array(data: ArrayData, form: str, path: Path, taken: ColumnInput, preprocess: Any) -> LoadedInput:
+    name, dtype, shape = taken.name, taken.dtype, taken.shape
     values, notes = data.values, list(data.notes)
     if form == "sound":
         values = _place_sound(values, shape, notes)
     values, more = conform(values, shape, name, str(path), rows=form == "table")
     notes += more
-    values, more = to_dtype(values, dtype, str(path))
+    values, more = to_dtype(values, dtype, str(path), missing=taken.missing)
     notes += more
     image = image_shape(shape)
     picture: NDArray[np.uint8] | None = None
@@ -209,7 +277,7 @@ def _from_array(
             extra["preprocess_shown"] = fitted.to_dict()
         picture, note = array_picture(values[0], layout, fitted)
         notes.append(note)
-    elif values.ndim == 2 and form != "sound" and dtype.kind == "f":
+    elif values.ndim == 2 and form != "sound" and dtype.kind in "fbUO":
         kind = "table"
     if data.sample_rate:
         extra["sample_rate"] = data.sample_rate
@@ -251,7 +319,7 @@ def _finish(
         "input": name,
         "kind": kind,
         "shape": list(values.shape),
-        "dtype": str(values.dtype),
+        "dtype": "str" if values.dtype.kind == "O" else str(values.dtype),
         "layout": layout,
         "notes": notes,
         **({"feature_names": list(feature_names)} if feature_names else {}),

@@ -139,16 +139,21 @@ def read_one(model: Model, texts: Sequence[str]) -> dict[str, np.ndarray[Any, An
 
 
 def _read_plain(model: Model, path: str) -> Read:
+    from analyzer.inputs.reading import TABLES, read_columns
+
     names = list(model.inputs)
     if len(names) > 1:
         archive = Path(path)
-        if archive.suffix != ".npz":
+        if archive.suffix.lower() in TABLES:
+            files = read_columns(path, [model.column_input(name) for name in names], model.preprocess)
+        elif archive.suffix == ".npz":
+            files = [_read(model, name, path, key=name) for name in names]
+        else:
             raise UsageError(
                 "data.inputs",
                 f"the model has {len(names)} inputs: {', '.join(names)}",
-                "give NAME=FILE for each, or one .npz with an array for each",
+                "give NAME=FILE for each, or one .npz with an array for each, or one .csv with a column for each",
             )
-        files = [_read(model, name, path, key=name) for name in names]
         return archive.stem, files, {f.name: f.array for f in files}
     read = _read(model, names[0], path)
     return read.path.stem, [read], {names[0]: read.array}
@@ -157,8 +162,10 @@ def _read_plain(model: Model, path: str) -> Read:
 def _read(model: Model, name: str, path: str, key: str | None = None) -> LoadedInput:
     from analyzer.inputs import read_input
 
-    spec = model.inputs[name]
-    return read_input(path, name, spec.dtype, spec.shape, model.preprocess, key=key)
+    taken = model.column_input(name)
+    return read_input(
+        path, name, taken.dtype, taken.shape, model.preprocess, key=key, features=taken.features, missing=taken.missing
+    )
 
 
 def _with_unique_names(read: list[Read]) -> list[Read]:

@@ -195,15 +195,16 @@ def _methods(model: Model) -> dict[str, Any]:
         except Exception as problem:
             refusal = _failure(problem)
     perturbed = _try(model, feed, "occlusion") if feed is not None else None
+    text = any(spec.dtype == "string" for spec in model.inputs.values())
     for name, info in registry.methods().items():
         if feed is None:
             verdicts[name] = {"works": None, "reason": f"not tried: no trial input fits ({reason})"}
-        elif info.needs == "runtime" and perturbed is not None:
+        elif info.needs == "runtime" and perturbed is not None and (not text or "text" in info.modalities):
             verdicts[name] = dict(perturbed)  # all of them run the model in the same way
         elif info.derived_from in verdicts:
             verdicts[name] = dict(verdicts[info.derived_from])
         else:
-            verdicts[name] = refusal or _try(model, feed, name)
+            verdicts[name] = (refusal if info.needs == "trace" else None) or _try(model, feed, name)
     layer = next((v["layer"] for v in verdicts.values() if v.get("layer")), None)
     return {"methods": verdicts, "parity": parity.to_dict() if parity else None, "cam_layer": layer}
 
@@ -243,7 +244,8 @@ def _try(model: Model, feed: dict[str, NDArray[Any]], name: str) -> dict[str, An
         "smoothgrad": {"samples": 1},
         "occlusion": {"window": -(-longest // 2)},
     }
-    params: dict[str, Any] = few.get(name, {})
+    text = any(value.dtype.kind in "OSU" for value in feed.values())
+    params: dict[str, Any] = {} if text else few.get(name, {})
     try:
         done = model.explain(feed, method=name, **params)
     except Exception as problem:

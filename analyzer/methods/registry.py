@@ -19,6 +19,9 @@ from analyzer.nearest import did_you_mean
 
 Family = Literal["gradient", "relevance", "CAM", "perturbation", "model"]
 Needs = Literal["trace", "runtime"]
+#: What kinds of input most methods are for; and those that replace whole columns and words, text among them.
+ANY_NUMBERS = ("image", "table", "series", "tokens")
+ANY_ROWS = (*ANY_NUMBERS, "text")
 
 
 @dataclass(frozen=True)
@@ -169,7 +172,7 @@ def method(
     family: Family,
     *,
     needs: Needs = "trace",
-    modalities: tuple[str, ...] = ("image", "table", "series", "tokens"),
+    modalities: tuple[str, ...] = ANY_NUMBERS,
     signed: bool = True,
     complete: bool = False,
     inner: bool = False,

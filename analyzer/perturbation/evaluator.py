@@ -19,6 +19,7 @@ from analyzer.errors import InputError, UsageError
 from analyzer.executor.batched_runs import BatchedRuns, Rows, Scoring, Source, rows_of
 from analyzer.executor.mask_ops import Windows
 from analyzer.executor.masked_model import MaskedModelSpec
+from analyzer.inputs.graph_selection import auxiliary
 from analyzer.onnx_model import OnnxModel, probabilities_of
 from analyzer.perturbation.replacement import BackgroundRows, MaskedInput, RepeatedRows, Replacement
 from analyzer.perturbation.spatial_layout import SpatialLayout
@@ -85,7 +86,7 @@ class Evaluator:
         UsageError
             ``input.no_batch`` where an input doesn't count samples along its first axis, or none does.
         """
-        fit = [n for n, v in self.inputs.items() if self.batch_axis(n) == 0 and v.dtype.kind in "fiu"]
+        fit = [n for n, v in self.inputs.items() if self.batch_axis(n) == 0 and v.dtype.kind in self._kinds]
         wrong = [name for name in self.chosen or () if name not in fit]
         if wrong:
             message = (
@@ -94,8 +95,25 @@ class Evaluator:
             raise UsageError("input.no_batch", message, f"inputs that can be: {', '.join(fit) or 'none'}")
         if not fit:
             raise UsageError("input.no_batch", "no input has a batch axis to perturb", "give a batch-first input")
-        usual = [name for name in self.model.explained_inputs if name in fit]
+        usual = [name for name in fit if name in self.model.explained_inputs or self._beside_text(name)]
         return self.chosen or self.columns or tuple(usual or fit)
+
+    @functools.cached_property
+    def _kinds(self) -> str:
+        """Kinds of types that can be changed: numbers and, in rows that hold text, text and truth values."""
+        rows = any(value.dtype.kind == "O" and self.batch_axis(name) == 0 for name, value in self.inputs.items())
+        return "fiubO" if rows else "fiu"
+
+    def _beside_text(self, name: str) -> bool:
+        """Whether an input is text, or a column or several beside it."""
+        value = self.inputs[name]
+        column = value.ndim <= 2 and not auxiliary(name, value.dtype.kind in "iu")
+        return "O" in self._kinds and (value.dtype.kind == "O" or column)
+
+    @functools.cached_property
+    def texts(self) -> tuple[str, ...]:
+        """The changed inputs that hold text."""
+        return tuple(name for name in self.changed if self.inputs[name].dtype.kind == "O")
 
     @property
     def perturbed(self) -> str:
@@ -126,9 +144,9 @@ class Evaluator:
 
     @functools.cached_property
     def columns(self) -> tuple[str, ...]:
-        """The numeric inputs of a table whose columns are inputs of their own; empty for other models."""
+        """The inputs of a table whose columns are inputs of their own; empty for other models."""
         one = [value.ndim and len(value) == value.size == self.batch for value in self.inputs.values()]
-        names = tuple(name for name, value in self.inputs.items() if value.dtype.kind in "fiu")
+        names = tuple(name for name, value in self.inputs.items() if value.dtype.kind in self._kinds)
         lines = all(value.ndim == 1 for value in self.inputs.values())
         found = names if all(one) and (len(names) > 1 or lines) else ()
         return tuple(name for name in found if self.chosen is None or name in self.chosen)
@@ -215,7 +233,7 @@ class Evaluator:
             return
 
         def copies(rows: Rows) -> dict[str, Array]:
-            return {name: part.copies(self.inputs[name][sample], rows) for name, part in parts.items()}
+            return {name: part.copies(self.inputs[name][sample, ...], rows) for name, part in parts.items()}
 
         times = {len(part.replacement.rows) for part in parts.values() if isinstance(part.replacement, BackgroundRows)}
         if not times:
@@ -234,10 +252,12 @@ class Evaluator:
         self, sample: int, name: str, part: MaskedInput
     ) -> Callable[[Source], Iterator[tuple[Rows, Array]]] | None:
         """Runs of a model with the masks of one input inside; None where they must be made on the host."""
-        replacement = part.replacement
-        if not isinstance(replacement, np.ndarray):
+        replacement, x = part.replacement, self.inputs[name][sample]
+        if not isinstance(replacement, np.ndarray) or self.holes(name):
             return None
-        x, others = self.inputs[name][sample], self._others(sample, name)
+        if any(value.dtype.kind == "O" for value in self.inputs.values()):  # devices hold no text
+            return None
+        others = self._others(sample, name)
         constant = {n: v for n, v in self.inputs.items() if n != name and self.batch_axis(n) is None}
         spec = MaskedModelSpec(
             part.mask_ops, name, x.dtype.name, x.shape,
@@ -257,6 +277,11 @@ class Evaluator:
             return {wanted: rows[part.prefix + role] for role, wanted in graph.rows.items()}
 
         return lambda source: runs.scores(source, self._scoring(sample), constant, prepare)
+
+    def holes(self, name: str) -> bool:
+        """Whether values of an input are missing: they must be replaced by selecting, for NaN times 0 is NaN."""
+        value = self.inputs[name]
+        return value.dtype.kind == "f" and bool(np.isnan(value).any())
 
     def hosted(
         self, sample: int, source: Source, copies: Callable[[Rows], Mapping[str, Array]]

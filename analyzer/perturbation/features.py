@@ -83,6 +83,11 @@ class FeatureSpace:
         """Whether the values are an embedding."""
         return self.engine is not None
 
+    @property
+    def as_row(self) -> bool:
+        """Whether the inputs are cut together, as the columns of one row."""
+        return bool(self.evaluator.columns)
+
     @classmethod
     def of(cls, evaluator: Evaluator, segments: Any = None) -> FeatureSpace:
         """The changed inputs; for tokens whose mask has the embedding's rank, the embedding."""
@@ -140,11 +145,11 @@ class FeatureSpace:
         """
         if isinstance(how, str) and how.isdigit():
             how = int(how)
-        if self.evaluator.columns:
+        if self.as_row:
             return self._columns(sample, how)
         if len(self.values) == 1:
             name, value = next(iter(self.values.items()))
-            ids, notes = self._cut(name, value[sample], how)
+            ids, notes = self.cut(name, value[sample, ...], how)
             return Segmentation({name: ids}, notes)
         if isinstance(how, list | tuple | np.ndarray):
             raise UsageError(
@@ -153,11 +158,13 @@ class FeatureSpace:
                 "name the input that it is for with inputs=",
             )
         named = how if isinstance(how, str) else None
-        cut = {name: self._cut(name, value[sample], self._suiting(name, named)) for name, value in self.values.items()}
+        cut = {
+            name: self.cut(name, value[sample, ...], self._suiting(name, named)) for name, value in self.values.items()
+        }
         if isinstance(how, int):
             counts = {name: int(ids.max()) + 1 for name, (ids, _) in cut.items()}
             each = {name: max(1, round(how * count / sum(counts.values()))) for name, count in counts.items()}
-            cut = {name: self._cut(name, value[sample], each[name]) for name, value in self.values.items()}
+            cut = {name: self.cut(name, value[sample, ...], each[name]) for name, value in self.values.items()}
         starts = itertools.accumulate((int(ids.max()) + 1 for ids, _ in cut.values()), initial=0)
         numbered = {name: ids + start for (name, (ids, _)), start in zip(cut.items(), starts, strict=False)}
         return Segmentation(numbered, tuple(dict.fromkeys(note for _, notes in cut.values() for note in notes)))
@@ -181,11 +188,12 @@ class FeatureSpace:
         if self.embedded:
             yield from self._embedded_scores(sample, segmentation, source, replacements)
             return
-        parts = {
-            name: MaskedInput(Segments(ids.shape), replacements[name], {"ids": ids.reshape(-1).astype(np.int64)})
-            for name, ids in segmentation.ids.items()
-        }
+        parts = {name: self.masked_input(name, ids, replacements[name]) for name, ids in segmentation.ids.items()}
         yield from one_by_one(self.evaluator.masked(sample, parts, source))
+
+    def masked_input(self, name: str, ids: Array, replacement: Replacement) -> MaskedInput:
+        """An input of one sample under masks of its segments."""
+        return MaskedInput(Segments(ids.shape), replacement, {"ids": ids.reshape(-1).astype(np.int64)})
 
     def scorer(
         self, sample: int, segmentation: Segmentation, replacements: Replacements, progress: Progress
@@ -210,7 +218,7 @@ class FeatureSpace:
         summed = wide.reshape(*wide.shape[:rank], -1).sum(axis=-1)
         return Result({name: summed}, {name: wide}, notes=list(notes), record=record)
 
-    def _cut(self, name: str, x: Array, how: Any) -> tuple[Array, tuple[str, ...]]:
+    def cut(self, name: str, x: Array, how: Any) -> tuple[Array, tuple[str, ...]]:
         """The ids of one input of one sample, from 0, of its rank; and what the user should know."""
         from analyzer.inputs import segment_with_notes
 
@@ -227,13 +235,13 @@ class FeatureSpace:
 
     def _suiting(self, name: str, how: str | None) -> str | None:
         """A named way to cut, for the inputs that it is for: pictures."""
-        return how if _kind(self.evaluator, name, self.values[name][0])[0] == "image" else None
+        return how if _kind(self.evaluator, name, self.values[name][0, ...])[0] == "image" else None
 
     def _columns(self, sample: int, how: Any) -> Segmentation:
         """A table whose columns are inputs of their own, cut as one row."""
         from analyzer.inputs import segment_with_notes
 
-        row = np.array([value[sample].reshape(()) for value in self.values.values()], np.float64)
+        row = np.arange(len(self.values), dtype=np.float64)  # cut by its length alone
         count, how = (how, None) if isinstance(how, int) else (None, how)
         ids, notes = segment_with_notes(row, how, count, self.evaluator.seed, kind="table", layout=None)
         each = zip(self.values.items(), ids.reshape(-1), strict=True)

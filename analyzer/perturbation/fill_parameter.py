@@ -13,22 +13,22 @@ from typing import Any
 
 import numpy as np
 
-from analyzer.errors import InputError, UsageError
+from analyzer.errors import UsageError
 from analyzer.inputs import fill as computed_fill
-from analyzer.inputs import read_csv, read_input
+from analyzer.inputs import read_columns, read_input
 from analyzer.inputs.fills import FILLS
 from analyzer.nearest import nearest
 from analyzer.perturbation.evaluator import Array, Evaluator
 from analyzer.perturbation.replacement import BackgroundRows, Inpainting, Replacement
 from analyzer.perturbation.spatial_layout import SpatialLayout
 
-#: A number, a name, ``image:FILE``, ``samples:FILE`` or an array.
+#: A number, a name, ``image:FILE``, ``samples:FILE``, an array, or, of text, a text.
 Fill = float | int | str | np.ndarray
 #: Up to so many columns or words are taken one by one; a longer row is taken for a series.
 COLUMNS = 128
 #: The help texts: of a fill for masks that blend, of any fill, and of the number of background samples.
 BLENDED_FILL_HELP = "a number, mean, blur, noise, image:FILE, samples:FILE or an array"
-FILL_HELP = BLENDED_FILL_HELP.replace("noise", "noise, inpaint")
+FILL_HELP = BLENDED_FILL_HELP.replace("noise", "noise, inpaint") + "; of text, a text"
 BACKGROUND_HELP = "most rows of samples:FILE that are used, at least 1"
 _FILES = ("image", "samples")
 _NAMES = (*FILLS, "inpaint", *_FILES)
@@ -146,6 +146,9 @@ class _FillReader:
             return np.full_like(values, int(fill))
         channels_last = values.ndim > 2 and self._layout.channels == values.ndim - 1
         filled = computed_fill(values, fill, layout="HWC" if channels_last else "CHW", seed=self.evaluator.seed)
+        if not np.isfinite(filled).all():
+            message = f"fill {fill!r} can't be computed of a sample with missing values"
+            raise UsageError("fill.nonfinite", message, "give a number, or samples:FILE")
         return filled.astype(values.dtype, copy=False)
 
     def _one(self, given: Array) -> Array:
@@ -175,12 +178,7 @@ class _FillReader:
             raise UsageError(
                 "fill.unsuitable", f"this method takes one replacement, not {len(rows)}", "give one sample"
             )
-        if len(rows) <= self.background:
-            return BackgroundRows(np.ascontiguousarray(rows))
-        note = f"{self.background} of {len(rows)} background samples are used, drawn with the seed"
-        rng = np.random.default_rng(self.evaluator.seed)
-        chosen = np.sort(rng.choice(len(rows), self.background, replace=False))
-        return BackgroundRows(np.ascontiguousarray(rows[chosen]), note)
+        return BackgroundRows.of(rows, self.background, self.evaluator.seed)
 
     def _typed(self, given: Array) -> Array:
         """Numbers of the values' type."""
@@ -189,7 +187,8 @@ class _FillReader:
             raise UsageError(
                 "fill.bad_shape", f"a fill of type {given.dtype} holds no numbers", "give an array of numbers"
             )
-        if not np.isfinite(given).all():
+        missing = self.evaluator.model.takes_missing.intersection(self.columns or (self.name,))
+        if np.isinf(given).any() or (np.isnan(given).any() and not missing):
             raise UsageError("fill.nonfinite", "the fill holds NaN or infinite values", "give finite values")
         typed = given.astype(kind)
         if kind.kind in "iu" and (typed != given).any():
@@ -221,23 +220,25 @@ class _FillReader:
         """A file's samples, (n, ...), in the model's input space."""
         values, evaluator = self.values, self.evaluator
         shape = (None, *values.shape[1:])
-        read = read_input(path, self.name, values.dtype, shape, evaluator.model.preprocess)
+        taken = evaluator.model.column_input(self.name)
+        read = read_input(
+            path,
+            self.name,
+            values.dtype,
+            shape,
+            evaluator.model.preprocess,
+            features=taken.features,
+            missing=taken.missing,
+        )
         evaluator.files.append(read.record)
         return read.array
 
     def _table(self, path: str) -> Array:
         """A CSV file's rows; columns that are inputs of their own are found by name, else taken in their order."""
-        columns, data = self.columns, read_csv(path)
-        if data.feature_names is not None and set(columns) <= set(data.feature_names):
-            data = read_csv(path, columns=columns)
-        elif data.values.shape[1] != len(columns):
-            raise InputError(
-                "data.bad_shape",
-                f"{path} has {data.values.shape[1]} columns, the model has {len(columns)}: {', '.join(columns)}",
-                "name the columns in its first row, or give just these in their order",
-            )
-        self.evaluator.files.append({"path": path, "sha256": data.sha256})
-        return data.values
+        model = self.evaluator.model
+        read = read_columns(path, [model.column_input(name) for name in self.columns], model.preprocess, others=True)
+        self.evaluator.files.append(read[0].record)
+        return np.stack([each.array.reshape(len(each.array)) for each in read], axis=1)
 
     @property
     def _layout(self) -> SpatialLayout:

@@ -14,6 +14,7 @@ from typing import Protocol
 
 import numpy as np
 
+from analyzer.errors import UnsupportedError
 from analyzer.executor.batched_runs import Rows, Source
 from analyzer.executor.mask_ops import Grid, Masks
 from analyzer.explanation import Result
@@ -90,7 +91,10 @@ class MonteCarlo:
         ------
         UsageError
             ``params.invalid``, ``fill.*``.
+        UnsupportedError
+            ``input.not_blendable``.
         """
+        require_blendable(evaluator)
         replacements = Replacements(
             {
                 name: replacement_for(evaluator, name, fill, background=background, without=("inpaint",))
@@ -161,6 +165,27 @@ def _masks(rng: np.random.Generator, draw: Draw | DrawGrids, layout: SpatialLayo
     if callable(draw):
         return lambda n: {"mask": draw(rng, n)}, Masks(layout.sides, layout.mask_shape)
     return functools.partial(draw.rows, rng), draw.grid(layout.mask_shape)
+
+
+def require_blendable(evaluator: Evaluator) -> None:
+    """Refuse to blend what has nothing in between.
+
+    Raises
+    ------
+    UnsupportedError
+        ``input.not_blendable`` for text and missing values.
+    """
+    holed = [name for name in evaluator.changed if evaluator.holes(name)]
+    if not (evaluator.texts or holed):
+        return
+    what = (
+        f"the text of input {evaluator.texts[0]!r}" if evaluator.texts else f"the missing values of input {holed[0]!r}"
+    )
+    raise UnsupportedError(
+        "input.not_blendable",
+        f"this method blends inputs by masks, and {what} can't be blended",
+        "use feature-ablation, kernel-shap, lime or occlusion; inputs=NAME leaves an input as it is",
+    )
 
 
 def _mean(errors: Array) -> float:

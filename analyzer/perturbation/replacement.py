@@ -40,6 +40,15 @@ class BackgroundRows:
     rows: Array
     note: str = ""
 
+    @classmethod
+    def of(cls, rows: Array, most: int, seed: int) -> BackgroundRows:
+        """All rows, or so many of them drawn with the seed where there are more."""
+        if len(rows) <= most:
+            return cls(np.ascontiguousarray(rows))
+        note = f"{most} of {len(rows)} background samples are used, drawn with the seed"
+        chosen = np.sort(np.random.default_rng(seed).choice(len(rows), most, replace=False))
+        return cls(np.ascontiguousarray(rows[chosen]), note)
+
     @property
     def cost(self) -> int:
         """Model evaluations for one mask."""
@@ -104,9 +113,15 @@ class Replacements:
     """What masked elements of several inputs become, by input name; by sample it gives that sample's.
 
     Where several are background samples, one evaluation takes the same background sample for all of them.
+
+    Attributes
+    ----------
+    told
+        What the user should know of them beside their own notes.
     """
 
     by_name: Mapping[str, Replacement]
+    told: tuple[str, ...] = ()
 
     @property
     def cost(self) -> int:
@@ -116,12 +131,10 @@ class Replacements:
     @property
     def notes(self) -> list[str]:
         """What the user should know."""
-        return list(dict.fromkeys(note for each in self.by_name.values() for note in notes_of(each)))
+        return list(dict.fromkeys([*self.told, *(note for each in self.by_name.values() for note in notes_of(each))]))
 
     def __getitem__(self, sample: int) -> dict[str, Replacement]:
-        return {
-            n: np.asarray(each[sample]) if isinstance(each, np.ndarray) else each for n, each in self.by_name.items()
-        }
+        return {n: each[sample, ...] if isinstance(each, np.ndarray) else each for n, each in self.by_name.items()}
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,9 @@ from __future__ import annotations
 import datetime
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+import numpy as np
 from numpy.typing import NDArray
 
 from analyzer.inputs.resampling import resample
@@ -74,6 +75,10 @@ class Drawable(Protocol):
 def panel(explanation: Drawable, index: int) -> Panel:
     """One sample's explanation as a panel."""
     attribution, notes_on_map, _ = drawn(explanation)
+    own = attribution[index] if attribution.ndim else attribution.reshape(1)
+    listed = features(explanation, index)
+    if listed is not None:
+        own = np.array([each.attribution for each in listed])
     complete = explanation.completeness
     sums = None
     if complete is not None:  # one for every score, or one for all of them together
@@ -88,8 +93,8 @@ def panel(explanation: Drawable, index: int) -> Panel:
     return Panel(
         method=explanation.method,
         params=explanation.headline,
-        attribution=attribution[index] if attribution.ndim else attribution.reshape(1),
-        signed=explanation.signed or bool((attribution < 0).any()),
+        attribution=own,
+        signed=explanation.signed or bool((attribution < 0).any()) or bool((own < 0).any()),
         target=explanation.target[index],
         score=float(explanation.score[index]),
         score_kind=kind,
@@ -116,6 +121,38 @@ def drawn(explanation: Drawable) -> tuple[Array, list[str], bool]:
     return summed, [f"relevance at {name}, summed over its {attribution.shape[1]} channels of {size} places"], True
 
 
+class Feature(NamedTuple):
+    """One column of a table, or word of a text."""
+
+    label: str
+    value: Any
+    attribution: float
+    is_word: bool = False
+
+
+def features(explanation: Drawable, index: int) -> list[Feature] | None:
+    """The columns and words of one sample, where they lie in several inputs or in text; else None."""
+    listed = explanation.record.get("features")
+    if listed is not None:
+        only_words = all("word" in each for each in listed[index])
+        return [
+            Feature(
+                str(each["value"] if only_words else each["column"] if "column" in each else each["input"]),
+                each["value"], each["attribution"], only_words,
+            )
+            for each in listed[index]
+        ]  # fmt: skip
+    inputs, maps = explanation.inputs, explanation.attributions
+    count = len(explanation.target)
+    if len(maps) < 2 or not all(
+        name in inputs and inputs[name].size == map_.size == count for name, map_ in maps.items()
+    ):
+        return None
+    return [
+        Feature(name, inputs[name].reshape(-1)[index], float(map_.reshape(-1)[index])) for name, map_ in maps.items()
+    ]
+
+
 def sample(explanation: Drawable, index: int, name: str, source: LoadedInput | None = None) -> Sample:
     """One explained sample as the report draws it.
 
@@ -132,16 +169,26 @@ def sample(explanation: Drawable, index: int, name: str, source: LoadedInput | N
             source = None
     batch = explanation.inputs.get(explained, explanation.attribution)
     values = batch[index] if batch.ndim else batch.reshape(1)
+    listed = features(explanation, index)
     prediction = explanation.record.get("prediction")
     top = tuple((str(name), float(value)) for _, name, value in prediction["top"][index]) if prediction else ()
-    kind, layout, image = _kind(values, explanation, source, index)
+    feature_names = tuple(source.feature_names or ()) if source is not None else ()
+    kind: Any
+    if listed is not None:
+        kind, layout, image = "tokens" if all(each.is_word for each in listed) else "table", None, None
+        if kind == "tokens" or len(explanation.inputs) > 1 or len(feature_names) != len(listed):
+            feature_names = tuple(each.label for each in listed)
+        values = np.empty(len(listed), object)
+        values[:] = [each.value for each in listed]
+    else:
+        kind, layout, image = _kind(values, explanation, source, index)
     return Sample(
         name=name,
         kind=kind,
         image=image,
         values=values,
         layout=layout,
-        feature_names=tuple(source.feature_names or ()) if source is not None else (),
+        feature_names=feature_names,
         top=top,
         top_kind=prediction["kind"] if prediction else "probability",
     )
@@ -190,5 +237,9 @@ def created() -> str:
 
 def _facts_of(explanation: Drawable) -> ModelFacts:
     known = explanation.record.get("model", {})
-    inputs = tuple((k, f"{v.dtype} {list(v.shape)}") for k, v in explanation.inputs.items())
+    inputs = tuple((k, f"{_type_name(v)} {list(v.shape)}") for k, v in explanation.inputs.items())
     return ModelFacts(str(known.get("path") or "model"), str(known.get("sha256", "")), 0, "", 0, {}, inputs, (), {}, 0)
+
+
+def _type_name(value: Array) -> str:
+    return "string" if value.dtype.kind == "O" else str(value.dtype)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import ml_dtypes
@@ -115,11 +116,36 @@ def test_arrays_come_out_contiguous_and_unchanged() -> None:
     assert fitted("x", same, TensorSpec("float32", (2, 3))) is same
 
 
-def test_inputs_of_unknown_type_and_text_pass() -> None:
+def test_inputs_of_unknown_type_pass() -> None:
     text = np.array([["a"]])
-    assert fitted("x", text, TensorSpec("string", ("n", 1))) is text
     assert fitted("x", text, None) is text
     assert fitted("x", text, TensorSpec("unknown", ())) is text
+
+
+@pytest.mark.parametrize(
+    "text", [np.array([["a"], ["bcd"]]), np.array([["a"], ["bcd"]], object), np.array([["a"], ["bcd"]], "T")]
+)
+def test_text_of_every_type_becomes_python_strings(text: np.ndarray) -> None:
+    got = fitted("x", text, TensorSpec("string", ("n", 1)))
+    assert got.dtype == object and got.tolist() == [["a"], ["bcd"]]
+    assert all(type(each) is str for each in got.ravel())
+
+
+@pytest.mark.parametrize(
+    ("value", "code", "words"),
+    [
+        (np.array([[1]]), "data.bad_type", "not int at [0, 0]"),
+        (np.array([["a"], [None]], object), "data.bad_type", "not NoneType at [1, 0]"),
+        (np.array([["a"], [np.nan]], object), "data.bad_type", "not float at [1, 0]"),
+        (np.array([[b"a"]]), "data.bad_type", "not bytes at [0, 0]"),
+        (np.array(["a"]), "data.bad_shape", "not shape [1]"),
+        (np.array([["a", "b"]]), "data.bad_shape", "not shape [1, 2]"),
+    ],
+)
+def test_what_is_no_text_is_refused(value: np.ndarray, code: str, words: str) -> None:
+    with pytest.raises(InputError, match=re.escape(words)) as caught:
+        fitted("x", value, TensorSpec("string", ("n", 1)))
+    assert caught.value.code == code
 
 
 def test_narrow_floats_are_taken_as_they_are() -> None:

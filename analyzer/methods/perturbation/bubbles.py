@@ -15,7 +15,7 @@ from analyzer.perturbation.budget import BUDGET_HELP, STANDARD_ERROR_HELP
 from analyzer.perturbation.evaluator import Array, Evaluator
 from analyzer.perturbation.fill_parameter import BACKGROUND_HELP, BLENDED_FILL_HELP, Fill
 from analyzer.perturbation.moments import Moments
-from analyzer.perturbation.random_masks import Draw, MonteCarlo
+from analyzer.perturbation.random_masks import Draw, MonteCarlo, require_blendable
 
 #: Products in one multiplication of matrices: few enough for numpy not to wake threads, which the model needs.
 _PRODUCTS = 250_000
@@ -49,6 +49,7 @@ def bubbles(
     """
     if samples < 3 or count < 1 or (sigma is not None and not 0 < sigma < np.inf):
         raise UsageError("params.invalid", "bubbles needs samples >= 3, count >= 1, sigma > 0", "see the defaults")
+    require_blendable(evaluator)
     names = [name for name in evaluator.changed if evaluator.inputs[name].dtype.kind == "f"]
     if not names or (evaluator.chosen is not None and len(names) < len(evaluator.chosen)):
         raise UsageError(

@@ -11,29 +11,31 @@ import numpy as np
 from analyzer.errors import UsageError
 from analyzer.executor.batched_runs import Rows, Source
 from analyzer.explanation import Result
-from analyzer.methods.registry import method
+from analyzer.methods.registry import ANY_ROWS, method
 from analyzer.perturbation.budget import Progress
 from analyzer.perturbation.evaluator import Evaluator
 from analyzer.perturbation.features import FeatureSpace, Segmentation, feature_notes
 from analyzer.perturbation.fill_parameter import BACKGROUND_HELP, FILL_HELP, Fill
+from analyzer.perturbation.text_features import features_of
 
 
 @method(
-    "feature-ablation", "perturbation", needs="runtime",
+    "feature-ablation", "perturbation", needs="runtime", modalities=ANY_ROWS,
     source="Zeiler, Fergus 2014 for windows; Li, Monroe, Jurafsky 2016, Understanding neural networks through erasure",
 )  # fmt: skip
 def feature_ablation(
     evaluator: Evaluator,
     *,
     segments: Annotated[
-        Any, "count, slic, grid:8, or an integer mask (of tokens, or of their embedding); None: suits the input"
+        Any,
+        "count, slic, grid:8, words or columns (of text), or a mask of integers (of tokens or their embedding); None: what suits",
     ] = None,
     fill: Annotated[Fill, f"what replaces a segment: {FILL_HELP}"] = 0.0,
     background: Annotated[int, BACKGROUND_HELP] = 100,
     budget: Annotated[int | None, "most model evaluations per sample; fewer segments keep to it"] = None,
 ) -> Result:
     """Drop of the score when a superpixel, column, word or piece of a series is replaced, one at a time."""
-    space = FeatureSpace.of(evaluator, segments)
+    space = features_of(evaluator, segments)
     replacements = space.replacements(fill, background)
     cost = replacements.cost
     most = None if budget is None else budget // cost

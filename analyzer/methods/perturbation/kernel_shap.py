@@ -7,18 +7,19 @@ from typing import Annotated, Any
 
 from analyzer.errors import UsageError
 from analyzer.explanation import Result
-from analyzer.methods.registry import method
+from analyzer.methods.registry import ANY_ROWS, method
 from analyzer.perturbation.budget import BUDGET_HELP, STANDARD_ERROR_HELP, Budget, SequentialSampling
 from analyzer.perturbation.coalitions import CoalitionScores, Design, design_of
 from analyzer.perturbation.evaluator import Array, Evaluator
-from analyzer.perturbation.features import FeatureSpace, feature_notes
+from analyzer.perturbation.features import feature_notes
 from analyzer.perturbation.fill_parameter import BACKGROUND_HELP, FILL_HELP
+from analyzer.perturbation.text_features import features_of
 
 _TOO_FEW = "fewer pairs of coalitions than segments: the values are the smallest ones that fit; raise samples"
 
 
 @method(
-    "kernel-shap", "perturbation", quick={"samples": 40}, headline=("samples",), needs="runtime",
+    "kernel-shap", "perturbation", quick={"samples": 40}, headline=("samples",), needs="runtime", modalities=ANY_ROWS,
     source="Lundberg, Lee 2017, A unified approach to interpreting model predictions, theorem 2; pairs and errors as in "
     "Covert, Lee 2021, Improving KernelSHAP",
 )  # fmt: skip
@@ -29,7 +30,8 @@ def kernel_shap(
         int, "coalitions, each a model evaluation (or one per background sample), at least 2; 2**segments make it exact"
     ] = 1024,
     segments: Annotated[
-        Any, "count, slic, grid:8, or an integer mask (of tokens or of their embedding); None: suits the input"
+        Any,
+        "count, slic, grid:8, words or columns (of text), or a mask of integers (of tokens or their embedding); None: what suits",
     ] = None,
     baseline: Annotated[Any, f"what replaces a segment: {FILL_HELP}"] = 0.0,
     background: Annotated[int, BACKGROUND_HELP] = 100,
@@ -46,7 +48,7 @@ def kernel_shap(
     """
     if samples < 2:
         raise UsageError("params.invalid", f"samples must be at least 2, not {samples}", "some hundreds are usual")
-    space = FeatureSpace.of(evaluator, segments)
+    space = features_of(evaluator, segments)
     replacements = space.replacements(baseline, background)
     limits = Budget.of(samples, budget, standard_error, cost=replacements.cost)
     segmentations = space.segmentations(segments)

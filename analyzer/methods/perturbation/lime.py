@@ -10,16 +10,17 @@ import numpy as np
 
 from analyzer.errors import UsageError
 from analyzer.explanation import Result
-from analyzer.methods.registry import method
+from analyzer.methods.registry import ANY_ROWS, method
 from analyzer.perturbation.budget import BUDGET_HELP, STANDARD_ERROR_HELP, Budget, SequentialSampling
 from analyzer.perturbation.evaluator import Array, Evaluator
-from analyzer.perturbation.features import FeatureSpace, feature_notes
+from analyzer.perturbation.features import feature_notes
 from analyzer.perturbation.fill_parameter import BACKGROUND_HELP, FILL_HELP, Fill
 from analyzer.perturbation.gram import WIDE, solved
+from analyzer.perturbation.text_features import features_of
 
 
 @method(
-    "lime", "perturbation", quick={"samples": 40}, headline=("samples",), needs="runtime",
+    "lime", "perturbation", quick={"samples": 40}, headline=("samples",), needs="runtime", modalities=ANY_ROWS,
     source="Ribeiro, Singh, Guestrin 2016, Why should I trust you?, algorithm 1 (K-Lasso) with an exponential kernel",
 )  # fmt: skip
 def lime(
@@ -28,7 +29,9 @@ def lime(
     samples: Annotated[
         int, "number of perturbed copies, each a model evaluation (or one per background sample), at least 2"
     ] = 1000,
-    segments: Annotated[Any, "count, slic, grid:8, or an integer mask; None: suits the input"] = None,
+    segments: Annotated[
+        Any, "count, slic, grid:8, words or columns (of text), or an integer mask; None: suits the input"
+    ] = None,
     features: Annotated[int | None, "largest number of segments with a weight (K of K-Lasso); None: all"] = None,
     kernel_width: Annotated[float, "width of the exponential kernel on the cosine distance, above 0"] = 0.25,
     alpha: Annotated[float, "ridge penalty of the final fit, at least 0"] = 1.0,
@@ -49,7 +52,7 @@ def lime(
         raise UsageError(
             "params.invalid", "lime needs samples >= 2, kernel_width > 0, alpha >= 0, features >= 1", "see the defaults"
         )
-    space = FeatureSpace.of(evaluator, segments)
+    space = features_of(evaluator, segments)
     replacements = space.replacements(fill, background, channelless=0.0)
     limits = Budget.of(samples, budget, standard_error, cost=replacements.cost)
     if standard_error is not None and features is not None:

@@ -13,7 +13,7 @@ import numpy as np
 from analyzer.errors import UsageError
 from analyzer.explanation import Result
 from analyzer.methods.perturbation.feature_ablation import feature_ablation
-from analyzer.methods.registry import method
+from analyzer.methods.registry import ANY_ROWS, method
 from analyzer.perturbation.budget import Progress
 from analyzer.perturbation.evaluator import Evaluator
 from analyzer.perturbation.fill_parameter import BACKGROUND_HELP, COLUMNS, FILL_HELP, Fill, replacement_for
@@ -25,7 +25,7 @@ Size = int | tuple[int, ...] | list[int] | None
 
 
 @method(
-    "occlusion", "perturbation", needs="runtime",
+    "occlusion", "perturbation", needs="runtime", modalities=ANY_ROWS,
     source="Zeiler, Fergus 2014, Visualizing and understanding convolutional networks, section 4.2",
 )  # fmt: skip
 def occlusion(
@@ -45,9 +45,11 @@ def occlusion(
 ) -> Result:
     """Drop of the score when a sliding window is replaced; overlapping windows are averaged.
 
-    Where each column of a table is an input of its own, a window is a column.
+    Where each column of a table is an input of its own, or holds text, a window is a column; in a text, a word.
     """
-    if evaluator.columns:
+    if evaluator.texts and any(size not in (None, 1) for size in (window, stride)):
+        raise UsageError("params.invalid", "a window over text is one column or word", "leave window and stride out")
+    if evaluator.columns or evaluator.texts:
         _one_per_axis("window", window, [1])
         _one_per_axis("stride", stride, [1])
         columns: Result = feature_ablation(evaluator, fill=fill, background=background, budget=budget)
@@ -110,9 +112,8 @@ class _Occluded:
     def drops(self, incremental: Mode, progress: Progress) -> tuple[Array, IncrementalWindows]:
         """The map, of the input's rank, and the incremental inference that was used."""
         evaluator, layout, windows = self.evaluator, self.evaluator.layout, self.grid.windows()
-        mode: Mode = (
-            incremental if isinstance(self.replacement, np.ndarray) else "off"
-        )  # the same array for every window
+        same = isinstance(self.replacement, np.ndarray)  # for every window
+        mode: Mode = incremental if same and not evaluator.holes(evaluator.perturbed) else "off"
         local = prepared(evaluator, layout.axes, self.grid.spans(), windows, mode, self.replacement)
         drops, before = np.zeros((evaluator.batch, *layout.sides)), progress.done
         for sample in range(evaluator.batch):

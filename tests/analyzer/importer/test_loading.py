@@ -154,7 +154,7 @@ def test_digests_of_real_models(shared: Path) -> None:
 
 
 def test_backend_models_that_onnxruntime_takes_load() -> None:
-    """The onnx package's own node tests; only inputs that aren't numeric tensors may be refused."""
+    """The onnx package's own node tests; only inputs that are no tensors may be refused."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 4
@@ -172,8 +172,12 @@ def test_backend_models_that_onnxruntime_takes_load() -> None:
             except Exception:
                 continue
             refused[case.name] = fault.code
+            assert "text" not in fault.message  # the standard's own models take text where it says so
             continue
         loaded += 1
+        if model.repaired:  # the locale that they name may be missing here
+            assert all("locale" in warning for warning in model.warnings)
+            continue
         assert model.proto.SerializeToString(deterministic=True) == onnx.ModelProto.FromString(data).SerializeToString(
             deterministic=True
         )

@@ -1,4 +1,4 @@
-"""NumPy files, tables and sound: what they give, and hostile ones."""
+"""NumPy files and sound: what they give, and hostile ones."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from analyzer.errors import AnalyzerError, InputError, UsageError
-from analyzer.inputs import read_array, read_csv, read_wav
+from analyzer.errors import AnalyzerError, UsageError
+from analyzer.inputs import read_array, read_wav
 
 
 def npy_header(descr: str, shape: str, body: bytes = b"") -> bytes:
@@ -138,84 +138,6 @@ def test_an_archive_whose_header_lies_is_refused(tmp_path: Path):
         assert code_of(read_array, tmp_path / "cut.npz") == "data.array_unreadable"
 
 
-# --- tables
-
-
-def table(tmp_path: Path, text: str | bytes) -> Path:
-    path = tmp_path / "table.csv"
-    path.write_bytes(text.encode() if isinstance(text, str) else text)
-    return path
-
-
-@pytest.mark.parametrize(
-    ("text", "names"),
-    [
-        ("1,2\n3,4.5\n", None),
-        ("a,b\n1,2\n3,4.5", ("a", "b")),
-        ("\ufeffa;b\r\n1;2\r\n\r\n3;4.5\r\n", ("a", "b")),
-        ('"a, first"\tb\n1\t2\n3\t4.5\n', ("a, first", "b")),
-        ('a,b\n"1", 2\n 3 ,4.5\n', ("a", "b")),
-        ("a,\n1,2\n3,4.5\n", ("a", "column 2")),
-        (",a,b\n0,1,2\n1,3,4.5\n", ("a", "b")),
-    ],
-)
-def test_tables(tmp_path: Path, text: str, names: tuple[str, ...] | None):
-    got = read_csv(table(tmp_path, text))
-    assert got.values.tolist() == [[1, 2], [3, 4.5]] and got.feature_names == names
-
-
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
-    values=hnp.arrays(
-        np.float64,
-        hnp.array_shapes(min_dims=2, max_dims=2, max_side=6),
-        elements=st.floats(allow_nan=False, allow_infinity=False),
-    ),
-    delimiter=st.sampled_from([",", ";", "\t"]),
-)
-def test_tables_keep_every_digit(tmp_path: Path, values, delimiter):
-    text = "\n".join(delimiter.join(repr(float(v)) for v in row) for row in values)
-    assert np.array_equal(read_csv(table(tmp_path, text)).values, values)
-
-
-@pytest.mark.parametrize(
-    ("text", "code", "words"),
-    [
-        ("a,b\n1,2\n3,\n", "data.missing_value", ["line 3", "column 2", "'b'"]),
-        ("a,b\n1,NaN\n", "data.missing_value", ["line 2", "column 2"]),
-        ("1,2\n3,x7\n", "data.not_a_number", ["line 2", "column 2", "'x7'"]),
-        ("1.0,abc\n3,4\n", "data.not_a_number", ["line 1", "column 2", "'abc'"]),
-        ("1;2,5\n", "data.not_a_number", ["point"]),
-        ("1,1_000\n", "data.not_a_number", ["1_000"]),
-        ("1,2\n3,inf\n", "data.nonfinite", ["line 2", "column 2"]),
-        ("1,2\n3,1e999\n", "data.nonfinite", ["line 2"]),
-        ("1,2\n3\n", "data.ragged_table", ["line 2", "1 cells"]),
-        ("", "data.empty", []),
-        ("\n\n", "data.empty", []),
-        ("a,b\n", "data.empty", ["header"]),
-        (b"1,2\n\xff,3\n", "data.table_unreadable", ["line 2"]),
-        (b"1,2\0\n", "data.table_unreadable", ["NUL"]),
-        ("1," + "2" * 200_000 + "\n", "data.table_unreadable", []),
-    ],
-)
-def test_faults_in_tables_name_the_cell(tmp_path: Path, text: str | bytes, code: str, words: list[str]):
-    with pytest.raises(InputError) as caught:
-        read_csv(table(tmp_path, text))
-    assert caught.value.code == code and all(word in str(caught.value) for word in ["table.csv", *words])
-    assert len(str(caught.value)) < 700
-
-
-def test_columns_by_name_and_number(tmp_path: Path):
-    path = table(tmp_path, "age,name,fare\n1,Ann,3\n2,Bob,6\n")
-    got = read_csv(path, columns=["fare", 0])
-    assert got.values.tolist() == [[3, 1], [6, 2]] and got.feature_names == ("fare", "age")
-    assert code_of(read_csv, path, columns=["nope"]) == "data.unknown_column"
-    assert code_of(read_csv, path, columns=[3]) == "data.unknown_column"
-    years = table(tmp_path, "city,2020,2021\n1,2,3\n")
-    assert code_of(read_csv, years) == "data.not_a_number"
-    assert read_csv(years, header=True).feature_names == ("city", "2020", "2021")
-
-
 # --- sound
 
 
@@ -271,7 +193,7 @@ def test_sounds_that_are_none(tmp_path: Path):
 
 
 def test_missing_file_is_a_usage_error(tmp_path: Path):
-    for reader in (read_array, read_csv, read_wav):
+    for reader in (read_array, read_wav):
         with pytest.raises(UsageError):
             reader(tmp_path / "absent")
 

@@ -36,7 +36,8 @@ def checked(loaded: LoadedInput) -> LoadedInput:
     """What every loaded input promises."""
     record = json.loads(json.dumps(loaded.record))
     assert record["sha256"] == loaded.sha256 == hashlib.sha256(loaded.path.read_bytes()).hexdigest()
-    assert record["shape"] == list(loaded.array.shape) and record["dtype"] == str(loaded.array.dtype)
+    kind = "str" if loaded.array.dtype == object else str(loaded.array.dtype)
+    assert record["shape"] == list(loaded.array.shape) and record["dtype"] == kind
     assert loaded.kind in ("image", "table", "series", "tensor") and tuple(record["notes"]) == loaded.notes
     if loaded.picture is not None:
         assert loaded.picture.dtype == np.uint8 and loaded.picture.shape[2:] == (3,)

@@ -43,7 +43,7 @@ def test_every_method_says_what_it_is(name: str) -> None:
     assert any(character.isdigit() for character in info.source), "a year"
     assert info.needs in ("trace", "runtime")
     assert info.modalities
-    assert set(info.modalities) <= {"image", "table", "series", "tokens"}
+    assert set(info.modalities) <= {"image", "table", "series", "tokens", "text"}
 
 
 @pytest.mark.parametrize("name", NAMES)
