@@ -28,6 +28,8 @@ LINE = 1.32
 """Height of a line of text in units of its size."""
 
 BAR, BAR_TEXT = 16, 15
+_APART = 10
+"""Pixels between the labels of two ticks."""
 
 _WIDE_FONTS = (
     "Noto Sans CJK JP",
@@ -260,8 +262,7 @@ class Canvas:
         for position, label in bar_ticks(scale, w):
             at = x + (position - start) / (1 - start) * w
             self.line(at, y + tall, at, y + tall + 5, self.theme.faint)
-            side: Literal["left", "center", "right"] = "left" if at < x + 1 else "right" if at > x + w - 1 else "center"
-            self.text(at, y + tall + 6, label, size, colour=self.theme.faint, align=side)
+            self.text(at, y + tall + 6, label, size, colour=self.theme.faint, align=_side(position, start))
         below = y + tall + 8 + LINE * size
         return self.lines(x, below, _bar_words(scale, w), size, colour=self.theme.faint)
 
@@ -291,8 +292,16 @@ def bar_ticks(scale: Scale, width: float) -> list[tuple[float, str]]:
     power = 10.0 ** np.floor(np.log10(scale.limit))
     top = scale.limit / power if power else 1.0
     found = MaxNLocator(nbins=int(np.clip(width // 110, 2, 8)), steps=[1, 2, 2.5, 5, 10]).tick_values(start * top, top)
-    ends = [start, 1.0]
-    room = 74 / width * (1 - start)
-    inner = [float(tick / top) for tick in found if start < tick / top < 1]
-    fitting = [at for at in inner if min(abs(at - end) for end in ends) > room and (at == 0 or abs(at) > room)]
-    return [(at, number(at * scale.limit, 3)) for at in sorted({*ends, *fitting, 0.0})]
+    inner = sorted((float(tick / top) for tick in found if start < tick / top < 1), key=abs)
+    kept: dict[float, tuple[float, float]] = {}
+    for at in dict.fromkeys([start, 1.0, 0.0, *inner]):  # the ends and zero first, then from the middle outwards
+        label = text_width(number(at * scale.limit, 3), BAR_TEXT)
+        left = (at - start) / (1 - start) * width - {"left": 0.0, "center": label / 2, "right": label}[_side(at, start)]
+        if all(left > right + _APART or left + label < other - _APART for other, right in kept.values()):
+            kept[at] = left, left + label
+    return [(at, number(at * scale.limit, 3)) for at in sorted(kept)]
+
+
+def _side(at: float, start: float) -> Literal["left", "center", "right"]:
+    """How a tick's label stands at its tick: inside the bar at both ends."""
+    return "left" if at == start else "right" if at == 1 else "center"
