@@ -203,6 +203,7 @@ def load(
     threads: int = 0,
     decode: str | os.PathLike[str] | Mapping[str, Any] | Decode | None = None,
     layout: str | Mapping[str, str] | None = None,
+    tf32: bool = False,
 ) -> Model:
     """Load a model.
 
@@ -226,6 +227,9 @@ def load(
     layout
         What the axes of the first input count, or input name -> that: a letter each, N samples, C channels or features,
         T time or tokens, D, H and W places, as in ``NTC``. None reads it from the graph.
+    tf32
+        On CUDA, compute products in TF32: about twice as fast, but what they read is rounded to eleven significant bits, so
+        scores may differ from the CPU's by 2e-2 of the largest, and maps by more. Without it CUDA computes in full float32.
 
     Raises
     ------
@@ -247,4 +251,4 @@ def load(
     else:
         named = labels if isinstance(labels, Labels) else Labels(tuple(labels))
     spec = load_decode(decode) if decode is not None else discover_decode(loaded.path, metadata)
-    return Model(loaded, device, how, named, threads, spec, layout)
+    return Model(loaded, device, how, named, threads, spec, layout, tf32)

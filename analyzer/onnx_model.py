@@ -18,10 +18,12 @@ from numpy.typing import NDArray
 
 from analyzer.errors import InputError
 from analyzer.executor import devices
+from analyzer.executor.io_binding import HeldInputs
 from analyzer.executor.row_coupling import NO_COUPLING, Coupling, coupling_operator, found_coupling, random_operator
 from analyzer.executor.session import Session
 from analyzer.executor.session_pool import SessionPool
 from analyzer.importer.loading import LoadedModel, tensor_to_numpy
+from analyzer.importer.parity import tolerance_of
 from analyzer.inputs.columns import ColumnInput, feature_names
 from analyzer.inputs.graph_channels import channels_by_graph
 from analyzer.inputs.graph_missing import takes_missing
@@ -50,6 +52,10 @@ class OnnxModel:
         Name -> :class:`~analyzer.tensor_spec.TensorSpec`.
     device
         ``cpu`` or ``cuda:N``.
+    held
+        Arrays that lie on the device for the length of a call.
+    tf32
+        Whether products on CUDA are in TF32; never on the CPU.
     preprocess, labels, decode
         How pictures become inputs, what classes are called, and what a detector's outputs mean, where known.
     layouts
@@ -65,6 +71,7 @@ class OnnxModel:
         threads: int = 0,
         decode: Decode | None = None,
         layout: str | Mapping[str, str] | None = None,
+        tf32: bool = False,
     ) -> None:
         self.loaded = loaded
         self.proto: onnx.ModelProto = loaded.proto
@@ -73,12 +80,16 @@ class OnnxModel:
         self.size: int = loaded.size
         self.device: str = devices.resolve(device)
         self.threads = threads
+        self.tf32: bool = tf32 and self.device != "cpu"
         self.preprocess = preprocess
         self.labels = labels
         self.decode = decode
         self.layouts = named_axes(layout, self.inputs)
+        self.held = HeldInputs(self.device)
         #: Models that are this one and something behind it, by what that is; whoever makes them keeps them here.
         self.extensions: dict[Any, Any] = {}
+        #: What was found out by running the model, by what was asked.
+        self.findings: dict[Any, bool] = {}
         #: Outputs that were written behind the model that the file holds.
         self.behind: tuple[str, ...] = ()
         self._sessions: dict[tuple[str, ...], Session] = {}
@@ -104,6 +115,11 @@ class OnnxModel:
         rounding, as at a reference itself.
         """
         return [name for name in self.outputs if name not in self.behind]
+
+    @functools.cached_property
+    def tolerance(self) -> float:
+        """The largest relative error by which another engine's outputs count as equal to the model's own."""
+        return tolerance_of(self.graph, self.tf32)
 
     @functools.cached_property
     def metadata(self) -> dict[str, str]:
@@ -183,9 +199,20 @@ class OnnxModel:
             wider = next((s for k, s in self._sessions.items() if set(expose) <= set(k)), None)
             if wider is not None:
                 return wider
-            source, folder = self.source()
-            self._sessions[expose] = Session(source, self.device, expose, folder, self.threads)
+            self._sessions[expose] = self.open_session(*self.source(), expose=expose)
         return self._sessions[expose]
+
+    def open_session(
+        self,
+        source: Path | bytes,
+        folder: Path | None = None,
+        *,
+        expose: Sequence[str] = (),
+        threads: int | None = None,
+    ) -> Session:
+        """A new session on the model's device, in its precision, for this model or one made of it."""
+        threads = self.threads if threads is None else threads
+        return Session(source, self.device, expose, folder, threads, tf32=self.tf32, held=self.held)
 
     @functools.cached_property
     def batch_dimension(self) -> int | str | None:
@@ -303,6 +330,14 @@ class OnnxModel:
         parts = [run({k: v[i : i + size] for k, v in feed.items()}) for i in range(0, count, size)]
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
+    def variations_at_once(self, feed: Feed) -> int:
+        """How many variations of a batch are best swept at once."""
+        if self.fixed_batch is not None:
+            return 1
+        on_device = self.device != "cpu"
+        most_bytes, most = (devices.batch_bytes(self.device), 64) if on_device else (2**22, 16)
+        return int(np.clip(most_bytes // max(sum(value.nbytes for value in feed.values()), 1), 1, most))
+
     def part_size(self, feed: Feed) -> int | None:
         """The fixed batch size that an input must be cut to, None where it fits as it is."""
         size = self.fixed_batch
@@ -328,6 +363,7 @@ class OnnxModel:
         for extension in self.extensions.values():
             extension.model.clear()
         self.extensions.clear()
+        self.findings.clear()
         for name in ("session_pool", "graph"):
             self.__dict__.pop(name, None)
 

@@ -35,7 +35,7 @@ def command(
     from analyzer.jobs.rule_options import with_rules
 
     given = with_rules(parse_params(params, [method]), rule)[method]
-    loaded = analyzer.load(model, options.device, labels=labels, threads=options.threads)
+    loaded = analyzer.load(model, options.device, labels=labels, threads=options.threads, tf32=options.tf32)
     done = analyzer.compile(
         loaded, method, target, output=output, batch=batch, score=score, seed=options.seed,
         example=_example(example), inputs=inputs or None, **given,

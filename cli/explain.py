@@ -78,7 +78,8 @@ def command(
     from analyzer.jobs.explain_files import Job, explain_files
 
     job = Job(model, inputs, methods, params, list(dict.fromkeys(targets)), score, preprocess, labels, Path(output),
-              options.seed, options.device, options.threads, decode, backend, rule, at, explained, layout)  # fmt: skip
+              options.seed, options.device, options.threads, decode, backend, rule, at, explained, layout,
+              options.tf32)  # fmt: skip
     with progress(options, "explaining") as advance:
         done = explain_files(job, advance)
     for text in done.warnings:

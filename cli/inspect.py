@@ -34,7 +34,7 @@ def command(
     import analyzer
     from analyzer.jobs.inspection import inspect
 
-    loaded = analyzer.load(model, options.device, threads=options.threads)
+    loaded = analyzer.load(model, options.device, threads=options.threads, tf32=options.tf32)
     facts = inspect(loaded, try_methods=not no_methods, list_nodes=options.verbose)
     if options.json:
         document(facts)

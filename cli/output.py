@@ -37,6 +37,7 @@ class Options:
     seed: int
     device: str
     threads: int
+    tf32: bool = False
 
 
 def common(function: F) -> F:
@@ -48,15 +49,16 @@ def common(function: F) -> F:
     @click.option("-v", "--verbose", is_flag=True, help="More detail; a traceback for internal errors.")
     @click.option("--no-color", is_flag=True, hidden=True, help="As the variable NO_COLOR.")
     @click.option("--seed", default=0, type=_Seed, metavar="N", help="Of random choices. [0]")
-    @click.option("--device", default="auto", help="auto, cpu, cuda or cuda:N. [auto]")
+    @click.option("--device", default="auto", help="auto, cpu, cuda or cuda:N; --tf32: less exact. [auto]")
+    @click.option("--tf32", is_flag=True, hidden=True)  # told beside --device: a screen holds no more
     @click.option("--threads", default=0, type=_Threads, metavar="N", help="In an operator. [by machine]")
     @functools.wraps(function)
     def wrapper(
         *args: Any, json_: bool, quiet: bool, verbose: bool, no_color: bool, seed: int, device: str, threads: int,
-        **kwargs: Any,
+        tf32: bool, **kwargs: Any,
     ) -> Any:  # fmt: skip
         color = not no_color and not os.environ.get("NO_COLOR")
-        return function(*args, options=Options(json_, quiet, verbose, color, seed, device, threads), **kwargs)
+        return function(*args, options=Options(json_, quiet, verbose, color, seed, device, threads, tf32), **kwargs)
 
     return wrapper  # type: ignore[return-value]
 

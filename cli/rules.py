@@ -43,7 +43,7 @@ def show_rules(model: str, params: Sequence[str], rule: Sequence[str], inputs: S
     from analyzer.methods import registry
 
     given = registry.get("lrp").check(with_rules(parse_params(params, ["lrp"]), rule)["lrp"])
-    loaded = analyzer.load(model, options.device, threads=options.threads)
+    loaded = analyzer.load(model, options.device, threads=options.threads, tf32=options.tf32)
     rows = analyzer.rules(loaded, read_one(loaded, inputs) if inputs else None, **given)
     unused_keys = unused(rows, given["rules"] or {})
     if options.json:

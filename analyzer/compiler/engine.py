@@ -15,6 +15,7 @@ import numpy as np
 from analyzer.compiler.subject import Compiled, Subject
 from analyzer.compiler.sweep_cache import SweepCache
 from analyzer.engines import protocol
+from analyzer.engines.parity import values_of
 from analyzer.engines.protocol import (
     Array,
     ExplainedInput,
@@ -25,7 +26,7 @@ from analyzer.engines.protocol import (
     TableSpec,
 )
 from analyzer.errors import ParityError
-from analyzer.importer.parity import Parity, compare
+from analyzer.importer.parity import TOLERANCE_TF32, Parity, compare
 from analyzer.inputs.resampling import Resampling, resample
 from analyzer.onnx_model import OnnxModel
 from analyzer.targets.target import weighted
@@ -41,8 +42,9 @@ class CompiledEngine:
 
     Attributes
     ----------
-    making
-        Whether a missing sweep is compiled, which imports torch; else it raises :class:`MissingSweepError`.
+    compile_missing
+        Whether a missing sweep is compiled, which imports torch; else, unless sweeps of this model are compiled unasked, it
+        raises :class:`MissingSweepError`.
     given
         Values for the explained inputs that replace the batch's own.
     base
@@ -68,7 +70,7 @@ class CompiledEngine:
         """The inputs that are explained."""
         subject = self._root.subject
         known = next(iter(self._root._used.values()), None) or self.cache.any(subject)
-        if known is None and self.compile_missing:
+        if known is None and (self.compile_missing or self.cache.compiles_unasked):
             return self.cache.engine(subject).explained
         if known is None:
             raise MissingSweepError("inputs")
@@ -85,7 +87,7 @@ class CompiledEngine:
 
     def at(self, values: Mapping[str, Array]) -> CompiledEngine:
         """See :class:`~analyzer.engines.protocol.Engine`."""
-        return replace(self._repeated(self._times(values)), given=dict(values))
+        return replace(self._repeated(self._times(values), values), given=dict(values))
 
     def sweep(self, table: TableSpec, initial: str = "one", values: Mapping[str, Array] | None = None) -> SweepResult:
         """See :class:`~analyzer.engines.protocol.Engine`."""
@@ -102,7 +104,7 @@ class CompiledEngine:
             return self._sweep(found, values)[0]
         names = [entry.name for entry in _explained(found)]
         if found.free and self.model.stackable(names, self.subject.inputs, self.subject.batch):
-            return self._repeated(times)._sweep(found, values)[0]
+            return self._repeated(times, values)._sweep(found, values)[0]
         apart = [{name: np.split(value, times)[at] for name, value in values.items()} for at in range(times)]
         return SweepResult.joined([self._sweep(found, part)[0] for part in apart])
 
@@ -137,10 +139,7 @@ class CompiledEngine:
 
     def chunk(self) -> int:
         """See :class:`~analyzer.engines.protocol.Engine`."""
-        if self.model.fixed_batch is not None:
-            return 1
-        bytes_each = sum(v.nbytes for v in self.subject.inputs.values())
-        return int(np.clip(2**22 // max(bytes_each, 1), 1, 16))
+        return self.model.variations_at_once(self.subject.inputs)
 
     def resample(self, map_: Array, size: Sequence[int], how: Resampling = "linear") -> Array:
         """See :func:`analyzer.inputs.resampling.resample`."""
@@ -159,8 +158,10 @@ class CompiledEngine:
             root._run(compiled, root.subject.inputs, {})
         assert root._unchanged is not None
         compiled, got = root._unchanged
-        expected = self.model.values(root.subject.inputs, list(compiled.about["outputs"]))
-        return compare(got, expected, float(compiled.about["tolerance"]))
+        subject, names = root.subject, list(compiled.about["outputs"])
+        expected = values_of(self.model, subject.inputs, names, subject.known)
+        tolerance = float(compiled.about["tolerance"])
+        return compare(got, expected, max(tolerance, TOLERANCE_TF32) if self.model.tf32 else tolerance)
 
     def record(self) -> dict[str, Any]:
         """Backend and parity.
@@ -193,6 +194,8 @@ class CompiledEngine:
         found = self.cache.find(subject, spec)
         if found is None and self.compile_missing:
             found = self.cache.make(subject, spec, requested=True)
+        if found is None and self.cache.compiles_unasked:
+            found = self.cache.make_unasked(subject, spec)
         if found is None:
             raise MissingSweepError(spec.text())
         self._root._used[id(found)] = found
@@ -203,16 +206,17 @@ class CompiledEngine:
         name = next(iter(values))
         return len(values[name]) // len(self.values()[name])
 
-    def _repeated(self, times: int) -> CompiledEngine:
-        larger = self.subject.of(self.model, self.subject.batch * times)
+    def _repeated(self, times: int, values: Mapping[str, Array]) -> CompiledEngine:
+        """The engine on ``times`` as many samples, whose explained inputs are given."""
+        given = _as_inputs(self.explained, values)
+        larger = self.subject.of(self.model, self.subject.batch * times, given)
         return replace(self, subject=larger, base=self._root, given={}, _used={}, _unchanged=None)
 
     def _sweep(
         self, found: Compiled, values: Mapping[str, Array], baseline: Mapping[str, Array] | None = None
     ) -> tuple[SweepResult, dict[str, Any]]:
         explained = _explained(found)
-        given = {entry.name: values[entry.name] for entry in explained if entry.name in values and not entry.tokens}
-        inputs = {**self.subject.inputs, **given}
+        inputs = {**self.subject.inputs, **_as_inputs(explained, values)}
         got = self._run(found, inputs, values, baseline)
         result = SweepResult(
             {entry.name: got[f"onnxplain.relevance.{entry.name}"] for entry in explained},
@@ -229,14 +233,21 @@ class CompiledEngine:
         baseline: Mapping[str, Array] | None = None,
     ) -> dict[str, Any]:
         subject = replace(self.subject, inputs=inputs)
-        got = compiled.session.run(compiled.feed(subject, values, baseline))
-        if self.base is None and not values and compiled.about["outputs"]:
+        unchanged = self.base is None and not values
+        wanted = [name for name in compiled.session.outputs if unchanged or name not in compiled.about["outputs"]]
+        got = compiled.session.run(compiled.feed(subject, values, baseline), wanted)
+        if unchanged and compiled.about["outputs"]:
             self._unchanged = compiled, {name: got[name] for name in compiled.about["outputs"]}
         return got
 
     def _score(self, got: Mapping[str, Array], name: str = "onnxplain.scores") -> Array:
         scores = np.asarray(got[name], np.float64)
         return weighted(scores, self.subject.weights.reshape(scores.shape))
+
+
+def _as_inputs(explained: Sequence[ExplainedInput], values: Mapping[str, Array]) -> dict[str, Array]:
+    """Those of some explained values that are inputs themselves, not the embeddings of tokens."""
+    return {entry.name: values[entry.name] for entry in explained if entry.name in values and not entry.tokens}
 
 
 def _explained(compiled: Compiled) -> tuple[ExplainedInput, ...]:

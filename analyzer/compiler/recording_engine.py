@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from torch import Tensor, fx
 
 from analyzer.compiler.numbers_guard import NumbersGuard
-from analyzer.compiler.remaining import computed, outputs_after
 from analyzer.engines import protocol
 from analyzer.engines.input_nodes import InputNode
 from analyzer.engines.protocol import FeatureMap, NotCompilableError, SweepResult, TableSpec
+from analyzer.engines.remaining import computed, outputs_after
 from analyzer.engines.torch_engine import TorchEngine
 from analyzer.engines.traced_score import Weigh, compared, reverse
 from analyzer.errors import UnsupportedError

@@ -7,7 +7,7 @@ Belongs here: the subject (inputs, explained value, weights) and a loaded compil
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -33,12 +33,15 @@ class Subject:
         The target's weights on it.
     chosen
         Names of the inputs that are explained; None for all that can be.
+    known
+        Values that the model's own session has given for these inputs already.
     """
 
     inputs: dict[str, Array]
     value: str
     weights: Array
     chosen: tuple[str, ...] | None = None
+    known: Mapping[str, Array] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def batch(self) -> int:
@@ -49,13 +52,22 @@ class Subject:
         """Input name -> its batch axis; None where all samples share the input."""
         return model.batch_axes(self.inputs, self.batch)
 
-    def of(self, model: OnnxModel, count: int) -> Subject:
-        """The same for another number of samples, repeated as often as needed."""
+    def of(self, model: OnnxModel, count: int, others: Mapping[str, Array] | None = None) -> Subject:
+        """The same for another number of samples, repeated as often as needed.
+
+        Parameters
+        ----------
+        others
+            Inputs that are given for as many samples.
+        """
         rows = np.arange(count) % self.batch
-        axes = self.axes(model)
-        inputs = {k: v if axes[k] is None else v.take(rows, axes[k]) for k, v in self.inputs.items()}
+        axes, given = self.axes(model), others or {}
+        inputs = {
+            k: given[k] if k in given else v if axes[k] is None else v.take(rows, axes[k])
+            for k, v in self.inputs.items()
+        }
         weights = self.weights[rows] if self.weights.ndim else self.weights
-        return replace(self, inputs=inputs, weights=weights)
+        return replace(self, inputs=inputs, weights=weights, known={})
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,6 @@ from analyzer.compiler import cache
 from analyzer.compiler.subject import ABOUT, Compiled, Subject
 from analyzer.engines.protocol import SweepLog, SweepSpec
 from analyzer.errors import AnalyzerError, UnsupportedError
-from analyzer.executor.session import Session
 
 if TYPE_CHECKING:
     from analyzer.engines.torch_engine import TorchEngine
@@ -24,6 +23,10 @@ if TYPE_CHECKING:
 
 #: So many sessions of one model stay open.
 _OPEN = 8
+#: Bytes of the largest model whose sweeps are compiled unasked on a device.
+_LARGEST_ON_DEVICE = 2**30
+#: Samples from which a sweep is compiled unasked: it is recorded, and compared with torch's, on the CPU.
+_SAMPLES = 2
 
 
 class SweepCache:
@@ -45,6 +48,7 @@ class SweepCache:
         self._make_engine = make_engine
         self._open: OrderedDict[str, Compiled] = OrderedDict()
         self._pending: OrderedDict[str, tuple[Subject, SweepSpec]] = OrderedDict()
+        self._failed: set[str] = set()
         self.diagnostics: list[str] = []
 
     def find(self, subject: Subject, spec: SweepSpec) -> Compiled | None:
@@ -117,31 +121,57 @@ class SweepCache:
 
     def compile_pending(self) -> None:
         """Compile and cache the remembered sweeps that aren't cached yet; failures go to :attr:`diagnostics`."""
-        from analyzer.importer.parity import TOLERANCE, tolerance_of
-
         todo, self._pending = list(self._pending.values()), OrderedDict()
         if cache.folder() is None or not todo:
             return
-        if self._model.size > cache.LARGEST or tolerance_of(self._model.graph) != TOLERANCE["float32"]:
+        if not self._suits(cache.LARGEST):
             self.diagnostics.append("not compiled for later runs: the model is too large, or not a float32 model")
             return
         for subject, spec in todo:
-            if cache.refused(self._name(subject, spec, True)) or self.find(subject, spec) is not None:
-                continue
-            try:
-                self.make(subject, spec, requested=False)
-            except Exception as problem:  # the explanations are finished, nothing depends on this
-                reason = problem.message if isinstance(problem, AnalyzerError) else type(problem).__name__
-                self.diagnostics.append(f"{spec.table.name} isn't compiled for later runs: {reason}")
+            if self.find(subject, spec) is None:
+                self._attempt(subject, spec)
+
+    @functools.cached_property
+    def compiles_unasked(self) -> bool:
+        """Whether sweeps are compiled when they are first used: on a device, where they are several times as fast as torch's."""
+        return self._model.device != "cpu" and self._suits(_LARGEST_ON_DEVICE)
+
+    def make_unasked(self, subject: Subject, spec: SweepSpec) -> Compiled | None:
+        """Compile the sweep from a few samples; None where that can't be done or fits no other number, found out once."""
+        found = self._attempt(subject.of(self._model, min(subject.batch, _SAMPLES)), spec)
+        if found is None or found.free or subject.batch <= _SAMPLES:
+            return found
+        self._failed.add(self._name(subject, spec, True))
+        return None
+
+    def _suits(self, most_bytes: int) -> bool:
+        """Whether the model is one whose sweeps are compiled unasked: small enough, and of float32."""
+        from analyzer.importer.parity import TOLERANCE, tolerance_of
+
+        return self._model.size <= most_bytes and tolerance_of(self._model.graph) == TOLERANCE["float32"]
+
+    def _attempt(self, subject: Subject, spec: SweepSpec) -> Compiled | None:
+        """Compile a sweep that nobody asked for: whatever comes in the way goes to :attr:`diagnostics`, and isn't tried again."""
+        name = self._name(subject, spec, True)
+        if name in self._failed or cache.refused(name):
+            return None
+        try:
+            return self.make(subject, spec, requested=False)
+        except Exception as problem:  # torch gives the explanation, nothing depends on this
+            self._failed.add(name)
+            reason = problem.message if isinstance(problem, AnalyzerError) else type(problem).__name__
+            self.diagnostics.append(f"{spec.table.name} isn't compiled for later runs: {reason}")
+            return None
 
     def clear(self) -> None:
         """Close the sessions and forget the remembered sweeps."""
         self._open.clear()
         self._pending.clear()
+        self._failed.clear()
 
     def _load(self, name: str, content: bytes) -> Compiled | None:
         try:
-            session = Session(content, self._model.device, threads=self._model.threads)
+            session = self._model.open_session(content)
             found = Compiled(session, json.loads(session.metadata[ABOUT]))
         except (AnalyzerError, KeyError, ValueError):
             return None

@@ -68,8 +68,11 @@ def compile_sweep(
     reason = "" if model.fixed_batch is None else "the model's own batch is fixed"
     written = write(record, subject.batch, reason, describe)
     about = _about(model, written.facts, written.batch)
-    found = Compiled(Session(written.content, model.device, threads=model.threads), about)
-    _check_against_torch(engine, make_engine, subject, spec, found)
+    found = Compiled(model.open_session(written.content), about)
+    here = found if model.device == "cpu" else Compiled(Session(written.content, threads=model.threads), about)
+    _check_against_torch(
+        engine, make_engine, subject, spec, here
+    )  # on the CPU, as torch's: it is the graph that is checked
     return written.content, found
 
 

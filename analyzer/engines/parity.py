@@ -1,6 +1,6 @@
 """Holding a model's trace against onnxruntime on an input.
 
-Belongs here: running both and, where they disagree, the values between. Not here: comparing arrays
+Belongs here: running both, the verdict and, where they disagree, the values between. Not here: comparing arrays
 (``importer.parity``), what becomes of a model that fails (``tracer``).
 """
 
@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from analyzer.errors import ParityError
 from analyzer.executor.session import Session
 
 if TYPE_CHECKING:
@@ -24,20 +26,89 @@ Feed = Mapping[str, Array]
 
 
 def hold_against_runtime(
-    model: OnnxModel, run_trace: Callable[[dict[str, Array]], dict[str, Array]], feed: dict[str, Array]
+    model: OnnxModel,
+    run_trace: Callable[[dict[str, Array]], Mapping[str, Array]],
+    feed: dict[str, Array],
+    known: Feed | None = None,
 ) -> Parity:
-    """Every numeric output of the trace beside onnxruntime's, and the first ONNX node that differs where they disagree."""
-    from analyzer.importer.parity import compare, first_difference, tolerance_of
+    """Every numeric output of the trace beside onnxruntime's, and the first ONNX node that differs where they disagree.
 
-    tolerance = tolerance_of(model.graph)
-    expected = {k: v for k, v in model.values(feed, model.compared).items() if _numeric(v)}
-    parity = compare(run_trace(feed), expected, tolerance)
+    Parameters
+    ----------
+    known
+        Values that onnxruntime has given for this input already.
+    """
+    from analyzer.importer.parity import compare, first_difference
+
+    expected = {k: v for k, v in values_of(model, feed, model.compared, known).items() if _numeric(v)}
+    parity = compare(run_trace(feed), expected, model.tolerance)
     if parity.ok:
         return parity
     where = first_difference(
-        model.graph, every_value(model, feed), functools.partial(inner_values, model, feed), tolerance
+        model.graph, every_value(model, feed), functools.partial(inner_values, model, feed), model.tolerance
     )
-    return type(parity)(parity.error, tolerance, parity.outputs, where)
+    return type(parity)(parity.error, parity.tolerance, parity.outputs, where)
+
+
+def values_of(model: OnnxModel, feed: Feed, names: Sequence[str], known: Feed | None) -> Mapping[str, Array]:
+    """onnxruntime's values by name: those that are known, or from a run."""
+    if known is not None and all(name in known for name in names):
+        return {name: known[name] for name in names}
+    return model.values(feed, names)
+
+
+@dataclass
+class Verification:
+    """Whether the trace agrees with onnxruntime on one batch, found out once, when it is first needed.
+
+    Attributes
+    ----------
+    run
+        Gives the trace's outputs.
+    feed
+        The batch.
+    known
+        Values that onnxruntime has given for it already.
+    parity
+        The verdict, once there is one.
+    """
+
+    model: OnnxModel
+    run: Callable[[dict[str, Array]], Mapping[str, Array]]
+    feed: dict[str, Array]
+    known: Feed = field(default_factory=dict)
+    parity: Parity | None = None
+
+    def require(self, outputs: Callable[[], Mapping[str, Array]] | None = None) -> Parity:
+        """The verdict; errors as :meth:`Tracer.require <analyzer.engines.tracer.Tracer.require>`.
+
+        Parameters
+        ----------
+        outputs
+            Gives the trace's outputs where a pass has computed them; else the trace is run.
+        """
+        if self.parity is None:
+            run = self.run if outputs is None else lambda _: outputs()
+            self.parity = hold_against_runtime(self.model, run, self.feed, self.known)
+        return required(self.parity)
+
+
+def required(parity: Parity) -> Parity:
+    """A verdict that lets the trace be explained.
+
+    Raises
+    ------
+    ParityError
+        ``parity.mismatch`` naming the first ONNX node that differs.
+    """
+    if not parity.ok:
+        where = f": {parity.first_difference} is the first to differ" if parity.first_difference else ""
+        raise ParityError(
+            "parity.mismatch",
+            f"the trace disagrees with onnxruntime (relative error {parity.error:.1e}){where}",
+            "perturbation methods such as occlusion work without a trace",
+        )
+    return parity
 
 
 def every_value(model: OnnxModel, feed: Feed) -> dict[str, Array]:

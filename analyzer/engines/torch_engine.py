@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -17,18 +18,22 @@ from torch import Tensor, fx
 
 from analyzer.engines import protocol
 from analyzer.engines.input_nodes import InputNode
+from analyzer.engines.parity import Verification
+from analyzer.engines.precision import float32_products
 from analyzer.engines.protocol import Array, FeatureMap, SweepLog, SweepResult, SweepSpec, TableSpec
 from analyzer.engines.traced_score import PRECISION, TracedScore, compared, reverse, selecting
 from analyzer.engines.tracer import Tracer
 from analyzer.errors import AnalyzerError, UnsupportedError
 from analyzer.importer.conversion import as_tensor, to_numpy
-from analyzer.importer.parity import Parity
 from analyzer.inputs.resampling import Resampling, resample
 from analyzer.onnx_model import OnnxModel
 from graph_rules import sweep
 from graph_rules.errors import RuleError
 from graph_rules.sweep import ForwardPass, Plan
 from graph_rules.totals import RelevanceTotals
+
+if TYPE_CHECKING:
+    from analyzer.importer.parity import Parity
 
 
 @dataclass
@@ -47,10 +52,12 @@ class TorchEngine:
         Sums relevance by node, where that is requested.
     passes
         Forward passes that several targets share; None where each sweep makes its own.
-    parity
-        The trace's parity for these inputs; None where it wasn't verified.
+    verification
+        Whether the trace agrees with onnxruntime on these inputs; None where that isn't wanted.
     _beside
         Layers' tokens beside their spatial positions, by layer.
+    _placed
+        The inputs on the device, once they are there.
     """
 
     model: OnnxModel
@@ -61,12 +68,13 @@ class TorchEngine:
     at_value: str | None = None
     totals: RelevanceTotals | None = None
     passes: dict[Any, ForwardPass] | None = None
-    parity: Parity | None = None
+    verification: Verification | None = None
     given: Mapping[str, Array] = field(default_factory=dict)
     log: SweepLog = field(default_factory=SweepLog)
     _one_by_one: bool = False
     _larger: dict[int, TorchEngine] = field(default_factory=dict)
     _beside: dict[str, Any] = field(default_factory=dict)
+    _placed: dict[str, Tensor] = field(default_factory=dict)
 
     @classmethod
     def on(
@@ -113,6 +121,7 @@ class TorchEngine:
         self.log.specs[SweepSpec(table, initial, None, embedded)] = None
         if values:
             self.traced.require_other_values()
+            self.verify()
         if self.at_value is not None or self.totals is not None:
             self.log.not_compilable = True
         times = len(_first(values)) // self.batch if values else 1
@@ -146,13 +155,18 @@ class TorchEngine:
         self.log.specs[SweepSpec(table, difference=True)] = None
         self.traced.require_other_values()
         plan = self.traced.plan(table, tuple(self.traced.nodes.values()))
-        run, at_baseline = compared(plan, self._feed(), self._overrides(self.given), self._overrides(baseline))
-        differing = selecting(run)
+        given = self._overrides(self.given)
         watch = None if self.totals is None else self.totals.watching()
-        try:
-            found = reverse(run, self._weigh, list(self.traced.nodes.items()), watch=watch)
-        except RuleError as problem:
-            raise UnsupportedError("rule.failed", f"{table.name}: {problem}", "use integrated-gradients") from None
+        with self._running():
+            run, at_baseline = compared(
+                plan, self._feed(), given, self._overrides(baseline), self._kept_to_verify(given)
+            )
+            self._verify(run, given)
+            differing = selecting(run)
+            try:
+                found = reverse(run, self._weigh, list(self.traced.nodes.items()), watch=watch)
+            except RuleError as problem:
+                raise UnsupportedError("rule.failed", f"{table.name}: {problem}", "use integrated-gradients") from None
         result = SweepResult(_arrays(found.relevance), _arrays(found.values), self._score(run.value))
         return result, self._score(at_baseline.value), differing
 
@@ -176,6 +190,7 @@ class TorchEngine:
     def scores_with_inputs(self, values: Mapping[str, Array]) -> Array:
         """See :meth:`Engine.scores_with_inputs <analyzer.engines.protocol.Engine.scores_with_inputs>`."""
         self.log.not_compilable = True
+        self.verify()
         times = len(_first(values)) // self.batch
         if times > 1:
             larger = self._larger_batch(times)
@@ -187,10 +202,7 @@ class TorchEngine:
 
     def chunk(self) -> int:
         """See :meth:`Engine.chunk <analyzer.engines.protocol.Engine.chunk>`."""
-        if self.model.fixed_batch is not None:
-            return 1
-        bytes_each = sum(v.nbytes for v in self.inputs.values())
-        return int(np.clip(2**22 // max(bytes_each, 1), 1, 16))
+        return self.model.variations_at_once(self.inputs)
 
     def resample(self, map_: Array, size: Sequence[int], how: Resampling = "linear") -> Array:
         """See :func:`analyzer.inputs.resampling.resample`."""
@@ -202,7 +214,18 @@ class TorchEngine:
 
     def record(self) -> dict[str, Any]:
         """Backend and parity."""
-        return {"backend": "torch", **({} if self.parity is None else {"parity": self.parity.to_dict()})}
+        parity = self.verify()
+        return {"backend": "torch", **({} if parity is None else {"parity": parity.to_dict()})}
+
+    def verify(self) -> Parity | None:
+        """Whether the trace agrees with onnxruntime on the unchanged inputs; None where that isn't wanted.
+
+        Raises
+        ------
+        ParityError
+            ``parity.mismatch`` where it doesn't.
+        """
+        return None if self.verification is None else self.verification.require()
 
     def aimed(self, weights: Array) -> TorchEngine:
         """The engine with other weights on the explained value; cached forward passes are shared."""
@@ -245,20 +268,45 @@ class TorchEngine:
     def _swept(
         self, plan: Plan, initial: str, stops: Sequence[tuple[str, fx.Node]], values: Mapping[str, Array]
     ) -> SweepResult:
-        run = self._forward(plan, self._overrides(values), [node for _, node in stops])
         watch = self.totals.watching() if self.totals is not None and not values else None
-        found = reverse(run, self._weigh, stops, initial, watch, retain_graph=self.passes is not None)
-        return SweepResult(_arrays(found.relevance), _arrays(found.values), self._score(run.value))
+        with self._running():
+            run = self._forward(plan, self._overrides(values), [node for _, node in stops])
+            found = reverse(run, self._weigh, stops, initial, watch, retain_graph=self.passes is not None)
+        there = {name: self._on_host(name, node, found.values[name], values) for name, node in stops}
+        return SweepResult(_arrays(found.relevance), there, self._score(run.value))
+
+    def _on_host(self, name: str, stop: fx.Node, found: Tensor, given: Mapping[str, Array]) -> Array:
+        """The value where a sweep stopped; an explained input's is on the host already."""
+        own = {entry.name: self.inputs[entry.name] for entry in self.explained if not entry.tokens}
+        known = {**own, **given}.get(name) if self.traced.nodes.get(name) is stop else None
+        return known if known is not None and _is(found, known) else to_numpy(found)
 
     def _forward(self, plan: Plan, overrides: Mapping[fx.Node, Tensor], keep: Sequence[fx.Node]) -> ForwardPass:
-        """The forward pass; where passes are cached, one serves all sweeps of a plan."""
+        """The forward pass; where passes are cached, one serves all sweeps of a plan. It also shows what the trace gives."""
+        keep = [*keep, *self._kept_to_verify(overrides)]
         key = (id(plan), self.totals is None, *keep)
         if self.passes is not None and not overrides and key in self.passes:
             return self.passes[key]
         run = sweep.forward(plan, self._feed(), overrides, keep, together=self.totals is None)
         if self.passes is not None and not overrides:
             self.passes[key] = run
+        self._verify(run, overrides)
         return run
+
+    def _kept_to_verify(self, overrides: Mapping[fx.Node, Tensor]) -> list[fx.Node]:
+        """The values of a pass that :meth:`_verify` needs."""
+        wanted = self.verification is not None and not overrides
+        return list(self.traced.frontier or ()) if wanted else []
+
+    def _verify(self, run: ForwardPass, overrides: Mapping[fx.Node, Tensor]) -> None:
+        """Verify the trace by a pass on the unchanged inputs, which needs no run of its own; else by a run."""
+        if self.verification is None or overrides or self.traced.frontier is None:
+            self.verify()
+        else:
+            self.verification.require(lambda: _arrays(self.traced.outputs_after(run, self._feed())))
+
+    def _running(self) -> AbstractContextManager[None]:
+        return float32_products(self.traced.device, self.model.tf32)
 
     def _scores(self, values: Mapping[fx.Node, Tensor], *stops: fx.Node) -> Array:
         """The score where nodes have other values; only what it needs is run."""
@@ -266,10 +314,14 @@ class TorchEngine:
         plan = self.traced.plan(protocol.GRADIENT, stops)
         placeholders = self.traced.trace.module.graph.find_nodes(op="placeholder")
         given = dict(zip(placeholders, self._feed(), strict=True))
-        return self._score(sweep.evaluate(plan, {**given, **values}, self.traced.output))
+        with self._running():
+            return self._score(sweep.evaluate(plan, {**given, **values}, self.traced.output))
 
     def _feed(self) -> list[Tensor]:
-        return [self._tensor(self.inputs[name]) for name in self.traced.trace.inputs]
+        for name in self.traced.trace.inputs:
+            if name not in self._placed:
+                self._placed[name] = self._tensor(self.inputs[name])
+        return [self._placed[name] for name in self.traced.trace.inputs]
 
     def _overrides(self, values: Mapping[str, Array]) -> dict[fx.Node, Tensor]:
         nodes = self.traced.nodes
@@ -287,6 +339,11 @@ class TorchEngine:
         tensor = as_tensor(np.asarray(value)).to(self.traced.device)
         wanted = PRECISION[self.traced.precision]
         return tensor.to(wanted) if wanted is not None and tensor.dtype == torch.float32 else tensor
+
+
+def _is(tensor: Tensor, array: Array) -> bool:
+    """Whether an array has the type and shape of the tensor that was made of it."""
+    return tuple(tensor.shape) == array.shape and str(tensor.dtype) == f"torch.{array.dtype.name}"
 
 
 def _first(values: Mapping[str, Array]) -> Array:

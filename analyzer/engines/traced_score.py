@@ -6,6 +6,7 @@ Belongs here: where inputs enter, layers, plans of sweeps, one sweep in tensors.
 
 from __future__ import annotations
 
+import functools
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,6 +18,7 @@ from torch import Tensor, fx
 from analyzer.engines.input_nodes import InputNode, input_nodes
 from analyzer.engines.layers import FeatureLayer, feature_layer, layer_named
 from analyzer.engines.protocol import FeatureMap, TableSpec
+from analyzer.engines.remaining import frontier, outputs_after
 from analyzer.errors import UnsupportedError, UsageError
 from analyzer.importer.trace import Trace
 from graph_rules import deeplift, sweep
@@ -58,6 +60,7 @@ class TracedScore:
     chosen: tuple[str, ...] | None = None
     _plans: OrderedDict[Any, Plan] = field(default_factory=OrderedDict, repr=False)
     _layers: dict[str, FeatureLayer] = field(default_factory=dict, repr=False)
+    _obstacles: dict[fx.Node, tuple[str, ...]] = field(default_factory=dict, repr=False)
 
     @classmethod
     def on(
@@ -72,14 +75,23 @@ class TracedScore:
             raise UnsupportedError(
                 "model.no_gradient", f"{value!r} doesn't depend on the input in a way that can be traced", _INSTEAD
             )
-        where = torch.device(device)
-        if where.type == "cuda":
-            trace.module.to(where)
         found = input_nodes(trace, output, chosen)
         missing = [name for name in chosen or () if name not in {entry.name for entry in found}]
         if missing or not found:
             raise no_path(value, missing)
-        return cls(trace, value, output, precision, where, found, chosen)
+        return cls(trace, value, output, precision, torch.device(device), found, chosen)
+
+    @functools.cached_property
+    def frontier(self) -> list[fx.Node] | None:
+        """The values of a pass from which the model's outputs follow; None where they can't be had from one.
+
+        Nor in float64: outputs are compared in the model's own precision.
+        """
+        return frontier(self.trace, self.output) if self.precision == "float32" else None
+
+    def outputs_after(self, run: ForwardPass, feed: Sequence[Tensor]) -> dict[str, Tensor]:
+        """The model's outputs by name, from a pass on ``feed`` that kept :attr:`frontier`."""
+        return outputs_after(self.trace, dict(zip(self.trace.inputs, feed, strict=True)), run.values)
 
     @property
     def nodes(self) -> dict[str, fx.Node]:
@@ -111,8 +123,11 @@ class TracedScore:
 
     def obstacles(self, layer: fx.Node) -> tuple[str, ...]:
         """Nodes after a layer that are neither averaging nor linear, as text."""
-        behind = in_the_way_of_cam(layer, self.output)
-        return tuple(dict.fromkeys(f"{o.meta.get('op', '')} node {o.meta.get('onnx', o.name)!r}" for o in behind))
+        if layer not in self._obstacles:
+            behind = in_the_way_of_cam(layer, self.output)
+            texts = (f"{o.meta.get('op', '')} node {o.meta.get('onnx', o.name)!r}" for o in behind)
+            self._obstacles[layer] = tuple(dict.fromkeys(texts))
+        return self._obstacles[layer]
 
     def require_other_values(self) -> None:
         """Refuse other values where the trace only holds for the given input.

@@ -13,8 +13,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from analyzer.errors import ParityError
-
 if TYPE_CHECKING:
     import torch
 
@@ -35,10 +33,16 @@ class Tracer:
     """The traces of one model, with the plans of sweeps over them.
 
     Inputs are never hashed: what depends on their values is found by comparing them with copies of those seen before.
+
+    Parameters
+    ----------
+    device
+        Where the traces' weights lie; the model's device by default.
     """
 
-    def __init__(self, model: OnnxModel) -> None:
-        self._model = model
+    def __init__(self, model: OnnxModel, device: str | None = None) -> None:
+        self.model = model
+        self.device = device or model.device
         self._traces: OrderedDict[Any, Trace] = OrderedDict()
         #: Signatures of traces that hold for one input's values only, and those inputs.
         self._pinned: OrderedDict[Any, list[tuple[dict[str, Array], Trace]]] = OrderedDict()
@@ -56,7 +60,9 @@ class Tracer:
         for known, found in self._pinned.get(signature, ()):
             if _equal(known, feed):
                 return found
-        made = trace(self._model.graph, feed, precision)
+        made = trace(self.model.graph, feed, precision)
+        if self.device != "cpu":
+            made.module.to(self.device)
         if made.data_dependent is None:
             self._traces[signature] = made
         else:
@@ -90,7 +96,7 @@ class Tracer:
         trace = self.get(feed, PRECISION[precision])
         key = (id(trace), value, chosen)
         if key not in self._scores:
-            self._scores[key] = TracedScore.on(trace, value, precision, self._model.device, chosen)
+            self._scores[key] = TracedScore.on(trace, value, precision, self.device, chosen)
             while len(self._scores) > 2 * KEPT:
                 self._scores.popitem(last=False)
         self._scores.move_to_end(key)
@@ -98,10 +104,15 @@ class Tracer:
 
     def run(self, feed: Mapping[str, Array]) -> dict[str, Array]:
         """The trace's outputs, not held against anything."""
+        import torch
+
+        from analyzer.engines.precision import float32_products
         from analyzer.importer.conversion import as_tensor, to_numpy
 
-        made = self.get(feed)
-        return {k: to_numpy(v) for k, v in made.run({k: as_tensor(feed[k]) for k in made.inputs}).items()}
+        made, device = self.get(feed), torch.device(self.device)
+        with float32_products(device, self.model.tf32):
+            values = made.run({name: as_tensor(feed[name]).to(device) for name in made.inputs})
+        return {name: to_numpy(value) for name, value in values.items()}
 
     def run_verified(self, feed: Mapping[str, Array]) -> dict[str, Array]:
         """The trace's outputs; where onnx2torch had a part in it, not without holding it against onnxruntime."""
@@ -117,9 +128,9 @@ class Tracer:
         for known, verdict in self._verdicts:
             if _equal(known, feed):
                 return verdict
-        size = self._model.part_size(feed)
+        size = self.model.part_size(feed)
         part = dict(feed) if size is None else {k: v[:size] for k, v in feed.items()}
-        verdict = hold_against_runtime(self._model, self.run, part)
+        verdict = hold_against_runtime(self.model, self.run, part)
         self._verdicts.append((_copied(feed), verdict))
         while len(self._verdicts) > KEPT or (len(self._verdicts) > 1 and self._bytes() > _KEPT_BYTES):
             del self._verdicts[0]
@@ -133,15 +144,9 @@ class Tracer:
         ParityError
             ``parity.mismatch`` naming the first ONNX node that differs.
         """
-        parity = self.verify(feed)
-        if not parity.ok:
-            where = f": {parity.first_difference} is the first to differ" if parity.first_difference else ""
-            raise ParityError(
-                "parity.mismatch",
-                f"the trace disagrees with onnxruntime (relative error {parity.error:.1e}){where}",
-                "perturbation methods such as occlusion work without a trace",
-            )
-        return parity
+        from analyzer.engines.parity import required
+
+        return required(self.verify(feed))
 
     def clear(self) -> None:
         """Let go of all traces and verdicts."""

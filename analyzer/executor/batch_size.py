@@ -1,6 +1,6 @@
-"""The batch size that costs least per evaluation, found on the first batches that are run anyway.
+"""The batch size of many evaluations: on the CPU the cheapest, found on the first batches; on a device one that fits.
 
-Belongs here: which size to try next and when to stop. Not here: running batches (``batched_runs``).
+Belongs here: which size to try next and when to stop, the size for a device. Not here: running batches (``batched_runs``).
 """
 
 from __future__ import annotations
@@ -19,13 +19,28 @@ _PATIENCE = 2
 _LARGEST_GROWTH = 256 * 2**20
 
 
+def device_batch(largest: int, total: int | None = None) -> int:
+    """The one batch size of a session on a device, where every new size costs more than many runs do: kernels are chosen and
+    memory is laid out for it.
+
+    Parameters
+    ----------
+    largest
+        The largest size that may be chosen.
+    total
+        How many evaluations there will be, of which as few as possible should be left over; None where that isn't known.
+    """
+    most = 1 << (max(1, largest).bit_length() - 1)
+    return most if not total else -(-total // -(-total // most))
+
+
 class BatchSizeTuner:
     """Sizes for the batches of one session; may be used from several threads.
 
     Parameters
     ----------
     fixed
-        The only batch size that the model takes, or None.
+        The only batch size that is used as long as it fits into memory, or None.
     largest
         The largest size to try.
     """

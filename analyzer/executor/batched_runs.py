@@ -1,6 +1,6 @@
 """Many evaluations through one session: batches of a tuned size, a few runs at once, results in order.
 
-Belongs here: cutting evaluations into batches, running them, filling up fixed batches, halving where memory runs out. Not
+Belongs here: cutting evaluations into batches, running them, filling up batches, halving where memory runs out. Not
 here: which size is best (``batch_size``), opening sessions (``session_pool``), the threads (``parallel``), what the
 evaluations are (``analyzer.perturbation``).
 """
@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from analyzer.executor.batch_size import BatchSizeTuner
+from analyzer.executor.batch_size import BatchSizeTuner, device_batch
 from analyzer.executor.io_binding import BoundSession
 from analyzer.executor.parallel import ordered_map
 from analyzer.executor.session import OutOfMemoryError
@@ -55,11 +55,14 @@ class BatchedRuns:
         machine doesn't change; else the time on the clock.
     fixed_batch, largest_batch
         The model's fixed batch or None, and the largest batch to try.
+    padded
+        Whether all batches have one size, chosen beforehand: fewer evaluations are filled up to it, and what fills up is
+        dropped. For devices, where each new size is dear.
 
     Attributes
     ----------
     evaluations
-        How many were run, without what fills up fixed batches.
+        How many were run, without what fills up batches.
     """
 
     def __init__(
@@ -71,11 +74,15 @@ class BatchedRuns:
         single_threaded: bool = True,
         fixed_batch: int | None = None,
         largest_batch: int = 64,
+        padded: bool = False,
     ) -> None:
         self.session = session
         self.outputs = tuple(outputs)
         self.workers = max(1, workers)
+        self._largest = largest_batch
         self.fixed_batch = fixed_batch
+        self.padded = padded
+        self._chosen = not padded or fixed_batch is not None
         self.tuner = BatchSizeTuner(fixed_batch, largest_batch)
         self.evaluations = 0
         self._clock = time.thread_time if single_threaded else time.perf_counter
@@ -86,6 +93,7 @@ class BatchedRuns:
         score: Scoring,
         constant: Rows | None = None,
         prepare: Callable[[Rows], Rows] = dict,
+        total: int | None = None,
     ) -> Iterator[tuple[Rows, Array]]:
         """Run everything that a source gives.
 
@@ -99,6 +107,8 @@ class BatchedRuns:
             Inputs that are the same for all evaluations; on a device they are put there once.
         prepare
             Makes a feed of rows, in the thread that runs it: full copies live as long as their batch.
+        total
+            How many evaluations the source has, where that is known.
 
         Yields
         ------
@@ -112,6 +122,8 @@ class BatchedRuns:
             The first error of a run, after which no further batch is started; ``limit.memory`` where not even one
             evaluation fits into memory.
         """
+        if not self._chosen:
+            self.tuner, self._chosen = BatchSizeTuner(device_batch(self._largest, total)), True
         run = self._runner(constant or {})
 
         def evaluate(rows: Rows) -> tuple[Rows, Array]:
@@ -134,16 +146,18 @@ class BatchedRuns:
 
     def _evaluate(self, rows: Rows, run: _Run, prepare: Callable[[Rows], Rows], score: Scoring) -> Array:
         count = count_of(rows)
-        full = self.fixed_batch or count
+        full = self.fixed_batch or (max(count, self.tuner.size) if self.padded else count)
         try:
             began = self._clock()
             got = run(prepare(rows if full == count else _filled_up(rows, full)))
             self.tuner.learn(count, self._clock() - began)
             return np.asarray(score(got, full), np.float64)[:count]
         except (OutOfMemoryError, MemoryError) as problem:
-            if count == 1 or self.fixed_batch:
+            if full == 1 or self.fixed_batch:
                 raise _too_large(full, problem) from None
-        self.tuner.halve(count)
+        self.tuner.halve(full)
+        if count <= full // 2:
+            return self._evaluate(rows, run, prepare, score)
         half = count // 2
         parts = ({name: value[part] for name, value in rows.items()} for part in (slice(half), slice(half, None)))
         return np.concatenate([self._evaluate(part, run, prepare, score) for part in parts])

@@ -5,11 +5,17 @@ Belongs here: device names and onnxruntime providers. Not here: sessions.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
+import io
+import os
 import re
 
 from analyzer.errors import UsageError
+
+#: Bytes of inputs beyond which no device gets quicker.
+_MOST_BYTES = 80 * 2**20
 
 
 @functools.cache
@@ -51,11 +57,58 @@ def resolve(device: str) -> str:
     return f"cuda:{index}"
 
 
-def providers(device: str) -> list[str | tuple[str, dict[str, str]]]:
-    """onnxruntime's provider list for a resolved device."""
+def providers(device: str, tf32: bool = False) -> list[str | tuple[str, dict[str, str]]]:
+    """onnxruntime's provider list for a resolved device.
+
+    Parameters
+    ----------
+    tf32
+        Whether CUDA may round what products read to TF32; float32 in full otherwise, which isn't onnxruntime's default.
+    """
     if device == "cpu":
         return ["CPUExecutionProvider"]
-    return [("CUDAExecutionProvider", {"device_id": device.partition(":")[2]}), "CPUExecutionProvider"]
+    cuda = {
+        "device_id": device.partition(":")[2],
+        "use_tf32": str(int(tf32)),
+        "arena_extend_strategy": "kSameAsRequested",  # each session has an arena of its own: none may double what it needs
+    }
+    return [("CUDAExecutionProvider", cuda), "CPUExecutionProvider"]
+
+
+def first_provider(device: str) -> str:
+    """The provider that a session on a device must have first."""
+    return "CPUExecutionProvider" if device == "cpu" else "CUDAExecutionProvider"
+
+
+def memory_of(device: str) -> int:
+    """Bytes of a CUDA device's memory; 0 where the driver doesn't say."""
+    size, handle = ctypes.c_size_t(0), ctypes.c_int(0)
+    try:
+        driver = ctypes.CDLL("nvcuda.dll" if os.name == "nt" else "libcuda.so.1")
+        index = int(device.partition(":")[2] or 0)
+        failed = driver.cuInit(0) or driver.cuDeviceGet(ctypes.byref(handle), index)
+        failed = failed or driver.cuDeviceTotalMem_v2(ctypes.byref(size), handle)
+    except (OSError, AttributeError):
+        return 0
+    return 0 if failed else size.value
+
+
+@functools.cache
+def batch_bytes(device: str) -> int:
+    """Bytes of inputs that fill a device without filling its memory; a network's values take a few hundred times as much."""
+    return min(_MOST_BYTES, memory_of(device) // 1024 or _MOST_BYTES)
+
+
+@functools.cache
+def prepare(device: str) -> None:
+    """What must be done once before onnxruntime's first session: its own words kept off stderr and stdout, CUDA's libraries
+    found."""
+    import onnxruntime
+
+    onnxruntime.set_default_logger_severity(4)  # what goes wrong is raised
+    if device != "cpu":
+        with contextlib.redirect_stdout(io.StringIO()):
+            onnxruntime.preload_dlls()
 
 
 def _available() -> list[str]:

@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analyzer.errors import AnalyzerError, InputError, UsageError
-from analyzer.executor.devices import providers
+from analyzer.executor.devices import first_provider, prepare, providers
+from analyzer.executor.io_binding import HeldInputs, bindable, run_bound
 
 Array = NDArray[Any]
 #: How onnxruntime and its providers say that memory ran out: arena, C++, CUDA, cuBLAS and cuDNN.
@@ -51,6 +52,10 @@ class Session:
         Threads inside one operator; 0 lets onnxruntime choose.
     spin
         Whether those threads wait for work awake: quicker on an idle machine, but it costs processor time.
+    tf32
+        Whether CUDA may compute products in TF32 instead of float32.
+    held
+        Arrays that lie on the device already.
 
     Raises
     ------
@@ -67,6 +72,8 @@ class Session:
         threads: int = 0,
         optimize: bool = True,
         spin: bool = False,
+        tf32: bool = False,
+        held: HeldInputs | None = None,
     ) -> None:
         import onnxruntime
 
@@ -75,20 +82,20 @@ class Session:
             folder = source.parent if isinstance(source, Path) else folder
             source = content + _outputs(expose)
         options = _options(threads, optimize, spin, folder if isinstance(source, bytes) else None)
-        if device != "cpu":
-            onnxruntime.preload_dlls()
+        prepare(device)
         try:
             self._session = onnxruntime.InferenceSession(
-                source if isinstance(source, bytes) else str(source), options, providers=providers(device)
+                source if isinstance(source, bytes) else str(source), options, providers=providers(device, tf32)
             )
         except Exception as problem:
             raise _load_error(problem) from None
         running = self._session.get_providers()[0]
-        if device != "cpu" and running != "CUDAExecutionProvider":
+        if running != first_provider(device):
             raise UsageError(
                 "device.unavailable", f"onnxruntime fell back from {device} to {running}", "install onnxplain[cuda]"
             )
         self.device = device
+        self._held_inputs = held or HeldInputs(device)
         given = [*self._session.get_inputs(), *self._session.get_overridable_initializers()]
         self.inputs: tuple[str, ...] = tuple(i.name for i in given)
         self.outputs: tuple[str, ...] = tuple(o.name for o in self._session.get_outputs())
@@ -100,17 +107,19 @@ class Session:
         """The model's metadata properties."""
         return dict(self._session.get_modelmeta().custom_metadata_map)
 
-    @property
-    def runtime(self) -> Any:
-        """onnxruntime's own session."""
-        return self._session
-
     def types(self) -> dict[str, tuple[str, tuple[int | str | None, ...]]]:
         """Output name -> (onnxruntime type, shape)."""
         return {o.name: (o.type, tuple(o.shape or ())) for o in self._session.get_outputs()}
 
-    def run(self, feed: Mapping[str, Array], outputs: Sequence[str] | None = None) -> dict[str, Any]:
+    def run(
+        self, feed: Mapping[str, Array], outputs: Sequence[str] | None = None, held: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
         """Run once. May be called from several threads.
+
+        Parameters
+        ----------
+        held
+            Inputs as onnxruntime's values, on the session's device.
 
         Raises
         ------
@@ -121,12 +130,19 @@ class Session:
         """
         names = list(outputs if outputs is not None else self.outputs)
         try:
-            values = self._session.run(names, dict(feed))
+            got = self._run(names, feed, held or {})
         except Exception as problem:
             raise run_error(problem) from None
         with self._lock:
             self.evaluations += next((len(v) for v in feed.values() if np.ndim(v)), 1)
-        return dict(zip(names, values, strict=True))
+        return got
+
+    def _run(self, names: Sequence[str], feed: Mapping[str, Array], held: Mapping[str, Any]) -> dict[str, Any]:
+        if not held and (self.device == "cpu" or not all(map(bindable, feed.values()))):
+            return dict(zip(names, self._session.run(names, dict(feed)), strict=True))
+        there = {name: value for name in feed if (value := self._held_inputs.find(feed[name])) is not None}
+        rest = {name: value for name, value in feed.items() if name not in there}
+        return run_bound(self._session, rest, {**held, **there}, names)
 
 
 def _options(threads: int, optimize: bool, spin: bool, folder: Path | None) -> Any:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from analyzer.errors import AnalyzerError
 from analyzer.executor.batch_size import usable_cores
 from analyzer.executor.batched_runs import BatchedRuns
+from analyzer.executor.devices import memory_of
 from analyzer.executor.masked_model import CannotMaskError, MaskedModel, MaskedModelSpec, build_masked_model
 from analyzer.executor.session import Session
 
@@ -25,7 +26,8 @@ Array = NDArray[Any]
 _Entry = tuple[BatchedRuns, MaskedModel | None] | None
 #: Most runs at once: each needs memory for its own activations.
 _MOST_WORKERS = 8
-#: Most open sessions, and the bytes of weights that they may hold together; a larger model's weights are held once only.
+#: Most open sessions, and the bytes of weights that they may hold together on the CPU (on a device a quarter of its memory);
+#: a larger model's weights are held once only.
 _MOST_SESSIONS, _MOST_BYTES = 4, 192 * 2**20
 
 
@@ -45,6 +47,15 @@ class PooledModel(Protocol):
 
     def session(self, expose: tuple[str, ...] = ()) -> Session: ...
 
+    def open_session(
+        self,
+        source: Path | bytes,
+        folder: Path | None = None,
+        *,
+        expose: Sequence[str] = (),
+        threads: int | None = None,
+    ) -> Session: ...
+
     def close_sessions(self) -> None: ...
 
 
@@ -61,7 +72,8 @@ class SessionPool:
         self.incremental: dict[Any, Any] = {}
         self._entries: OrderedDict[Any, _Entry] = OrderedDict()
         total = model.threads or usable_cores()
-        on_host = model.device == "cpu"
+        on_host = self._on_host = model.device == "cpu"
+        self._most_bytes = _MOST_BYTES if on_host else max(memory_of(model.device) // 4, _MOST_BYTES)
         self.workers = min(total, _MOST_WORKERS) if on_host else 2  # on a device the second prepares while one runs
         self.threads = max(1, total // self.workers) if on_host else 1
 
@@ -92,7 +104,7 @@ class SessionPool:
 
         A large model's are made there too: a second session would cost more than masks do beside such a model's runs.
         """
-        if self.is_large and self._model.device == "cpu":
+        if self.is_large and self._on_host:
             return None
         entry = self._entry((spec, largest_batch == 1), lambda: self._open_masked(spec, largest_batch))
         return None if entry is None or entry[1] is None else (entry[0], entry[1])
@@ -100,7 +112,7 @@ class SessionPool:
     @property
     def is_large(self) -> bool:
         """Whether the model is so large that its weights should be held once only."""
-        return self._model.size > _MOST_BYTES
+        return self._model.size > self._most_bytes
 
     def close(self) -> None:
         """Close all sessions, the model's own included; they are opened anew when they are needed."""
@@ -116,10 +128,10 @@ class SessionPool:
         if key in self._entries:
             self._entries.move_to_end(key)
             return self._entries[key]
-        fitting = _MOST_BYTES // max(self._model.size, 1)
+        fitting = self._most_bytes // max(self._model.size, 1)
         while self._entries and len(self._entries) >= min(fitting, _MOST_SESSIONS):
             self._entries.popitem(last=False)
-        if self.is_large and self._model.device != "cpu":
+        if self.is_large and not self._on_host:
             self._model.close_sessions()
         self._entries[key] = make()
         return self._entries[key]
@@ -128,8 +140,8 @@ class SessionPool:
         self, session: Session | PassThroughSession, outputs: Sequence[str], largest_batch: int, whole: bool = False
     ) -> BatchedRuns:
         # A large model on the host shares the model's own session: one run at a time, which has all of its threads.
-        shared = self.is_large and self._model.device == "cpu"
-        single = self._model.device == "cpu" and (self._model.threads == 1 if shared else self.threads == 1)
+        shared = self.is_large and self._on_host
+        single = self._on_host and (self._model.threads == 1 if shared else self.threads == 1)
         return BatchedRuns(
             session,
             outputs,
@@ -137,24 +149,24 @@ class SessionPool:
             single_threaded=single,
             fixed_batch=None if whole else self._model.fixed_batch,
             largest_batch=largest_batch,
+            padded=not self._on_host,
         )
 
     def _open_unmasked(self, outputs: Sequence[str], largest_batch: int, whole: bool) -> BatchedRuns:
         graph = self._model.proto.graph
         graph_inputs, graph_outputs = {v.name for v in graph.input}, {v.name for v in graph.output}
         expose = tuple(name for name in outputs if name not in graph_outputs and name not in graph_inputs)
-        if self._model.threads == 1 or (self.is_large and self._model.device == "cpu"):
+        if self._model.threads == 1 or (self.is_large and self._on_host):
             session = self._model.session(expose)
         else:
-            source, folder = self._model.source()
-            session = Session(source, self._model.device, expose, folder, self.threads)
+            session = self._model.open_session(*self._model.source(), expose=expose, threads=self.threads)
         return self._runs(PassThroughSession(session, graph_inputs), outputs, largest_batch, whole)
 
     def _open_masked(self, spec: MaskedModelSpec, largest_batch: int) -> _Entry:
         folder = self._model.path.parent if self._model.path is not None else None
         try:
             masked = build_masked_model(self._model.proto, spec)
-            session = Session(masked.content, self._model.device, (), folder, self.threads)
+            session = self._model.open_session(masked.content, folder, threads=self.threads)
         except (CannotMaskError, AnalyzerError):
             return None
         return self._runs(session, spec.outputs, largest_batch), masked

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from analyzer.compiler.engine import CompiledEngine
 from analyzer.compiler.subject import Subject
 from analyzer.compiler.sweep_cache import SweepCache
+from analyzer.engines.parity import Verification
 from analyzer.engines.protocol import Engine, NotCompilableError
 from analyzer.engines.tracer import Tracer
 from analyzer.errors import UsageError
@@ -62,7 +63,9 @@ class Backends:
     def __init__(self, model: OnnxModel) -> None:
         self.model = model
         self.tracer = Tracer(model)
-        self.sweeps = SweepCache(model, self._verified)
+        #: Traces to be compiled: those are recorded on the CPU, wherever the result will run.
+        self.recorded = self.tracer if model.device == "cpu" else Tracer(model, "cpu")
+        self.sweeps = SweepCache(model, self.to_record)
         self._others: list[Backends] = []
 
     def on(self, model: OnnxModel) -> Backends:
@@ -124,22 +127,35 @@ class Backends:
         Parameters
         ----------
         verify
-            Whether the trace is compared with onnxruntime on these inputs.
+            Whether the trace is compared with onnxruntime on these inputs, by the first pass that runs it.
         """
         from analyzer.engines.torch_engine import TorchEngine
 
-        parity = self.tracer.require(subject.inputs) if verify else None
         key = subject.value, precision
         engine = None if shared is None else shared.engines.get(key)
         if engine is None:
             engine = TorchEngine.on(
                 self.model, self.tracer, subject.inputs, subject.value, subject.weights, precision, subject.chosen
             )
+            engine.verification = (
+                Verification(self.model, self.tracer.run, subject.inputs, subject.known) if verify else None
+            )
             if shared is not None:
                 engine.passes = {}
                 shared.engines[key] = engine
         engine = engine.aimed(subject.weights)
-        engine.at_value, engine.parity = at, parity
+        engine.at_value = at
+        return engine
+
+    def to_record(self, subject: Subject) -> TorchEngine:
+        """The torch engine on the CPU, by which a sweep is recorded to be compiled; verified already."""
+        from analyzer.engines.torch_engine import TorchEngine
+
+        engine = TorchEngine.on(
+            self.model, self.recorded, subject.inputs, subject.value, subject.weights, "float32", subject.chosen
+        )
+        engine.verification = Verification(self.model, self.recorded.run, subject.inputs, subject.known)
+        engine.verify()
         return engine
 
     def remember(self, subject: Subject, engine: Engine) -> None:
@@ -154,10 +170,8 @@ class Backends:
             other.clear()
         self._others.clear()
         self.tracer.clear()
+        self.recorded.clear()
         self.sweeps.clear()
-
-    def _verified(self, subject: Subject) -> TorchEngine:
-        return self.torch(subject)
 
 
 def check(backend: str, precision: str) -> None:

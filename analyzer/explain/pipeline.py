@@ -21,7 +21,7 @@ from analyzer.engines.protocol import NotCompilableError
 from analyzer.errors import InputError, UnsupportedError, UsageError
 from analyzer.executor.row_coupling import NO_COUPLING, Coupling
 from analyzer.explain.backends import Backends, Shared, check
-from analyzer.explain.finiteness import require_finite_params, require_finite_result, require_finite_score
+from analyzer.explain.finiteness import all_finite, require_finite_params, require_finite_result, require_finite_score
 from analyzer.explain.fixed_batch import in_parts
 from analyzer.explain.request import Request
 from analyzer.explanation import Explanation, NodeTotals, Result
@@ -53,6 +53,19 @@ def explain(backends: Backends, feed: dict[str, Array], request: Request) -> Exp
         size = 1
     if size is not None:
         return in_parts(backends, feed, request, size, explain)
+    with backends.model.held.hold(feed):
+        return _explained(backends, feed, request, info, params, coupling)
+
+
+def _explained(
+    backends: Backends,
+    feed: dict[str, Array],
+    request: Request,
+    info: registry.MethodInfo,
+    params: dict[str, Any],
+    coupling: Coupling,
+) -> Explanation:
+    """Run a method on inputs that are explained as they are."""
     started = time.perf_counter()
     explained = resolve_on(
         backends.model, feed, request.target, score=request.score, layer=request.layer, place=request.place,
@@ -237,7 +250,9 @@ class _Call:
     def _subject(self) -> Subject:
         target = self._explained.target
         assert isinstance(target, Resolved)  # a detection has been resolved to its class score
-        return Subject(self._feed, self._explained.scored.value, target.weights, self._request.inputs)
+        return Subject(
+            self._feed, self._explained.scored.value, target.weights, self._request.inputs, self._explained.known
+        )
 
     def _context(self, engine: Any) -> Context:
         target = self._explained.target
@@ -270,7 +285,7 @@ def _check(model: OnnxModel, info: registry.MethodInfo, feed: Mapping[str, Array
     for name, value in feed.items():
         if value.ndim and len(value) == 0:
             raise InputError("data.bad_shape", f"input {name!r} holds no samples", "give at least one")
-        if value.dtype.kind != "f" or np.isfinite(value).all():
+        if value.dtype.kind != "f" or all_finite(value):
             continue
         if np.isinf(value).any() or name not in model.takes_missing:
             raise InputError("data.nonfinite", f"input {name!r} holds NaN or infinite values", "clean the input first")
@@ -281,6 +296,7 @@ def _record(model: OnnxModel, request: Request) -> dict[str, Any]:
         "model": {"path": str(model.path) if model.path else None, "sha256": model.sha256},
         "versions": dict(_versions()),
         "device": model.device,
+        "tf32": model.tf32,
         "seed": request.seed,
         "precision": request.precision,
         "preprocess": model.preprocess.to_dict() if model.preprocess else None,

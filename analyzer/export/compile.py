@@ -212,7 +212,7 @@ def _record(model: Model, request: Request, feed: dict[str, Array]) -> Recorded:
     scores = np.asarray(model.values(feed, [scored.value])[scored.value])
     resolved = dataclasses.replace(resolve("top1", scores), value=scored.value)
     explained = Explained(model, scored, resolved, scores)
-    example = model.backends.torch(Subject(feed, scored.value, resolved.weights, request.inputs))
+    example = model.backends.to_record(Subject(feed, scored.value, resolved.weights, request.inputs))
     trace = example.traced.trace
     _refuse_data_dependent(trace.data_dependent, "what node {!r} does")
     recorder = SweepRecorder()

@@ -17,6 +17,8 @@ from analyzer.importer.graph import Graph
 Array = NDArray[Any]
 #: Largest relative error that passes, by the coarsest floating-point type of a model's values.
 TOLERANCE = {"float64": 1e-3, "float32": 1e-3, "float16": 2e-2, "bfloat16": 1e-1}
+#: TF32 rounds what a product reads to eleven significant bits, which are float16's.
+TOLERANCE_TF32 = TOLERANCE["float16"]
 #: Quantised models round at every node: an output may differ by steps of the quantisation.
 TOLERANCE_QUANTIZED = 5e-2
 
@@ -78,15 +80,21 @@ def relative_error(got: Array, expected: Array) -> float:
     return float(np.max(np.abs(a[finite] - b[finite])) / scale)
 
 
-def tolerance_of(graph: Graph) -> float:
-    """What counts as equal for a model."""
+def tolerance_of(graph: Graph, tf32: bool = False) -> float:
+    """What counts as equal for a model.
+
+    Parameters
+    ----------
+    tf32
+        Whether its products are computed in TF32.
+    """
     operators = {node.op_type for node in graph.walk()}
     if any("Quantize" in op or op.startswith("QLinear") or op.endswith("Integer") for op in operators):
         return TOLERANCE_QUANTIZED
     for name in ("bfloat16", "float16"):
         if any(read().dtype.name == name for read in graph.initializers.values()):
             return TOLERANCE[name]
-    return TOLERANCE["float32"]
+    return TOLERANCE_TF32 if tf32 else TOLERANCE["float32"]
 
 
 def compare(got: Mapping[str, Array], expected: Mapping[str, Array], tolerance: float) -> Parity:

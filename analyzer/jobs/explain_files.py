@@ -74,6 +74,7 @@ class Job:
     at: str | None = None
     explained: Sequence[str] = ()
     layout: Sequence[str] = ()
+    tf32: bool = False
 
 
 @dataclass(frozen=True)
@@ -130,7 +131,7 @@ def explain_files(job: Job, progress: Callable[[int, int], None] | None = None) 
     check_output(job.output)
     model = load(
         job.model, job.device, preprocess=job.preprocess, labels=job.labels, threads=job.threads, decode=job.decode,
-        layout=parse_layout(job.layout),
+        layout=parse_layout(job.layout), tf32=job.tf32,
     )  # fmt: skip
     read = read_all(model, job.inputs)
     items = []

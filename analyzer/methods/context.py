@@ -92,7 +92,14 @@ class Context(Evaluator):
         return together if len(total) > 1 and off and self._rows_mix() else found
 
     def _rows_mix(self) -> bool:
-        """Whether the first sample's score depends on the other rows; found out by setting those to 0."""
+        """Whether the first sample's score depends on the other rows; found out once, by setting those to 0."""
+        shapes = tuple((name, value.shape, value.dtype.str) for name, value in self.inputs.items())
+        key = "rows mix", self.target.value, shapes
+        if key not in self.model.findings:
+            self.model.findings[key] = self._first_row_follows_others()
+        return self.model.findings[key]
+
+    def _first_row_follows_others(self) -> bool:
         changed = {}
         for name, value in self.inputs.items():
             axis = self.batch_axis(name)
@@ -107,13 +114,13 @@ class Context(Evaluator):
 
     def sample_sums(self, values: Mapping[str, Array]) -> Array:
         """Sums over all inputs for each sample, (batch,) float64; one sum, (1,), where an input has no samples."""
-        arrays = {name: np.asarray(self.numbers(value), np.float64) for name, value in values.items()}
+        arrays = {name: np.asarray(self.numbers(value)) for name, value in values.items()}
         axes = {name: self.batch_axis(name) if name in self.inputs else 0 for name in arrays}
         if self.batch == 1 or None in axes.values():
-            return np.array([sum(float(value.sum()) for value in arrays.values())])
+            return np.array([sum(float(value.sum(dtype=np.float64)) for value in arrays.values())])
         return np.asarray(
             sum(
-                np.moveaxis(value, axes[name] or 0, 0).reshape(self.batch, -1).sum(axis=1)
+                np.moveaxis(value, axes[name] or 0, 0).reshape(self.batch, -1).sum(axis=1, dtype=np.float64)
                 for name, value in arrays.items()
             )
         )

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analyzer.errors import InputError, UsageError
+from analyzer.executor import devices
 from analyzer.executor.batched_runs import BatchedRuns, Rows, Scoring, Source, rows_of
 from analyzer.executor.mask_ops import Windows
 from analyzer.executor.masked_model import MaskedModelSpec
@@ -177,7 +178,8 @@ class Evaluator:
         if self.target.single or self.model.coupling(self.inputs, self.batch).kind != "none":
             return 1  # its outputs hold, or depend on, one sample at a time
         bytes_each = max(1, sum(value[:1].nbytes for value in self.inputs.values() if value.ndim))
-        return int(np.clip(_BATCH_BYTES // bytes_each, 1, _BATCH_MOST))
+        most = _BATCH_BYTES if self.model.device == "cpu" else devices.batch_bytes(self.model.device)
+        return int(np.clip(most // bytes_each, 1, _BATCH_MOST))
 
     def evaluate(self, sample: int, copies: Iterable[Array]) -> Iterator[float]:
         """Scores of perturbed copies of one sample, in order; memory is the batches that are run at once.
@@ -209,9 +211,12 @@ class Evaluator:
         bounds = [[part.indices(side)[:2] for part, side in zip(window, sides, strict=True)] for window in windows]
         source = rows_of(bounds=np.array(bounds, np.int64).reshape(-1, len(axes), 2))
         mask_ops = Windows(self.layout.shape[1:], axes)
-        return one_by_one(self.masked(sample, {self.perturbed: MaskedInput(mask_ops, replacement)}, source))
+        parts = {self.perturbed: MaskedInput(mask_ops, replacement)}
+        return one_by_one(self.masked(sample, parts, source, len(windows)))
 
-    def masked(self, sample: int, parts: Mapping[str, MaskedInput], source: Source) -> Iterator[tuple[Rows, Array]]:
+    def masked(
+        self, sample: int, parts: Mapping[str, MaskedInput], source: Source, total: int | None = None
+    ) -> Iterator[tuple[Rows, Array]]:
         """Scores of one sample under masks, in order: made inside the graph, or on the host where that can't be.
 
         Parameters
@@ -220,6 +225,8 @@ class Evaluator:
             Name of a masked input -> how it is masked. Inside the graph there is one, which becomes one array.
         source
             Gives the rows of all their masks.
+        total
+            How many those are, where that is known.
 
         Yields
         ------
@@ -229,7 +236,7 @@ class Evaluator:
         opened = self._opened(sample, *next(iter(parts.items()))) if len(parts) == 1 else None
         if opened is not None:
             self.masks = "graph"
-            yield from opened(source)
+            yield from opened(source, total)
             return
 
         def copies(rows: Rows) -> dict[str, Array]:
@@ -250,7 +257,7 @@ class Evaluator:
 
     def _opened(
         self, sample: int, name: str, part: MaskedInput
-    ) -> Callable[[Source], Iterator[tuple[Rows, Array]]] | None:
+    ) -> Callable[[Source, int | None], Iterator[tuple[Rows, Array]]] | None:
         """Runs of a model with the masks of one input inside; None where they must be made on the host."""
         replacement, x = part.replacement, self.inputs[name][sample]
         if not isinstance(replacement, np.ndarray) or self.holes(name):
@@ -276,7 +283,7 @@ class Evaluator:
         def prepare(rows: Rows) -> Rows:
             return {wanted: rows[part.prefix + role] for role, wanted in graph.rows.items()}
 
-        return lambda source: runs.scores(source, self._scoring(sample), constant, prepare)
+        return lambda source, total: runs.scores(source, self._scoring(sample), constant, prepare, total)
 
     def holes(self, name: str) -> bool:
         """Whether values of an input are missing: they must be replaced by selecting, for NaN times 0 is NaN."""

@@ -116,7 +116,7 @@ class WholeInput(Evaluator):
 
     def _opened(
         self, sample: int, name: str, part: MaskedInput
-    ) -> Callable[[Source], Iterator[tuple[Rows, Array]]] | None:
+    ) -> Callable[[Source, int | None], Iterator[tuple[Rows, Array]]] | None:
         return None  # masks inside the graph are for a batch of samples
 
     def _unmasked(self) -> BatchedRuns:

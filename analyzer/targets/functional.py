@@ -124,7 +124,7 @@ def _made(model: OnnxModel, parts: Sequence[Part], digest: str) -> Extension:
     proto.graph.output.append(helper.make_tensor_value_info(result, kind, [first, sum(part.columns for part in parts)]))
     sha256 = hashlib.sha256(f"{model.sha256} {digest}".encode()).hexdigest()
     loaded = replace(model.loaded, proto=proto, sha256=sha256, repaired=True)
-    made = OnnxModel(loaded, model.device, model.preprocess, None, model.threads, None)
+    made = OnnxModel(loaded, model.device, model.preprocess, None, model.threads, None, tf32=model.tf32)
     made.behind = (*model.behind, result)
     return Extension(made, result)
 

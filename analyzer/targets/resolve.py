@@ -6,7 +6,7 @@ Belongs here: telling kinds of targets apart, and resolving each. Not here: the 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -45,6 +45,8 @@ class Explained:
         The value itself.
     record
         Entries of the explanation's record: the prediction, and the detection where one is explained.
+    known
+        Further values of the model on the batch, by name.
     """
 
     model: OnnxModel
@@ -52,6 +54,7 @@ class Explained:
     target: Target
     output: Array
     record: dict[str, Any] = field(default_factory=dict)
+    known: Mapping[str, Array] = field(default_factory=dict, repr=False)
 
 
 def resolve_on(
@@ -79,7 +82,7 @@ def resolve_on(
     fetched
         Cache of the model's values on these inputs, shared by several targets.
     """
-    values = Values(model, feed, score, {} if fetched is None else fetched)
+    values = Values(model, feed, score, {} if fetched is None else fetched, outputs=gradients)
     record: dict[str, Any] = {}
     notes: tuple[str, ...] = ()
     if layer is None and model.decode is not None and isinstance(target, str) and target == "top1":
@@ -132,4 +135,5 @@ def _on_one(
     scored, scores, in_layout = values.laid_out(scored)
     resolved = resolved_on(in_layout)
     resolved = replace(resolved, weights=scored.pulled_back(resolved.weights, scores), value=scored.value)
-    return Explained(values.model, scored, resolved, scores, {"prediction": values.prediction(asked), **record})
+    prediction = {"prediction": values.prediction(asked)}
+    return Explained(values.model, scored, resolved, scores, prediction | record, values.known())

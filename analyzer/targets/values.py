@@ -71,10 +71,14 @@ class Values:
     ----------
     fetched
         Cache, shared by several targets on the same inputs.
+    outputs
+        Whether all outputs by which engines are verified are fetched along with a value.
     """
 
-    def __init__(self, model: OnnxModel, feed: dict[str, Array], score: str, fetched: dict[Any, Any]) -> None:
-        self.model, self.feed, self._score, self._fetched = model, feed, score, fetched
+    def __init__(
+        self, model: OnnxModel, feed: dict[str, Array], score: str, fetched: dict[Any, Any], outputs: bool = False
+    ) -> None:
+        self.model, self.feed, self._score, self._fetched, self._outputs = model, feed, score, fetched, outputs
 
     def laid_out(self, scored: Scored) -> tuple[Scored, Array, Array]:
         """The value that is explained, its scores, and the scores in the output's layout.
@@ -88,6 +92,7 @@ class Values:
         """
         default = scored if scored.output in self.model.outputs else self._default()
         names = [scored.value, scored.output, *([default.output] if default is not None else [])]
+        names += self.model.compared if self._outputs else []
         values = self._fetch(scored, list(dict.fromkeys(names)))
         scores, output = np.asarray(values[scored.value]), np.asarray(values[scored.output])
         if scored is not default:
@@ -97,6 +102,10 @@ class Values:
             return scored, scores, in_layout
         scored = scored_value(self.model, scored.output, "probability")
         return scored, np.asarray(self.model.values(self.feed, [scored.value])[scored.value]), output
+
+    def known(self) -> dict[str, Array]:
+        """Everything that was fetched, by name."""
+        return {name: value for values in self._fetched.values() for name, value in values.items()}
 
     def output(self, scored: Scored) -> Array:
         """The output, or inner value, as the model gives it."""
@@ -149,6 +158,17 @@ def _require_batch_axis(model: OnnxModel, feed: Mapping[str, Array], name: str, 
         )
 
 
+def _best(row: Array, count: int = 5) -> Array:
+    """The classes of the largest values, the largest first, equal ones in their order; few are sorted for it."""
+    chosen = np.arange(len(row))
+    if len(row) > 16 * count:
+        least = np.partition(row, len(row) - count)[len(row) - count]
+        larger = np.flatnonzero(row >= least)
+        chosen = larger if len(larger) >= count else chosen  # fewer where there are NaN, which are last
+    found: Array = chosen[np.argsort(-row[chosen], kind="stable")[:count]]
+    return found
+
+
 def _prediction(model: OnnxModel, scored: Scored, output: Array) -> dict[str, Any] | None:
     """The five best classes of every sample with the model's own output for them; None where there are no classes."""
     rows = output.reshape(len(output), -1) if output.ndim else output.reshape(1, 1)
@@ -156,7 +176,7 @@ def _prediction(model: OnnxModel, scored: Scored, output: Array) -> dict[str, An
         return None
     kind = "probability" if scored.squashed_by or scored.kind == "probability" else scored.kind
     names = model.labels.name if model.labels is not None and rows.shape[1] > 1 else str
-    best = [np.argsort(-row, kind="stable")[:5] for row in rows]
+    best = [_best(row) for row in rows]
     return {
         "kind": kind,
         "top": [[[int(i), names(int(i)), float(row[i])] for i in order] for row, order in zip(rows, best, strict=True)],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -36,24 +37,31 @@ def integrated_gradients(
     ends = engine.values()
     wide = {k: xp.astype(v, xp.float64) for k, v in ends.items()}
     starts = {k: baseline_of(context, baseline, k, v) for k, v in ends.items()}
+    change = {k: v - starts[k] for k, v in wide.items()}
     total = {k: xp.zeros(v.shape, dtype=xp.float64) for k, v in ends.items()}
-    chunk = min(engine.chunk(), steps)
-    for first in range(0, steps, chunk):
+    if multiply_by_inputs:
+        points = np.append(points, 0.0)  # the score at the start, from the same run as the path's end
+    chunk = min(engine.chunk(), len(points))
+    for first in range(0, len(points), chunk):
         part = points[first : first + chunk]
-        path = {k: xp.concat([starts[k] + float(a) * (v - starts[k]) for a in part]) for k, v in wide.items()}
-        swept = engine.gradient({k: xp.astype(v, ends[k].dtype) for k, v in path.items()})
-        shares = context.constant(weights[first : first + chunk])
-        for name, grads in swept.relevance.items():
-            stacked = xp.astype(grads.reshape((len(part), *total[name].shape)), xp.float64)
-            total[name] = total[name] + xp.tensordot(shares, stacked, axes=1)
+        swept = engine.gradient(
+            {
+                k: xp.concat([xp.astype(starts[k] + float(a) * v, ends[k].dtype) for a in part])
+                for k, v in change.items()
+            }
+        )
+        shares = weights[first : first + chunk]
+        for name, grads in swept.relevance.items() if len(shares) else ():
+            stacked = xp.astype(grads.reshape((len(part), *total[name].shape))[: len(shares)], xp.float64)
+            total[name] = total[name] + xp.tensordot(context.constant(shares), stacked, axes=1)
         context.advance(min(first + chunk, steps), steps)
     if multiply_by_inputs:
-        total = {k: v * (wide[k] - starts[k]) for k, v in total.items()}
+        total = {k: v * change[k] for k, v in total.items()}
     values = {k: xp.astype(v, ends[k].dtype) for k, v in total.items()}
     if not multiply_by_inputs:
         return per_input(context, values)
-    at_start = engine.gradient(starts).score
-    return per_input(context, values, completeness=context.complete(total, context.score - context.numbers(at_start)))
+    at_start = context.numbers(swept.score).reshape(len(part), -1)[-1]
+    return per_input(context, values, completeness=context.complete(total, context.score - at_start))
 
 
 def baseline_of(context: Context, baseline: Any, name: str, end: Array) -> Array:
@@ -110,6 +118,11 @@ def _unfit(baseline: Any, name: str, shape: Any) -> UsageError:
     )
 
 
+@functools.cache
+def _gauss_legendre(steps: int) -> tuple[Array, Array]:
+    return np.polynomial.legendre.leggauss(steps)
+
+
 def quadrature(rule: str, steps: int) -> tuple[Array, Array]:
     """Points in [0, 1] and their weights.
 
@@ -117,7 +130,7 @@ def quadrature(rule: str, steps: int) -> tuple[Array, Array]:
     and the ends count half, so that its weights sum to 1 - 1/n.
     """
     if rule == "gausslegendre":
-        x, w = np.polynomial.legendre.leggauss(steps)
+        x, w = _gauss_legendre(steps)
         return (x + 1) / 2, w / 2
     if rule == "riemann_trapezoid":
         points = np.linspace(0, 1, steps)

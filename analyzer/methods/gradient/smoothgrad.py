@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 
@@ -49,11 +49,12 @@ def smoothgrad(
     chunk = min(context.engine.chunk(), samples)
     for start in range(0, samples, chunk):
         times = min(chunk, samples - start)
-        noisy = {
-            k: xp.concat([v + sigma[k] * context.constant(normal(rng, shape_of(context, k, v))) for _ in range(times)])
-            for k, v in wide.items()
-        }
-        varied = context.at({k: xp.astype(v, values[k].dtype) for k, v in noisy.items()}, times)
+
+        def noisy(name: str, value: Array) -> Any:
+            change = sigma[name] * context.constant(normal(rng, shape_of(context, name, value)))
+            return xp.astype(value + change, values[name].dtype)
+
+        varied = context.at({k: xp.concat([noisy(k, v) for _ in range(times)]) for k, v in wide.items()}, times)
         maps = info.function(varied, **info.check({}))
         for name, map_ in (maps.raws or maps.attributions).items():
             stacked = xp.astype(map_.reshape((times, *values[name].shape)), xp.float64)

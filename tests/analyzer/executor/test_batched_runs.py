@@ -104,6 +104,42 @@ def test_batches_are_halved_where_memory_runs_out(workers: int, fits: int) -> No
     assert max(session.sizes[again:]) <= fits  # what didn't fit isn't tried again
 
 
+@pytest.mark.parametrize("workers", [1, 3])
+@pytest.mark.parametrize(
+    ("count", "total", "size"), [(300, None, 16), (5, None, 16), (49, 49, 13), (3, 3, 3), (32, 32, 16)]
+)
+def test_padded_batches_have_one_size(workers: int, count: int, total: int | None, size: int) -> None:
+    """A power of two, or what leaves least over where the number of evaluations is known."""
+    session, x = Fake(), np.arange(float(count))
+    runs = BatchedRuns(session, ["y"], workers, largest_batch=20, padded=True)
+    pairs = list(runs.scores(rows_of(x=x), y_of, total=total))
+    np.testing.assert_array_equal(np.concatenate([rows["x"] for rows, _ in pairs]), x)
+    np.testing.assert_array_equal(np.concatenate([scores for _, scores in pairs]), x**2)
+    assert set(session.sizes) == {size}
+    assert runs.evaluations == count
+    list(runs.scores(rows_of(x=np.arange(90.0)), y_of, total=90))
+    assert set(session.sizes) == {size}  # no other size later, whatever it is asked for
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+@pytest.mark.parametrize("fits", [1, 3, 8])
+@pytest.mark.parametrize("count", [2, 200])
+def test_padded_batches_are_halved_where_memory_runs_out(workers: int, fits: int, count: int) -> None:
+    session, x = Fake(fits), np.arange(float(count))
+    runs = BatchedRuns(session, ["y"], workers, largest_batch=64, padded=True)
+    got = np.concatenate([scores for _, scores in runs.scores(rows_of(x=x), y_of)])
+    np.testing.assert_array_equal(got, x**2)
+    assert runs.tuner.size <= fits
+    with pytest.raises(OutOfMemoryError, match="one evaluation"):
+        list(BatchedRuns(Fake(fits=0), ["y"], workers, padded=True).scores(rows_of(x=x), y_of))
+
+
+def test_a_model_of_a_fixed_batch_keeps_it_on_a_device() -> None:
+    session = Fake()
+    list(BatchedRuns(session, ["y"], fixed_batch=7, padded=True).scores(rows_of(x=np.arange(20.0)), y_of, total=20))
+    assert set(session.sizes) == {7}
+
+
 @pytest.mark.parametrize("fixed", [None, 6])
 def test_what_never_fits_is_one_clear_error(fixed: int | None) -> None:
     runs = BatchedRuns(Fake(fits=0), ["y"], 2, fixed_batch=fixed)

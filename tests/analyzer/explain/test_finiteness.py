@@ -10,6 +10,7 @@ from onnx import TensorProto, helper
 
 import analyzer
 from analyzer.errors import AnalyzerError
+from analyzer.explain.finiteness import all_finite
 from tests.common.checks import QUICK, each_method, load, registered, suits
 from tests.common.models import assemble, cases
 
@@ -122,3 +123,14 @@ def test_sums_beyond_all_bounds_are_refused() -> None:
         _require_sensible(Completeness(np.array([1.0, -3e5]), np.array([1.0, 0.25])), np.array([1.0, 0.25]))
     assert caught.value.code == "baseline.degenerate"
     assert "sample 1" in caught.value.message
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_finite_numbers_whose_sum_is_not_are_finite(dtype: type) -> None:
+    large = np.full(5, np.finfo(dtype).max)
+    assert all_finite(large)
+    assert all_finite(np.zeros(0, dtype))
+    assert all_finite(np.stack([large, -large]))
+    for wrong in (np.nan, np.inf, -np.inf):
+        for values in ([wrong], [0, wrong], [np.inf, -np.inf], [*large, wrong]):
+            assert not all_finite(np.array(values, dtype))

@@ -37,6 +37,20 @@ def outputs_after(
         return {k: v for k, v in zip(trace.outputs, outputs, strict=True) if isinstance(v, Tensor)}
 
 
+def frontier(trace: Trace, output: fx.Node) -> list[fx.Node] | None:
+    """The values of a pass as far as ``output`` from which the trace's outputs follow without running anything twice.
+
+    None where one of them isn't a single tensor.
+    """
+    results = next(node for node in trace.module.graph.nodes if node.op == "output").args[0]
+    ends = [node for node in results if isinstance(node, fx.Node)]
+    ran = _missing([output], ())
+    behind = _missing(ends, ran)
+    reads = (argument for node in behind for argument in node.all_input_nodes)
+    found = list(dict.fromkeys(node for node in (*ends, *reads) if node in ran))
+    return found if all("shape" in node.meta for node in found) else None
+
+
 def computed(output: fx.Node) -> set[fx.Node]:
     """The calls with a single tensor as result that a node depends on, itself included."""
     return {node for node in _missing([output], ()) if "shape" in node.meta}
