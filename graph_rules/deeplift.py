@@ -82,7 +82,11 @@ def rule_for(node: fx.Node, active: frozenset[fx.Node], pooling: Pooling = "exac
         return _QUADRATIC if [a in active for a in node.args[:2]] == [True, True] else _LINEAR
     if target is aten.div.Tensor:
         return r.Quotient() if node.args[1] in active else _LINEAR
-    if kind(node, active) in ("relu", "activation", "self-gate") or target in o.PRODUCTS or target in o.QUOTIENTS:
+    if (
+        kind(node, active) in ("relu", "rectifier", "activation", "self-gate")
+        or target in o.PRODUCTS
+        or target in o.QUOTIENTS
+    ):
         if len(inputs) > 1:
             return r.Shares() if name in KINKED else _PATH
         stepwise = target in (aten.div.Tensor_mode, aten.div.Scalar_mode)

@@ -218,6 +218,7 @@ class CompiledEngine:
             {entry.name: got[f"onnxplain.relevance.{entry.name}"] for entry in explained},
             {entry.name: got.get(f"onnxplain.values.{entry.name}", inputs[entry.name]) for entry in explained},
             self._score(got),
+            units=tuple(found.about.get("units", ())),
         )
         return result, got
 

@@ -17,7 +17,7 @@ from torch import Tensor, fx
 
 from analyzer.engines import protocol
 from analyzer.engines.input_nodes import InputNode
-from analyzer.engines.protocol import Array, FeatureMap, SweepLog, SweepResult, SweepSpec, TableSpec
+from analyzer.engines.protocol import Absorbed, Array, FeatureMap, SweepLog, SweepResult, SweepSpec, TableSpec
 from analyzer.engines.traced_score import PRECISION, TracedScore, compared, reverse, selecting
 from analyzer.engines.tracer import Tracer
 from analyzer.errors import AnalyzerError, UnsupportedError
@@ -27,8 +27,10 @@ from analyzer.inputs.resampling import Resampling, resample
 from analyzer.onnx_model import OnnxModel
 from graph_rules import sweep
 from graph_rules.errors import RuleError
+from graph_rules.rectifiers import other_units
+from graph_rules.rule import Absorber
 from graph_rules.sweep import ForwardPass, Plan
-from graph_rules.totals import RelevanceTotals
+from graph_rules.totals import Absorption, RelevanceTotals
 
 
 @dataclass
@@ -125,7 +127,8 @@ class TorchEngine:
         plan = self.traced.plan(table, tuple(node for _, node in ends))
         if self.at_value is not None:
             ends = [(self.at_value, self.traced.layer(self.at_value))]
-        return self._swept(plan, initial, ends, values)
+        found = self._swept(plan, initial, ends, values, watched=table.conserving)
+        return replace(found, units=other_units(plan)) if table.rectifying else found
 
     def gradient(self, values: Mapping[str, Array] | None = None) -> SweepResult:
         """Gradients of the explained score."""
@@ -243,12 +246,20 @@ class TorchEngine:
         return None
 
     def _swept(
-        self, plan: Plan, initial: str, stops: Sequence[tuple[str, fx.Node]], values: Mapping[str, Array]
+        self,
+        plan: Plan,
+        initial: str,
+        stops: Sequence[tuple[str, fx.Node]],
+        values: Mapping[str, Array],
+        watched: bool = False,
     ) -> SweepResult:
         run = self._forward(plan, self._overrides(values), [node for _, node in stops])
         watch = self.totals.watching() if self.totals is not None and not values else None
+        absorption = Absorption() if watched and watch is None and run.edges is None else None
+        watch = watch if absorption is None else absorption.watch
         found = reverse(run, self._weigh, stops, initial, watch, retain_graph=self.passes is not None)
-        return SweepResult(_arrays(found.relevance), _arrays(found.values), self._score(run.value))
+        absorbed = None if absorption is None else _absorbed(absorption)
+        return SweepResult(_arrays(found.relevance), _arrays(found.values), self._score(run.value), absorbed)
 
     def _forward(self, plan: Plan, overrides: Mapping[fx.Node, Tensor], keep: Sequence[fx.Node]) -> ForwardPass:
         """The forward pass; where passes are cached, one serves all sweeps of a plan."""
@@ -296,6 +307,11 @@ def _first(values: Mapping[str, Array]) -> Array:
 def _parts(values: Mapping[str, Array], times: int) -> list[dict[str, Array]]:
     """Variations of a batch, apart."""
     return [{name: np.split(value, times)[at] for name, value in values.items()} for at in range(times)]
+
+
+def _absorbed(absorption: Absorption) -> Absorbed:
+    found = absorption.by_absorber()
+    return Absorbed(found[Absorber.BIAS], found[Absorber.STABILISER], found[Absorber.OPERATOR])
 
 
 def _arrays(tensors: Mapping[str, Tensor]) -> dict[str, Array]:

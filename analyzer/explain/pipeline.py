@@ -21,6 +21,7 @@ from analyzer.engines.protocol import NotCompilableError
 from analyzer.errors import InputError, UnsupportedError, UsageError
 from analyzer.executor.row_coupling import NO_COUPLING, Coupling
 from analyzer.explain.backends import Backends, Shared, check
+from analyzer.explain.completeness import SHORTFALL, with_missed_sum
 from analyzer.explain.finiteness import require_finite_params, require_finite_result, require_finite_score
 from analyzer.explain.fixed_batch import in_parts
 from analyzer.explain.request import Request
@@ -81,13 +82,15 @@ def explain(backends: Backends, feed: dict[str, Array], request: Request) -> Exp
     if evaluator.files:
         record["fills"] = evaluator.files
     record.update(result.record)
+    record[SHORTFALL] = result.shortfall or info.remedy
     raws = {name: result.raws.get(name, value) for name, value in result.attributions.items()}
     complete = result.completeness if request.at is None else None  # others may carry the rest past an inner value
-    return Explanation(
+    found = Explanation(
         request.method, params, result.attributions, raws, feed, explained.target.names, explained.target.classes,
         explained.target.score(explained.output), explained.scored.kind, info.signed, complete, record,
         info.notable(params), call.totals,
     )  # fmt: skip
+    return found if request.place is not None else with_missed_sum(found, [found])
 
 
 def _coupling(model: OnnxModel, feed: dict[str, Array], info: registry.MethodInfo) -> Coupling:

@@ -10,6 +10,7 @@ from analyzer.methods.cam.at_input import at_input, mapped_inputs
 from analyzer.methods.cam.grad_cam import Layer, Rectify, empty, feature_map, grad_cam_of
 from analyzer.methods.context import Context, Result
 from analyzer.methods.gradient.gradients import per_input
+from analyzer.methods.gradient.guided_backprop import unit_notes
 from analyzer.methods.registry import method
 
 
@@ -39,12 +40,13 @@ def guided_grad_cam(
             f"the map at {found.name!r} has other axes than input {name!r} of shape {list(context.inputs[name].shape)}",
             "use guided-backprop, or grad-cam",
         )
-    guided, maps = context.engine.sweep(GUIDED_BACKPROP).relevance, {}
+    swept, maps = context.engine.sweep(GUIDED_BACKPROP), {}
+    guided = swept.relevance
     for name in names:
         weight = at_input(context, name, raw, "nearest" if interpolate == "nearest" else "linear")
         assert weight is not None
         wider = [1] * (guided[name].ndim - weight.ndim)  # an embedding is wider than tokens
         maps[name] = guided[name] * weight.reshape((*weight.shape, *wider))
     result = per_input(context, maps, record={"layer": found.name})
-    result.notes += empty(context, found, raw, relu)
+    result.notes += [*unit_notes(swept), *empty(context, found, raw, relu)]
     return result

@@ -19,6 +19,7 @@ from analyzer.methods.registry import method
 
 @method(
     "gradient-shap", "gradient", compilable=True, quick={"samples": 32}, headline=("samples",), complete=True,
+    remedy="raise samples",
     source="Lundberg, Lee 2017, A unified approach to interpreting model predictions; Erion et al. 2021, expected "
     "gradients, eq. 5",
 )  # fmt: skip

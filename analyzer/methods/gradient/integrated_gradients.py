@@ -16,6 +16,7 @@ Rule = Literal["gausslegendre", "riemann_trapezoid", "riemann_middle", "riemann_
 
 @method(
     "integrated-gradients", "gradient", compilable=True, quick={"steps": 8}, headline=("steps",), complete=True,
+    remedy="raise steps",
     source="Sundararajan, Taly, Yan 2017, Axiomatic attribution for deep networks, eq. 1 and 3",
 )  # fmt: skip
 def integrated_gradients(

@@ -68,7 +68,10 @@ def smoothgrad(
         "variance": {k: xp.clip(square[k] - mean[k] ** 2, 0.0, None) for k in mean},
     }[reduce]
     found = per_input(context, {k: xp.astype(v, values[k].dtype) for k, v in chosen.items()})
-    return with_norms(context, found) if base == "gradient" else found
+    if base == "gradient":
+        return with_norms(context, found)
+    found.notes += maps.notes
+    return found
 
 
 def normal(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @method(
-    "deeplift", "relevance", compilable=True, complete=True,
+    "deeplift", "relevance", compilable=True, complete=True, tolerance=1e-3,
     source="Shrikumar, Greenside, Kundaje 2017, Learning important features through propagating activation "
     "differences; products, quotients and softmax split exactly",
 )  # fmt: skip
@@ -62,22 +62,22 @@ def deeplift(
     score = context.numbers(swept.score)
     completeness = context.complete(shares, score - context.numbers(at_start))
     _require_sensible(completeness, score)
-    notes = []
-    off = np.abs(completeness.delta) > 1e-3 * np.maximum(np.abs(completeness.expected), 1e-3 * np.abs(score))
-    if selecting and off.any():
-        notes.append(
-            f"{', '.join(selecting[:3])} choose other elements at the baseline: that part of the difference isn't attributed"
-        )
-    elif off.any() and pooling != "exact" and _pools(context):
-        notes.append("pooling=exact makes the sum of the map meet the difference of the scores")
-    elif off.any():
-        share = np.abs(completeness.delta / np.where(completeness.expected == 0, np.inf, completeness.expected)).max()
-        notes.append(
-            f"the sum of the map misses the difference of the scores by {share:.1%}: where the baseline is next to a point "
-            "without a value, differences are rounding; another baseline or precision=float64 helps"
-        )
+    why = _shortfall(context, selecting, pooling)
     values = {k: xp.astype(v, ends[k].dtype) for k, v in shares.items()}
-    return per_input(context, values, completeness=completeness, notes=notes, record=record)
+    return per_input(context, values, completeness=completeness, record=record, shortfall=why)
+
+
+def _shortfall(context: Context, selecting: list[str], pooling: str) -> str:
+    """Why the sum may be missed, and what helps."""
+    if selecting:
+        nodes = ", ".join(selecting[:3])
+        return f"{nodes} choose other elements at the baseline, and that part of the difference isn't attributed"
+    if pooling != "exact" and _pools(context):
+        return "pooling=exact makes the sum meet the difference of the scores"
+    return (
+        "where the baseline is next to a point without a value, differences are rounding; another baseline or "
+        "precision=float64 helps"
+    )
 
 
 def _pools(context: Context) -> bool:
