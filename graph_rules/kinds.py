@@ -1,7 +1,8 @@
 """What a node of a trace is to a rule table: convolution, activation, addition, movement, …
 
 Belongs here: sorting nodes into kinds, finding a node's weights, telling gates from signals and rectifiers from other
-functions. Not here: which nodes are active (``active``; it can be had from here too), the table of operators (``operators``), what a rule does with a node (``rules``), which rule it gets (``tables``).
+functions. Not here: which nodes are active (``active``; it can be had from here too), the table of operators
+(``operators``), what a rule does with a node (``rules``), which rule it gets (``tables``).
 
 The kind depends on which arguments depend on the explained input ("active"): ``mul`` by a constant is a ``scale``, of
 two active tensors a ``product``; ``mm`` with a constant matrix is ``linear``, of two active ones a ``matmul``.

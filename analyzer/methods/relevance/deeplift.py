@@ -16,6 +16,8 @@ from analyzer.methods.registry import method
 
 #: A sum that misses by so many times the scores is no explanation.
 _BEYOND = 10.0
+#: Operators that ``pooling`` is about.
+_MAXIMA = ("MaxPool", "GlobalMaxPool", "ReduceMax", "ReduceMin")
 
 if TYPE_CHECKING:
     from graph_rules.tables import RuleTable
@@ -81,8 +83,14 @@ def _shortfall(context: Context, selecting: list[str], pooling: str) -> str:
 
 
 def _pools(context: Context) -> bool:
-    """Whether the model has maxima over windows."""
-    return any(node.op_type == "MaxPool" for node in context.model.graph.nodes)
+    """Whether the explained value is computed from maxima over windows or axes."""
+    needed = {context.target.value}
+    for node in reversed(context.model.graph.nodes):
+        if needed.intersection(node.outputs):
+            if node.op_type in _MAXIMA:
+                return True
+            needed.update(node.inputs)
+    return False
 
 
 def _require_sensible(completeness: Completeness, score: Array) -> None:
