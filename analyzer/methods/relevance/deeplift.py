@@ -9,10 +9,11 @@ import numpy as np
 from analyzer.engines.protocol import TableSpec
 from analyzer.errors import UnsupportedError
 from analyzer.explanation import Completeness
+from analyzer.methods.baselines import BASELINE_HELP, references
 from analyzer.methods.context import Array, Context, Result
 from analyzer.methods.gradient.gradients import per_input
-from analyzer.methods.gradient.integrated_gradients import baseline_of
 from analyzer.methods.registry import method
+from analyzer.perturbation.fill_parameter import BACKGROUND_HELP
 
 #: A sum that misses by so many times the scores is no explanation.
 _BEYOND = 10.0
@@ -34,9 +35,8 @@ def deeplift(
     variant: Annotated[
         Literal["rescale", "reveal-cancel"], "nonlinearities take differences as a whole, or each sign by itself"
     ] = "rescale",
-    baseline: Annotated[
-        Any, "the reference: a number or an array broadcastable to the input; for tokens also id:N or ids"
-    ] = 0.0,
+    baseline: Annotated[Any, f"the reference: {BASELINE_HELP}"] = 0.0,
+    background: Annotated[int, BACKGROUND_HELP] = 100,
     pooling: Annotated[
         Literal["auto", "exact", "gradient"],
         "maxima hand differences on completely, or by the gradient as in the authors' package; auto: the gradient "
@@ -54,19 +54,30 @@ def deeplift(
     xp = context.xp
     table = TableSpec.of("deeplift", {"variant": variant, "pooling": pooling}, build)
     ends = context.engine.values()
-    starts = {name: baseline_of(context, baseline, name, end) for name, end in ends.items()}
-    swept, at_start, selecting = context.engine.difference(table, starts)
-    record = {"score_at_baseline": context.numbers(at_start).tolist()}
+    starts = references(context, baseline, ends, background)
+    shares: dict[str, list[Array]] = {name: [] for name in ends}
+    at_starts: list[Array] = []
+    choosing: dict[str, None] = {}
+    for at, start in enumerate(starts.each):
+        swept, at_start, selecting = context.engine.difference(table, start)
+        for name, multipliers in swept.relevance.items():
+            share = xp.astype(multipliers, xp.float64)
+            wide = xp.astype(ends[name], xp.float64)
+            shares[name].append(share * (wide - start[name]) if multiply_by_inputs else share)
+        at_starts.append(at_start)
+        choosing |= dict.fromkeys(selecting)
+        context.advance(at + 1, len(starts.each))
+    mean = {name: starts.mean(each) for name, each in shares.items()}
+    at_start = starts.mean(at_starts)
+    record = {"score_at_baseline": context.numbers(at_start).tolist(), **starts.record}
+    values = {k: xp.astype(v, ends[k].dtype) for k, v in mean.items()}
     if not multiply_by_inputs:
-        return per_input(context, swept.relevance, record=record)
-    wide = {k: xp.astype(v, xp.float64) for k, v in ends.items()}
-    shares = {k: xp.astype(m, xp.float64) * (wide[k] - starts[k]) for k, m in swept.relevance.items()}
+        return per_input(context, values, notes=starts.notes, record=record)
     score = context.numbers(swept.score)
-    completeness = context.complete(shares, score - context.numbers(at_start))
+    completeness = context.complete(mean, score - context.numbers(at_start))
     _require_sensible(completeness, score)
-    why = _shortfall(context, selecting, pooling)
-    values = {k: xp.astype(v, ends[k].dtype) for k, v in shares.items()}
-    return per_input(context, values, completeness=completeness, record=record, shortfall=why)
+    why = _shortfall(context, list(choosing), pooling)
+    return per_input(context, values, completeness=completeness, notes=starts.notes, record=record, shortfall=why)
 
 
 def _shortfall(context: Context, selecting: list[str], pooling: str) -> str:

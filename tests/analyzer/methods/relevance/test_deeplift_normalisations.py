@@ -1,4 +1,4 @@
-"""DeepLIFT from a baseline where a normalisation degenerates: its own share in closed form, however it is written, or a refusal."""
+"""DeepLIFT from a baseline where a normalisation degenerates: a closed form, however it is written, or a refusal."""
 
 from __future__ import annotations
 
