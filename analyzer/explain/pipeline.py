@@ -46,7 +46,7 @@ def explain(backends: Backends, feed: dict[str, Array], request: Request) -> Exp
     if request.layer is not None and "layer" in info.parameters:
         request = replace(request, params={**request.params, "layer": request.layer}, layer=None)
     params = info.check(request.params)
-    require_finite_params(info.name, params)
+    require_finite_params(info, params)
     _check(backends.model, info, feed, request)
     size = backends.model.part_size(feed)
     coupling = NO_COUPLING if size is not None else _coupling(backends.model, feed, info)
@@ -270,6 +270,8 @@ def _check(model: OnnxModel, info: registry.MethodInfo, feed: Mapping[str, Array
         raise UsageError("at.method", f"{info.name} can't be given at an inner value", f"methods that can: {able}")
     check(request.backend, request.precision)
     request.require_inputs(feed)
+    if isinstance(request.seed, bool) or not isinstance(request.seed, int | np.integer) or request.seed < 0:
+        raise UsageError("seed.invalid", f"seed={request.seed!r} is no whole number from 0 on", "give seed=0")
     for name, value in feed.items():
         if value.ndim and len(value) == 0:
             raise InputError("data.bad_shape", f"input {name!r} holds no samples", "give at least one")

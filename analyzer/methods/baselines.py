@@ -151,10 +151,14 @@ def typed(baseline: Any, dtype: Any) -> Array:
     Raises
     ------
     UsageError
-        ``params.nonfinite`` where it is too large for that type.
+        ``params.nonfinite`` where it is too large for that type, ``params.invalid`` where it holds no numbers.
     """
-    with np.errstate(over="ignore"):
-        given = np.asarray(baseline, dtype)
+    try:
+        with np.errstate(over="ignore"):
+            given = np.asarray(baseline, dtype)
+    except (TypeError, ValueError):
+        what = f"a baseline of type {type(baseline).__name__} holds no numbers"
+        raise UsageError("params.invalid", what, f"give {BASELINE_HELP}") from None
     if not np.isfinite(given).all():
         raise UsageError(
             "params.nonfinite", f"the baseline holds a number beyond {given.dtype}", "give numbers of the input's size"

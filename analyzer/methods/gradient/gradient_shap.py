@@ -13,7 +13,7 @@ from analyzer.errors import UsageError
 from analyzer.methods.baselines import pool, typed
 from analyzer.methods.context import Array, Context, Result
 from analyzer.methods.gradient.gradients import per_input
-from analyzer.methods.gradient.smoothgrad import extent, normal, shape_of
+from analyzer.methods.gradient.smoothgrad import deviation, normal, shape_of
 from analyzer.methods.registry import method
 
 #: Every row of a file is among the baselines.
@@ -97,7 +97,7 @@ def _line(context: Context, name: str, rng: np.random.Generator, wide: Array, po
         return Line(low, wide, share)
     return Line(
         low,
-        wide + noise * extent(context, name, wide) * context.constant(normal(rng, shape_of(context, name, wide))),
+        wide + deviation(context, name, wide, noise) * context.constant(normal(rng, shape_of(context, name, wide))),
         share,
     )
 
@@ -120,7 +120,7 @@ def pool_of(baselines: Any, name: str, end: Array) -> Array:
     UsageError
         ``params.invalid`` where they don't fit.
     """
-    given = np.asarray(baselines, np.float64)
+    given = typed(baselines, np.float64)
     pool = given if given.ndim == end.ndim else given[None]
     try:
         np.broadcast_shapes(pool.shape[1:], end.shape[1:])
