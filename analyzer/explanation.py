@@ -69,6 +69,8 @@ class Result:
         Further figures for the explanation's record (R², standard errors, the layer that was chosen).
     shortfall
         Where a promised sum is missed: why, and what helps; in place of what the method declares.
+    signed
+        Whether negative values mean evidence against, where a parameter makes that differ from what the method declares.
     """
 
     attributions: dict[str, Array]
@@ -77,6 +79,7 @@ class Result:
     notes: list[str] = field(default_factory=list)
     record: dict[str, Any] = field(default_factory=dict)
     shortfall: str = ""
+    signed: bool | None = None
 
 
 @dataclass(frozen=True)

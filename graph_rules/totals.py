@@ -152,14 +152,11 @@ class Absorption:
                 self.arrived[reader] = self.arrived.get(reader, 0.0) + here
         self._keep(call, amount, torch.as_tensor(total) - handed)
 
-    def by_absorber(self) -> dict[Absorber, dict[str, float]]:
-        """What keeps relevance -> ONNX node -> how much of it, over all samples."""
-        found: dict[Absorber, dict[str, float]] = {absorber: {} for absorber in Absorber}
-        amounts = torch.stack([each.double().cpu() for each in self.kept.values()]).tolist() if self.kept else []
-        for (absorber, node), amount in zip(self.kept, amounts, strict=True):
-            name = _name(node) or node.name
-            found[absorber][name] = found[absorber].get(name, 0.0) + amount
-        return found
+    def labelled(self) -> tuple[list[tuple[str, str]], Tensor]:
+        """What kept relevance and the ONNX node where it did, as pairs; and how much, over all samples, a number for each."""
+        labels = [(absorber.name.lower(), _name(node) or node.name) for absorber, node in self.kept]
+        amounts = [amount.reshape(()).float() for amount in self.kept.values()]
+        return labels, torch.stack(amounts) if amounts else torch.zeros(0)
 
     def _keep(self, call: Call, amount: Any, lost: Tensor) -> None:
         rule = call.plan.rules[call.node]

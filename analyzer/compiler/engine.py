@@ -16,6 +16,7 @@ from analyzer.compiler.subject import Compiled, Subject
 from analyzer.compiler.sweep_cache import SweepCache
 from analyzer.engines import protocol
 from analyzer.engines.protocol import (
+    Absorbed,
     Array,
     ExplainedInput,
     FeatureMap,
@@ -218,7 +219,8 @@ class CompiledEngine:
             {entry.name: got[f"onnxplain.relevance.{entry.name}"] for entry in explained},
             {entry.name: got.get(f"onnxplain.values.{entry.name}", inputs[entry.name]) for entry in explained},
             self._score(got),
-            units=tuple(found.about.get("units", ())),
+            _absorbed(found, got),
+            tuple(found.about.get("units", ())),
         )
         return result, got
 
@@ -238,6 +240,11 @@ class CompiledEngine:
     def _score(self, got: Mapping[str, Array], name: str = "onnxplain.scores") -> Array:
         scores = np.asarray(got[name], np.float64)
         return weighted(scores, self.subject.weights.reshape(scores.shape))
+
+
+def _absorbed(compiled: Compiled, got: Mapping[str, Any]) -> Absorbed | None:
+    labels = compiled.about.get("absorbed")
+    return None if labels is None else Absorbed.of(labels, np.asarray(got["onnxplain.absorbed"]).tolist())
 
 
 def _explained(compiled: Compiled) -> tuple[ExplainedInput, ...]:

@@ -6,7 +6,8 @@ around the torch engine.
 
 It takes the original's inputs, ``onnxplain.weights`` shaped like the scores, for a sweep from given embeddings
 ``onnxplain.at.NAME`` for every one, and for a difference ``onnxplain.start.NAME``. It gives the model's own outputs,
-``onnxplain.scores``, ``onnxplain.relevance.NAME`` and, where it isn't an input, ``onnxplain.values.NAME``.
+``onnxplain.scores``, ``onnxplain.relevance.NAME`` and, where it isn't an input, ``onnxplain.values.NAME``; of a conserving table
+also ``onnxplain.absorbed``, where relevance was kept.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ from analyzer.importer.parity import tolerance_of
 from analyzer.importer.recorder import recorded
 from analyzer.onnx_model import OnnxModel
 from graph_rules.rectifiers import other_units
+from graph_rules.totals import Absorption
 
 MakeEngine = Callable[[Subject], TorchEngine]
 
@@ -121,7 +123,10 @@ def _swept(
     elif given:
         result = engine.sweep_from(spec.table, spec.initial, given)
     else:
+        engine.absorption = Absorption() if spec.table.conserving else None
         result = engine.sweep(spec.table, spec.initial)
+        if engine.absorption is not None:
+            about["absorbed"], extra["onnxplain.absorbed"] = engine.absorption.labelled()
     scores = engine.target.scores
     assert scores is not None
     outputs_of_model = {} if given else engine.target.outputs

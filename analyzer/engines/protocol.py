@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -141,6 +141,14 @@ class Absorbed:
     bias: Mapping[str, float]
     stabiliser: Mapping[str, float]
     operator: Mapping[str, float]
+
+    @classmethod
+    def of(cls, labels: Iterable[Sequence[str]], amounts: Iterable[float]) -> Absorbed:
+        """From (attribute, node) pairs and their amounts."""
+        found: dict[str, dict[str, float]] = {"bias": {}, "stabiliser": {}, "operator": {}}
+        for (absorber, node), amount in zip(labels, amounts, strict=True):
+            found[absorber][node] = found[absorber].get(node, 0.0) + amount
+        return cls(**found)
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,6 @@ from analyzer.onnx_model import OnnxModel
 from graph_rules import sweep
 from graph_rules.errors import RuleError
 from graph_rules.rectifiers import other_units
-from graph_rules.rule import Absorber
 from graph_rules.sweep import ForwardPass, Plan
 from graph_rules.totals import Absorption, RelevanceTotals
 
@@ -253,20 +252,23 @@ class TorchEngine:
         values: Mapping[str, Array],
         watched: bool = False,
     ) -> SweepResult:
-        run = self._forward(plan, self._overrides(values), [node for _, node in stops])
+        run = self._forward(plan, self._overrides(values), [node for _, node in stops], node_by_node=watched)
         watch = self.totals.watching() if self.totals is not None and not values else None
-        absorption = Absorption() if watched and watch is None and run.edges is None else None
+        absorption = Absorption() if watched and watch is None else None
         watch = watch if absorption is None else absorption.watch
         found = reverse(run, self._weigh, stops, initial, watch, retain_graph=self.passes is not None)
         absorbed = None if absorption is None else _absorbed(absorption)
         return SweepResult(_arrays(found.relevance), _arrays(found.values), self._score(run.value), absorbed)
 
-    def _forward(self, plan: Plan, overrides: Mapping[fx.Node, Tensor], keep: Sequence[fx.Node]) -> ForwardPass:
+    def _forward(
+        self, plan: Plan, overrides: Mapping[fx.Node, Tensor], keep: Sequence[fx.Node], node_by_node: bool = False
+    ) -> ForwardPass:
         """The forward pass; where passes are cached, one serves all sweeps of a plan."""
-        key = (id(plan), self.totals is None, *keep)
+        together = self.totals is None and not node_by_node
+        key = (id(plan), together, *keep)
         if self.passes is not None and not overrides and key in self.passes:
             return self.passes[key]
-        run = sweep.forward(plan, self._feed(), overrides, keep, together=self.totals is None)
+        run = sweep.forward(plan, self._feed(), overrides, keep, together=together)
         if self.passes is not None and not overrides:
             self.passes[key] = run
         return run
@@ -310,8 +312,8 @@ def _parts(values: Mapping[str, Array], times: int) -> list[dict[str, Array]]:
 
 
 def _absorbed(absorption: Absorption) -> Absorbed:
-    found = absorption.by_absorber()
-    return Absorbed(found[Absorber.BIAS], found[Absorber.STABILISER], found[Absorber.OPERATOR])
+    labels, amounts = absorption.labelled()
+    return Absorbed.of(labels, amounts.tolist())
 
 
 def _arrays(tensors: Mapping[str, Tensor]) -> dict[str, Array]:

@@ -85,9 +85,10 @@ def explain(backends: Backends, feed: dict[str, Array], request: Request) -> Exp
     record[SHORTFALL] = result.shortfall or info.remedy
     raws = {name: result.raws.get(name, value) for name, value in result.attributions.items()}
     complete = result.completeness if request.at is None else None  # others may carry the rest past an inner value
+    signed = info.signed if result.signed is None else result.signed
     found = Explanation(
         request.method, params, result.attributions, raws, feed, explained.target.names, explained.target.classes,
-        explained.target.score(explained.output), explained.scored.kind, info.signed, complete, record,
+        explained.target.score(explained.output), explained.scored.kind, signed, complete, record,
         info.notable(params), call.totals,
     )  # fmt: skip
     return found if request.place is not None else with_missed_sum(found, [found])

@@ -12,7 +12,7 @@ import numpy as np
 
 from analyzer.engines.protocol import Absorbed, TableSpec
 from analyzer.errors import UsageError
-from analyzer.methods.context import Context, Result
+from analyzer.methods.context import Array, Context, Result
 from analyzer.methods.gradient.gradients import per_input
 from analyzer.methods.registry import method
 from analyzer.methods.relevance.rule_files import expanded
@@ -78,14 +78,14 @@ def lrp(
     expected = context.score if initial == "logit" else _per_sample(context.target.weights)
     complete = context.complete(swept.relevance, expected)
     record = {"overrides": dict(rules)} if rules else {}
-    why = _shortfall(swept.absorbed, float(complete.expected.sum()), float(params["epsilon"]))
+    why = _shortfall(swept.absorbed, complete.expected, float(params["epsilon"]))
     return per_input(context, swept.relevance, completeness=complete, record=record, shortfall=why)
 
 
-def _shortfall(absorbed: Absorbed | None, expected: float, epsilon: float) -> str:
-    """Where relevance was kept, largest share first, and what hands it on; ``expected`` is all that should arrive."""
+def _shortfall(absorbed: Absorbed | None, expected: Array, epsilon: float) -> str:
+    """Where relevance was kept, largest share first, and what hands it on; ``expected`` is what should arrive by sample."""
     if absorbed is None:
-        return 'biases and stabilisers keep the rest (backend="torch" says where); zero_bias=true gives biases no share'
+        return ""
     operator = max(absorbed.operator, key=lambda node: abs(absorbed.operator[node]), default="")
     stabilisers = "a smaller epsilon" if epsilon > _SMALL else "another composite"
     kept = (
@@ -95,8 +95,11 @@ def _shortfall(absorbed: Absorbed | None, expected: float, epsilon: float) -> st
     )
     largest = max(abs(amount) for amount, _, _ in kept)
     named = sorted((each for each in kept if abs(each[0]) > _MINOR * largest), key=lambda each: -abs(each[0]))
-    figures = ", ".join(f"{_figure(amount, expected)} {where}" for amount, where, _ in named)
-    return f"{figures}; try {named[0][2]}" if named else ""
+    if not named:
+        return ""
+    total = float(expected.sum())
+    figures = ", ".join(f"{_figure(amount, total)} {where}" for amount, where, _ in named)
+    return f"{figures if len(expected) == 1 else f'of {total:.3g} in all samples {figures}'}; try {named[0][2]}"
 
 
 def _figure(amount: float, expected: float) -> str:
