@@ -96,11 +96,11 @@ def _shortfall(context: Context, selecting: list[str], pooling: str) -> str:
 def _pools(context: Context) -> bool:
     """Whether the explained value is computed from maxima over windows or axes."""
     needed = {context.target.value}
-    for node in reversed(context.model.graph.nodes):
-        if needed.intersection(node.outputs):
+    for node in reversed(context.model.proto.graph.node):
+        if needed.intersection(node.output):
             if node.op_type in _MAXIMA:
                 return True
-            needed.update(node.inputs)
+            needed.update(node.input)
     return False
 
 
