@@ -37,7 +37,7 @@ _NAMES = (*FILLS, "inpaint", *_FILES)
 def replacement_for(
     evaluator: Evaluator,
     name: str,
-    fill: Fill | list[Any],
+    fill: Any,
     *,
     values: Array | None = None,
     columns: tuple[str, ...] = (),

@@ -105,8 +105,8 @@ def _line(context: Context, name: str, rng: np.random.Generator, wide: Array, po
 def _pool(context: Context, baselines: Any, name: str, end: Array) -> Array:
     """Baselines of one input, stacked; ``id:N`` is the embedding of that token at every position."""
     if isinstance(baselines, str):
-        found = pool(context, baselines, name, end, _ALL, [])
-        return np.stack([np.asarray(context.numbers(each), np.float64) for each in found])
+        rows = pool(context, baselines, name, end, _ALL, [])
+        return np.stack([np.asarray(context.numbers(each), np.float64) for each in rows])
     found = pool_of(baselines, name, end)
     typed(found, context.numbers(end[:1]).dtype)
     return found
