@@ -81,7 +81,9 @@ def replacement_for(
         raise UsageError("params.invalid", f"background must be at least 1, not {background}", "100 is usual")
     given = evaluator.inputs[name] if values is None else values
     reader = _FillReader(evaluator, name, given, values is not None, columns, background, without)
-    return reader.array(fill) if isinstance(fill, np.ndarray) else reader.named(fill)
+    if isinstance(fill, np.ndarray):
+        return reader.array(fill)
+    return reader.named(fill if isinstance(fill, str) else float(fill))
 
 
 def column_replacements(evaluator: Evaluator, fill: Fill | list[Any], background: int = 100) -> dict[str, Replacement]:

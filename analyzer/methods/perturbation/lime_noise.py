@@ -8,7 +8,7 @@ from typing import Annotated
 
 import numpy as np
 
-from analyzer.errors import UnsupportedError, UsageError
+from analyzer.errors import UsageError
 from analyzer.executor.batched_runs import Rows, rows_of
 from analyzer.explanation import Result
 from analyzer.methods.registry import method
@@ -92,13 +92,13 @@ class _NoisyInputs:
 
         Raises
         ------
-        UnsupportedError
+        UsageError
             ``method.unsuitable`` where all of them hold whole numbers.
         """
         names = tuple(name for name in evaluator.changed if evaluator.inputs[name].dtype.kind == "f")
         if not names:
             what = f"input {evaluator.perturbed!r} holds whole numbers, which can't be noisy"
-            raise UnsupportedError("method.unsuitable", what, "use lime")
+            raise UsageError("method.unsuitable", what, "use lime")
         return cls(evaluator, names, noise)
 
     @property
