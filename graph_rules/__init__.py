@@ -22,7 +22,7 @@ module                  what lives there
 ``vjp``                 vector-Jacobian products by autograd
 ``rule``                what a rule declares about itself, a node as it sees it, a plan
 ``position``            which node of a trace a sweep is at
-``rectifiers``          rectifiers' bounds, and the activation functions that aren't rectifiers
+``rectifiers``          rectifiers' bounds, and activation functions with the plain derivative
 ``execution``           running the nodes of a trace
 ``gradient_sweep``      the sweep that is nothing but a gradient
 ``sweep``               one forward pass, one reverse sweep

@@ -23,6 +23,9 @@ GUIDED_BACKPROP = SelectorTable(
     "guided-backprop", {"relu": r.GuidedReLU(), "rectifier": r.GuidedReLU(), "*": r.Gradient()}
 )
 DECONVNET = SelectorTable("deconvnet", {"relu": r.DeconvNetReLU(), "rectifier": r.DeconvNetReLU(), "*": r.Gradient()})
+#: As libraries define them that know no rectifier but ReLU.
+GUIDED_BACKPROP_RELU = SelectorTable("guided-backprop", {"relu": r.GuidedReLU(), "*": r.Gradient()})
+DECONVNET_RELU = SelectorTable("deconvnet", {"relu": r.DeconvNetReLU(), "*": r.Gradient()})
 
 # --- layer-wise relevance propagation ---------------------------------------------------------------------------
 

@@ -1,7 +1,7 @@
 """Rectifiers and other activation functions of a network, as backpropagation with another ReLU sees them.
 
-Belongs here: where a rectifier is cut off above, which activation functions aren't rectifiers. Not here: telling a rectifier
-from other nodes (``kinds``), facts about operators (``operators``), the rules (``rules``).
+Belongs here: where a rectifier is cut off above, which activation functions get the plain derivative. Not here: telling a
+rectifier from other nodes (``kinds``), facts about operators (``operators``), the rules (``rules``).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from torch import fx
 
 from graph_rules.kinds import kind
 from graph_rules.operators import OPERATORS, Unit, aten
-from graph_rules.rule import Call, Plan
+from graph_rules.rule import Call, Needs, Plan
 
 #: Where an operator's upper bound stands among its arguments.
 _UPPER: Mapping[Any, int] = {aten.hardtanh.default: 2, aten.clamp.default: 2, aten.clamp.Tensor: 2}
@@ -27,21 +27,23 @@ def upper_bound(call: Call) -> Any:
     return None if position is None else call.kwargs.get("max", call.argument(position))
 
 
-def other_units(plan: Plan) -> tuple[str, ...]:
-    """ONNX operators of the activation functions that aren't rectifiers, in the order of execution."""
-    return tuple(dict.fromkeys(_described(node) for node in plan.rules if _is_other_unit(node, plan)))
+def plain_units(plan: Plan) -> tuple[str, ...]:
+    """ONNX operators of the activation functions that get the plain derivative, in the order of execution."""
+    plain = (node for node, rule in plan.rules.items() if rule.needs is Needs.VJP_ONLY and _is_unit(node))
+    return tuple(dict.fromkeys(_described(node, plan) for node in plain))
 
 
-def _is_other_unit(node: fx.Node, plan: Plan) -> bool:
+def _is_unit(node: fx.Node) -> bool:
+    """Whether a node is an activation function; a lower bound alone only keeps a value from zero, unless it is zero."""
     row = OPERATORS.get(node.target)
-    if row is None or row.unit not in (Unit.OTHER, Unit.CLAMP):
-        return False
-    above = node.kwargs.get("max", node.args[2] if len(node.args) > 2 else None)
-    cut = row.unit is Unit.OTHER or above is not None  # a lower bound alone keeps a value from zero
-    return cut and kind(node, plan.active) not in ("relu", "rectifier")
+    if row is None or row.unit is not Unit.CLAMP:
+        return row is not None and row.unit is not Unit.NONE
+    low, above = (node.args[at] if len(node.args) > at else None for at in (1, 2))
+    return node.kwargs.get("max", above) is not None or low == 0
 
 
-def _described(node: fx.Node) -> str:
+def _described(node: fx.Node, plan: Plan) -> str:
     operator = str(node.meta.get("op") or getattr(node.target, "__name__", node.target))
     row = OPERATORS.get(node.target)
-    return operator if row is None or row.unit is Unit.OTHER else f"{operator} as hard sigmoid or tangent"
+    clamp = row is not None and row.unit is Unit.CLAMP and kind(node, plan.active) == "activation"
+    return f"{operator} as hard sigmoid or tangent" if clamp else operator

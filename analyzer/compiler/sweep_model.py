@@ -37,7 +37,7 @@ from analyzer.importer.conversion import as_tensor
 from analyzer.importer.parity import tolerance_of
 from analyzer.importer.recorder import recorded
 from analyzer.onnx_model import OnnxModel
-from graph_rules.rectifiers import other_units
+from graph_rules.rectifiers import plain_units
 from graph_rules.totals import Absorption
 
 MakeEngine = Callable[[Subject], TorchEngine]
@@ -86,7 +86,7 @@ def _record(engine: TorchEngine, spec: SweepSpec) -> Recorded:
     shape = traced.output.meta["shape"]
     about: dict[str, Any] = {"sources": [[entry.name, entry.tokens] for entry in traced.explained], "rank": len(shape)}
     if spec.table.rectifying:
-        about["units"] = list(other_units(traced.plan(spec.table, tuple(traced.nodes.values()))))
+        about["units"] = list(plain_units(traced.plan(spec.table, tuple(traced.nodes.values()))))
     if spec.layer is not None:
         at = traced.feature_layer(spec.layer)
         read = [entry.name for entry in traced.explained if entry.node in at.sources]

@@ -68,6 +68,14 @@ def _named(name: str) -> RuleTable:
 GRADIENT = TableSpec("gradient")
 GUIDED_BACKPROP = TableSpec("guided-backprop", build=lambda: _named("GUIDED_BACKPROP"), rectifying=True)
 DECONVNET = TableSpec("deconvnet", build=lambda: _named("DECONVNET"), rectifying=True)
+#: The same for ReLU alone.
+GUIDED_BACKPROP_RELU, DECONVNET_RELU = (
+    TableSpec(name, '{"rectifiers": "relu"}', build, rectifying=True)
+    for name, build in (
+        ("guided-backprop", lambda: _named("GUIDED_BACKPROP_RELU")),
+        ("deconvnet", lambda: _named("DECONVNET_RELU")),
+    )
+)
 
 
 def _plain(value: Any) -> Any:
@@ -166,7 +174,7 @@ class SweepResult:
     absorbed
         Where relevance was kept, for a conserving table; None where the engine doesn't know.
     units
-        ONNX operators of the activation functions that aren't rectifiers, for a rectifying table.
+        ONNX operators of the activation functions that a rectifying table gives the plain derivative.
     """
 
     relevance: dict[str, Array]

@@ -27,7 +27,7 @@ from analyzer.inputs.resampling import Resampling, resample
 from analyzer.onnx_model import OnnxModel
 from graph_rules import sweep
 from graph_rules.errors import RuleError
-from graph_rules.rectifiers import other_units
+from graph_rules.rectifiers import plain_units
 from graph_rules.sweep import ForwardPass, Plan
 from graph_rules.totals import Absorption, RelevanceTotals
 
@@ -127,7 +127,7 @@ class TorchEngine:
         if self.at_value is not None:
             ends = [(self.at_value, self.traced.layer(self.at_value))]
         found = self._swept(plan, initial, ends, values, watched=table.conserving)
-        return replace(found, units=other_units(plan)) if table.rectifying else found
+        return replace(found, units=plain_units(plan)) if table.rectifying else found
 
     def gradient(self, values: Mapping[str, Array] | None = None) -> SweepResult:
         """Gradients of the explained score."""

@@ -5,10 +5,23 @@ Every rectifier has it: ReLU, leaky and parametric ones, those with a bound (ReL
 
 from __future__ import annotations
 
-from analyzer.engines.protocol import DECONVNET, GUIDED_BACKPROP, SweepResult, TableSpec
+from typing import Annotated, Literal
+
+from analyzer.engines.protocol import (
+    DECONVNET,
+    DECONVNET_RELU,
+    GUIDED_BACKPROP,
+    GUIDED_BACKPROP_RELU,
+    SweepResult,
+    TableSpec,
+)
 from analyzer.methods.context import Context, Result
 from analyzer.methods.gradient.gradients import per_input
 from analyzer.methods.registry import method
+
+Rectifiers = Annotated[
+    Literal["all", "relu"], "which are treated apart: bounded, leaky and thresholded ones too, or ReLU alone"
+]
 
 
 @method(
@@ -18,28 +31,29 @@ from analyzer.methods.registry import method
     inner=True,
     source="Springenberg et al. 2015, Striving for simplicity, section 3.4",
 )
-def guided_backprop(context: Context) -> Result:
+def guided_backprop(context: Context, *, rectifiers: Rectifiers = "all") -> Result:
     """Gradient through rectifiers that let only positive signals through active units."""
-    return _rectified(context, GUIDED_BACKPROP)
+    return _rectified(context, GUIDED_BACKPROP if rectifiers == "all" else GUIDED_BACKPROP_RELU)
 
 
 @method(
     "deconvnet", "gradient", compilable=True, inner=True,
     source="Zeiler, Fergus 2014, Visualizing and understanding convolutional networks",
 )  # fmt: skip
-def deconvnet(context: Context) -> Result:
+def deconvnet(context: Context, *, rectifiers: Rectifiers = "all") -> Result:
     """Gradient through rectifiers that let only positive signals through, whether the unit was active or not."""
-    return _rectified(context, DECONVNET)
+    return _rectified(context, DECONVNET if rectifiers == "all" else DECONVNET_RELU)
 
 
 def _rectified(context: Context, table: TableSpec) -> Result:
     swept = context.engine.sweep(table)
-    return per_input(context, swept.relevance, notes=unit_notes(swept))
+    alone = table in (GUIDED_BACKPROP_RELU, DECONVNET_RELU)
+    return per_input(context, swept.relevance, notes=unit_notes(swept, alone))
 
 
-def unit_notes(swept: SweepResult) -> list[str]:
-    """A note that names activation functions which aren't rectifiers, if there are any."""
+def unit_notes(swept: SweepResult, relu_alone: bool = False) -> list[str]:
+    """A note that names the activation functions which pass the plain gradient, if there are any."""
     if not swept.units:
         return []
-    verb = "are no rectifiers: they pass" if len(swept.units) > 1 else "is no rectifier: it passes"
-    return [f"{', '.join(swept.units)} {verb} the plain gradient on"]
+    passes, only = "pass" if len(swept.units) > 1 else "passes", "ReLUs" if relu_alone else "rectifiers"
+    return [f"{', '.join(swept.units)} {passes} the plain gradient on: only {only} are treated apart"]

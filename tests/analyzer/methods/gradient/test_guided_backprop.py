@@ -113,6 +113,17 @@ def test_every_rectifier_counts(name: str, method: str, backwards: type[torch.au
     assert not any("rectifier" in note for note in found.record["notes"])
 
 
+def test_relu_alone_is_what_libraries_treat_apart() -> None:
+    """captum's hooks sit on ReLU; other rectifiers pass the plain gradient, and are named."""
+    net = seeded(lambda: MobileNetLike(RECTIFIERS["relu6"]), seed=2)  # type: ignore[arg-type]
+    model = exported(net, X)
+    for method in ("guided-backprop", "deconvnet"):
+        found = model.explain(X, method, target=1, precision="float64", rectifiers="relu")
+        plain = by_hand(net, None)
+        np.testing.assert_allclose(found.attribution, plain, rtol=0, atol=1e-9 * np.abs(plain).max())
+        assert found.record["notes"] == ["Clip passes the plain gradient on: only ReLUs are treated apart"]
+
+
 def test_a_learned_slope_counts_too() -> None:
     class Net(nn.Module):
         def __init__(self) -> None:
@@ -205,6 +216,6 @@ def test_the_note_is_the_same_on_onnxruntime_and_in_what_is_built_on_it() -> Non
     model = one_unit(OTHERS["elu"][0])
     x = np.random.default_rng(1).standard_normal((2, 5)).astype(np.float32)
     notes = [model.explain(x, "guided-backprop", target=1, backend=b).record["notes"] for b in ("torch", "onnxruntime")]
-    assert notes[0] == notes[1] == ["Elu is no rectifier: it passes the plain gradient on"]
+    assert notes[0] == notes[1] == ["Elu passes the plain gradient on: only rectifiers are treated apart"]
     smooth = model.explain(x, "smoothgrad", target=1, base="guided-backprop", samples=2)
     assert smooth.record["notes"] == notes[0]
