@@ -146,7 +146,7 @@ class Absorption:
         handed: Tensor | float = 0.0
         for argument, share in zip(call.active, shares, strict=True):
             if share is not None:
-                here = _sum(share)
+                here = total if share is amount else _sum(share)  # a pass needs no sum
                 handed = handed + here
                 reader = _producer(argument)
                 self.arrived[reader] = self.arrived.get(reader, 0.0) + here
@@ -160,7 +160,9 @@ class Absorption:
 
     def _keep(self, call: Call, amount: Any, lost: Tensor) -> None:
         rule = call.plan.rules[call.node]
-        absorber = rule.absorber(biased(call.node, call.plan.active))
+        absorber = call.plan.cached(
+            ("absorber", call.node), lambda: rule.absorber(biased(call.node, call.plan.active)), (rule,)
+        )
         if absorber is Absorber.BIAS and isinstance(rule, Epsilon) and rule.epsilon > _SLIGHT:
             by_stabiliser = _stabilised(call, rule.epsilon, amount)
             self.kept[Absorber.STABILISER, call.node] = by_stabiliser
