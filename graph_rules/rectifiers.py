@@ -39,7 +39,7 @@ def _is_unit(node: fx.Node) -> bool:
     if row is None or row.unit is not Unit.CLAMP:
         return row is not None and row.unit is not Unit.NONE
     low, above = (node.args[at] if len(node.args) > at else None for at in (1, 2))
-    return node.kwargs.get("max", above) is not None or low == 0
+    return node.kwargs.get("max", above) is not None or (isinstance(low, (int, float)) and low == 0)
 
 
 def _described(node: fx.Node, plan: Plan) -> str:
