@@ -67,6 +67,10 @@ class Result:
         What the user should know.
     record
         Further figures for the explanation's record (R², standard errors, the layer that was chosen).
+    shortfall
+        Where a promised sum is missed: why, and what helps; in place of what the method declares.
+    signed
+        Whether negative values mean evidence against, where a parameter makes that differ from what the method declares.
     """
 
     attributions: dict[str, Array]
@@ -74,6 +78,8 @@ class Result:
     completeness: Completeness | None = None
     notes: list[str] = field(default_factory=list)
     record: dict[str, Any] = field(default_factory=dict)
+    shortfall: str = ""
+    signed: bool | None = None
 
 
 @dataclass(frozen=True)

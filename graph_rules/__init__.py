@@ -14,13 +14,15 @@ module                  what lives there
 ``composite_params``    the parameters of composites
 ``stabilizer``          what keeps denominators from zero
 ``operators``           the table of ATen operators; ``register_operator``
-``kinds``               which nodes are active, and what a node is to a rule table
+``active``              which nodes depend on the explained values
+``kinds``               what a node is to a rule table
 ``axes``                the axes of a value, and where they come from
 ``axis_flow``           which axes of an input each value of a trace has kept
 ``feature_layout``      which axes of a value count channels, places and tokens
 ``vjp``                 vector-Jacobian products by autograd
 ``rule``                what a rule declares about itself, a node as it sees it, a plan
 ``position``            which node of a trace a sweep is at
+``rectifiers``          rectifiers' bounds, and activation functions with the plain derivative
 ``execution``           running the nodes of a trace
 ``gradient_sweep``      the sweep that is nothing but a gradient
 ``sweep``               one forward pass, one reverse sweep

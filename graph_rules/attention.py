@@ -20,7 +20,7 @@ from graph_rules import operators as o
 from graph_rules.errors import RuleError
 from graph_rules.kinds import factor_positions, gates
 from graph_rules.operators import aten
-from graph_rules.rule import Call, Needs, ZeroInputs
+from graph_rules.rule import Absorber, Call, Needs, ZeroInputs
 from graph_rules.rule_format import NamedRule, register_rule
 from graph_rules.stabilizer import stabilize
 
@@ -102,6 +102,10 @@ class Softmax(NamedRule):
     leading: ClassVar[int] = 1
     needs: ClassVar[Needs] = Needs.VALUES
     kinds: ClassVar[frozenset[str]] = frozenset({"softmax"})
+
+    def absorber(self, biased: bool) -> Absorber:
+        """The expansion has a constant term."""
+        return Absorber.OPERATOR
 
     def backward(self, call: Call, relevance: Tensor) -> Sequence[Tensor | None]:
         """x (R - p sum R)."""

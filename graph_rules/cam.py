@@ -19,6 +19,7 @@ from graph_rules.operators import LAYER_NORMS, LINEAR, aten
 _FEATURES = (
     "convolution",
     "relu",
+    "rectifier",
     "activation",
     "add",
     "layer-sum",
@@ -36,6 +37,7 @@ _FEATURES = (
 )
 #: Made without bending: an output's own scores, or a projection that only attention reads.
 _STRAIGHT = ("convolution", "linear", "layer-sum", "bias", "scale", "shift", "movement")
+_SQUASHING = ("activation", "rectifier")
 _LINEAR_HEAD = ("linear", "average", "movement", "bias", "shift", "scale")
 
 
@@ -133,7 +135,7 @@ def _read_off(output: fx.Node, kinds: dict[fx.Node, str], flow: AxisFlow) -> set
             continue
         summed = [value for value in node.all_input_nodes if value in kinds]
         scores = kinds[node] == "add" and all(kinds[value] in ("convolution", "movement") for value in summed)
-        if kinds[node] in (*_STRAIGHT, "average", "softmax") or scores or (not users and kinds[node] == "activation"):
+        if kinds[node] in (*_STRAIGHT, "average", "softmax") or scores or (not users and kinds[node] in _SQUASHING):
             found.add(node)
     return found
 

@@ -19,8 +19,13 @@ from graph_rules.tables import SelectorTable
 # --- gradient family --------------------------------------------------------------------------------------------
 
 GRADIENT = SelectorTable("gradient", {"*": r.Gradient()})
-GUIDED_BACKPROP = SelectorTable("guided-backprop", {"relu": r.GuidedReLU(), "*": r.Gradient()})
-DECONVNET = SelectorTable("deconvnet", {"relu": r.DeconvNetReLU(), "*": r.Gradient()})
+GUIDED_BACKPROP = SelectorTable(
+    "guided-backprop", {"relu": r.GuidedReLU(), "rectifier": r.GuidedReLU(), "*": r.Gradient()}
+)
+DECONVNET = SelectorTable("deconvnet", {"relu": r.DeconvNetReLU(), "rectifier": r.DeconvNetReLU(), "*": r.Gradient()})
+#: As libraries define them that know no rectifier but ReLU.
+GUIDED_BACKPROP_RELU = SelectorTable("guided-backprop", {"relu": r.GuidedReLU(), "*": r.Gradient()})
+DECONVNET_RELU = SelectorTable("deconvnet", {"relu": r.DeconvNetReLU(), "*": r.Gradient()})
 
 # --- layer-wise relevance propagation ---------------------------------------------------------------------------
 
@@ -35,7 +40,8 @@ def base(params: CompositeParams | None = None) -> dict[str, Rule]:
     s = params or CompositeParams()
     norm = r.Epsilon(1e-6)
     return {
-        "relu": r.Pass(), "activation": r.Pass(), "batch-norm": r.Pass(), "shift": r.Pass(), "scale": r.Pass(),
+        "relu": r.Pass(), "rectifier": r.Pass(), "activation": r.Pass(),
+        "batch-norm": r.Pass(), "shift": r.Pass(), "scale": r.Pass(),
         "bias": r.Pass() if s.zero_bias else _unit(s), "layer-sum": _unit(s), "add": norm, "average": norm,
         "norm": norm, "reduced-product": a.Homogeneous(), "maximum": a.WinnerTakeAll(),
         "movement": r.Gradient(), "product": r.Shared(), "gate": r.SignalTakesAll(), "self-gate": r.SignalTakesAll(),

@@ -79,15 +79,43 @@ def rule_for(node: fx.Node, active: frozenset[fx.Node], pooling: Pooling = "exac
     if target in (aten.maximum.default, aten.minimum.default) and len(inputs) > 1:
         return axes.Larger(1.0 if target is aten.maximum.default else -1.0)
     if target is aten.mul.Tensor:
-        return _QUADRATIC if [a in active for a in node.args[:2]] == [True, True] else _LINEAR
+        return _product(node, active)
     if target is aten.div.Tensor:
         return r.Quotient() if node.args[1] in active else _LINEAR
-    if kind(node, active) in ("relu", "activation", "self-gate") or target in o.PRODUCTS or target in o.QUOTIENTS:
+    if (
+        kind(node, active) in ("relu", "rectifier", "activation", "self-gate")
+        or target in o.PRODUCTS
+        or target in o.QUOTIENTS
+    ):
         if len(inputs) > 1:
             return r.Shares() if name in KINKED else _PATH
         stepwise = target in (aten.div.Tensor_mode, aten.div.Scalar_mode)
         return _KINKED if name in KINKED or stepwise else _SMOOTH
     return None
+
+
+def _product(node: fx.Node, active: frozenset[fx.Node]) -> Rule:
+    """The rule of a product of two values."""
+    if [a in active for a in node.args[:2]] != [True, True]:
+        return _LINEAR
+    inverses = [at for at, value in enumerate(node.args[:2]) if _inverse(value, active)]
+    return r.Inverse(inverses[0]) if len(inverses) == 1 else _QUADRATIC
+
+
+def _inverse(value: Any, active: frozenset[fx.Node]) -> bool:
+    """Whether a value is one over another, looking through movements and constant factors."""
+    while value.op == "call_function" and len(active_arguments(value, active)) == 1:
+        target, power = value.target, value.args[1] if len(value.args) > 1 else None
+        if target in (aten.rsqrt.default, aten.reciprocal.default):
+            return True
+        if target is aten.pow.Tensor_Scalar:
+            return isinstance(power, (int, float)) and power < 0
+        if target is aten.div.Tensor and value.args[0] not in active:
+            return True
+        if target not in o.MOVEMENTS and target not in (aten.mul.Tensor, aten.mul.Scalar):
+            return False
+        (value,) = active_arguments(value, active)
+    return False
 
 
 def disjoint(node: fx.Node) -> bool:

@@ -1,7 +1,8 @@
 """What a node of a trace is to a rule table: convolution, activation, addition, movement, …
 
-Belongs here: which nodes are active, sorting them into kinds, finding a node's weights, telling gates from signals. Not
-here: the table of operators (``operators``), what a rule does with a node (``rules``), which rule it gets (``tables``).
+Belongs here: sorting nodes into kinds, finding a node's weights, telling gates from signals and rectifiers from other
+functions. Not here: which nodes are active (``active``; it can be had from here too), the table of operators
+(``operators``), what a rule does with a node (``rules``), which rule it gets (``tables``).
 
 The kind depends on which arguments depend on the explained input ("active"): ``mul`` by a constant is a ``scale``, of
 two active tensors a ``product``; ``mm`` with a constant matrix is ``linear``, of two active ones a ``matmul``.
@@ -9,11 +10,14 @@ two active tensors a ``product``; ``mm`` with a constant matrix is ``linear``, o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Container
 
 from torch import fx
 
 from graph_rules import operators as o
+from graph_rules.active import active_arguments as active_arguments
+from graph_rules.active import active_nodes as active_nodes
+from graph_rules.active import computed_from as computed_from
 from graph_rules.operators import OPERATORS, aten
 
 #: Kind -> what it covers, for messages and the documentation.
@@ -24,6 +28,7 @@ KINDS = {
     "computed coordinates",
     "matmul": "any other matrix product or convolution of two computed values",
     "relu": "ReLU, however it was written",
+    "rectifier": "ReLU with a bound (ReLU6), a slope (leaky, PReLU) or a threshold",
     "activation": "any other elementwise function of one value",
     "layer-sum": "sum of matrix products or of gated signals inside one unit (recurrent cells)",
     "add": "any other sum of computed values (skip connection)",
@@ -45,47 +50,6 @@ KINDS = {
     "movement": "values moved, copied, resampled or padded, not changed",
     "other": "anything else",
 }
-
-
-def active_nodes(sources: Iterable[fx.Node], output: fx.Node) -> frozenset[fx.Node]:
-    """Nodes through which the output depends on the sources by floating-point values, both ends included."""
-    below: set[fx.Node] = set()
-    for node in output.graph.nodes:
-        if node in sources or (_carries(node) and any(a in below for a in node.all_input_nodes)):
-            below.add(node)
-    return frozenset(computed_from([output], below.__contains__, ends=set(sources)))
-
-
-def computed_from(
-    nodes: Iterable[fx.Node], keep: Callable[[fx.Node], bool] = lambda _: True, ends: Container[fx.Node] = ()
-) -> set[fx.Node]:
-    """Nodes and all that they are computed from, without what isn't kept and what only that needs.
-
-    Parameters
-    ----------
-    ends
-        Nodes that are kept, but whose own inputs aren't looked at.
-    """
-    found: set[fx.Node] = set()
-    waiting = list(nodes)
-    while waiting:
-        node = waiting.pop()
-        if node not in found and keep(node):
-            found.add(node)
-            if node not in ends:
-                waiting.extend(node.all_input_nodes)
-    return found
-
-
-def _carries(node: fx.Node) -> bool:
-    """Whether relevance can flow through a node."""
-    dtype = node.meta.get("dtype")
-    return (dtype is None or dtype.is_floating_point) and o.schema_name(node.target) not in o.INERT
-
-
-def active_arguments(node: fx.Node, active: Container[fx.Node]) -> list[fx.Node]:
-    """The node's floating-point arguments that depend on the explained input, each once, in order."""
-    return [argument for argument in node.all_input_nodes if argument in active]
 
 
 def weight_position(node: fx.Node, active: Container[fx.Node]) -> tuple[int, int] | None:
@@ -133,6 +97,8 @@ def kind(node: fx.Node, active: Container[fx.Node]) -> str:
         return "activation"
     if target in o.ACTIVATIONS and len(inputs) > 1:
         return "self-gate"  # a computed bound or slope
+    if rectifies(node, active):
+        return "rectifier"
     if o.schema_name(target) in o.ROUNDING:
         return "activation"
     group = o.group_of(target)
@@ -150,6 +116,21 @@ def is_relu(node: fx.Node, active: Container[fx.Node]) -> bool:
         inputs = active_arguments(node, active)
         return len(inputs) == 1 and _same_shape(node, inputs[0]) and all(_number(v) == 0 for v in values)
     return False
+
+
+def rectifies(node: fx.Node, active: Container[fx.Node]) -> bool:
+    """Whether a node is a rectifier: it lets positive values pass up to a bound, and cuts off or damps negative ones.
+
+    A clamp is one from 0 on, unless it is the numerator of a hard sigmoid; so is a choice between a value and 0 by a
+    threshold that isn't negative.
+    """
+    if node.target is aten.where.self:
+        return _thresholded(node)
+    row = OPERATORS.get(node.target)
+    if is_relu(node, active) or row is None or row.unit is not o.Unit.CLAMP:
+        return row is not None and row.unit is o.Unit.RECTIFIER
+    bounds = _bounds(node)
+    return bounds is not None and bounds[0] == 0 and not _hard_sigmoid(node, active)
 
 
 def gates(node: fx.Node, active: Container[fx.Node]) -> list[fx.Node]:
@@ -309,9 +290,9 @@ def _bounds(node: fx.Node) -> tuple[float | None, float | None] | None:
         return (args[1], args[2]) if len(args) > 2 else (-1.0, 1.0)
     if target in (aten.clamp.default, aten.clamp.Tensor):
         return (args[1] if len(args) > 1 else None, args[2] if len(args) > 2 else None)
-    if target is aten.clamp_min.default:
+    if target in (aten.clamp_min.default, aten.clamp_min.Tensor):
         return args[1], None
-    if target is aten.clamp_max.default:
+    if target in (aten.clamp_max.default, aten.clamp_max.Tensor):
         return None, args[1]
     if target in (aten.maximum.default, aten.minimum.default):
         value = next((a for a in args if a is not None), None)
@@ -328,6 +309,16 @@ def _number(value: object) -> float | None:
         same = tensor.numel() > 0 and bool((tensor == tensor.reshape(-1)[0]).all())
         return float(tensor.reshape(-1)[0]) if same else None
     return None
+
+
+def _thresholded(node: fx.Node) -> bool:
+    """Whether a choice is where(x > c, x, 0) with c >= 0."""
+    condition, value, other = node.args[:3]
+    if not (isinstance(condition, fx.Node) and condition.op == "call_function" and _number(other) == 0):
+        return False
+    above = o.schema_name(condition.target) in ("aten::gt", "aten::ge") and condition.args[0] is value
+    threshold = _number(condition.args[1]) if above else None
+    return threshold is not None and threshold >= 0
 
 
 def _same_shape(node: fx.Node, other: fx.Node) -> bool:

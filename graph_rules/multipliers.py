@@ -196,6 +196,39 @@ class Quotient(Rule):
 
 
 @dataclass(frozen=True)
+class Inverse(Rule):
+    """y = a r where r is an inverse: as the quotient a / (1 / r), m_a = 2 m / (1 / r + 1 / r0) and m_r = m y_bar / r_bar.
+
+    The mean of both derivatives would be as exact in its sum, but from where 1 / r vanishes (a normalisation at zero) it gives
+    a and r huge shares of opposite signs. Where r changes its sign, it is any product.
+
+    Attributes
+    ----------
+    at
+        Position of r among the arguments.
+    """
+
+    at: int
+    needs: ClassVar[Needs] = Needs.VALUES
+
+    def backward(self, call: Call, relevance: Tensor) -> Sequence[Tensor | None]:
+        """Shares of the value and of the inverse."""
+        if changed(call):
+            return Shares().backward(call, relevance)
+        y, y0 = values_of(call)
+        a, r = (call.args[at].detach() for at in (1 - self.at, self.at))
+        a0, r0 = (twin(call).args[at].detach() for at in (1 - self.at, self.at))
+        same = r * r0 > 0
+        through = torch.where(same, 2 * r * ratio(r0, r + r0), (r + r0) / 2)
+        inverse = torch.where(same, ratio(y + y0, r + r0), (a + a0) / 2)
+        shares = {
+            call.node.args[1 - self.at]: (relevance * through).sum_to_size(a.shape),
+            call.node.args[self.at]: (relevance * inverse).sum_to_size(r.shape),
+        }
+        return [shares[node] for node in call.active]
+
+
+@dataclass(frozen=True)
 class Path(Rule):
     """Any other smooth operator: its own gradient integrated along the straight line from reference to input.
 

@@ -34,6 +34,15 @@ class Sign(Enum):
     OF_INPUTS = "if no floating-point input and no scalar is negative"
 
 
+class Unit(Enum):
+    """What an operator is as the activation function of a network's units."""
+
+    NONE = "it isn't one"
+    RECTIFIER = "a rectifier: positive values pass, negative ones are cut off or damped"
+    CLAMP = "a rectifier where its lower bound is 0"
+    OTHER = "no rectifier"
+
+
 @dataclass(frozen=True)
 class Operator:
     """One row.
@@ -54,6 +63,8 @@ class Operator:
         Its values open or close a gate: an operand of a product that comes from one is a gate, not a signal.
     addend
         A matrix product whose first argument is added to the product.
+    unit
+        Whether it is an activation function, and a rectifier.
     """
 
     group: Group
@@ -63,6 +74,7 @@ class Operator:
     copies: bool = False
     gate: bool = False
     addend: bool = False
+    unit: Unit = Unit.NONE
 
 
 OPERATORS: dict[Any, Operator] = {}
@@ -152,22 +164,26 @@ def _bounded(position: int, default: float | None) -> Callable[[fx.Node], bool]:
 
 # --- the table --------------------------------------------------------------------------------------------------------
 
-_rows("activation", "relu", sign=Sign.NONNEGATIVE, keeps_zero=True)
+_rows("activation", "relu", sign=Sign.NONNEGATIVE, keeps_zero=True, unit=Unit.RECTIFIER)
+_rows("activation", "relu6 rrelu_with_noise_functional _prelu_kernel threshold", unit=Unit.RECTIFIER)
+_rows("activation", "leaky_relu", keeps_zero=True, unit=Unit.RECTIFIER)
 _rows(
     "activation",
     """
-    relu6 clamp.Tensor clamp_min.Tensor clamp_max clamp_max.Tensor rrelu_with_noise_functional mish _prelu_kernel
-    celu selu hardshrink softshrink threshold log_sigmoid_forward erf erfc erfinv exp2 expm1 log log2 log10 log1p
-    rsqrt reciprocal square pow.Tensor_Scalar pow.Scalar sin cos tan asin acos atan sinh cosh asinh acosh atanh sinc
-    logit lgamma digamma round round.decimals floor ceil trunc frac sign sgn nan_to_num fmod.Scalar remainder.Scalar
+    clamp_max clamp_max.Tensor erfc erfinv exp2 expm1 log log2 log10 log1p rsqrt reciprocal square
+    pow.Tensor_Scalar pow.Scalar sin cos tan asin acos atan sinh cosh asinh acosh atanh sinc logit lgamma digamma
+    round round.decimals floor ceil trunc frac sign sgn nan_to_num fmod.Scalar remainder.Scalar
 """,
 )
-_rows("activation", "hardtanh", sign=_bounded(1, -1.0))
-_rows("activation", "clamp", sign=_bounded(1, None))
-_rows("activation", "clamp_min", sign=_bounded(1, None))
-_rows("activation", "sigmoid hardsigmoid", sign=Sign.NONNEGATIVE, gate=True)
-_rows("activation", "tanh elu leaky_relu gelu silu hardswish", keeps_zero=True)
-_rows("activation", "softplus abs exp sqrt", sign=Sign.NONNEGATIVE)
+_rows("activation", "clamp.Tensor clamp_min.Tensor", unit=Unit.CLAMP)
+_rows("activation", "hardtanh", sign=_bounded(1, -1.0), unit=Unit.CLAMP)
+_rows("activation", "clamp", sign=_bounded(1, None), unit=Unit.CLAMP)
+_rows("activation", "clamp_min", sign=_bounded(1, None), unit=Unit.CLAMP)
+_rows("activation", "mish celu selu erf hardshrink softshrink log_sigmoid_forward", unit=Unit.OTHER)
+_rows("activation", "sigmoid hardsigmoid", sign=Sign.NONNEGATIVE, gate=True, unit=Unit.OTHER)
+_rows("activation", "tanh elu gelu silu hardswish", keeps_zero=True, unit=Unit.OTHER)
+_rows("activation", "softplus", sign=Sign.NONNEGATIVE, unit=Unit.OTHER)
+_rows("activation", "abs exp sqrt", sign=Sign.NONNEGATIVE)
 _rows("convolution", "convolution")
 _rows("linear", "mm bmm mv dot")
 _rows("linear", "addmm baddbmm addmv", addend=True)

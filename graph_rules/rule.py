@@ -33,6 +33,14 @@ class ZeroInputs(Enum):
     AS_OUTPUT = "what arrived at the same element of the output, which is zero too if the operator keeps zeros"
 
 
+class Absorber(Enum):
+    """What keeps relevance that arrives at a node and isn't handed on."""
+
+    BIAS = "constants that are added"
+    STABILISER = "what keeps denominators from zero, and units with nothing to share"
+    OPERATOR = "the operator, whose rule doesn't conserve relevance"
+
+
 class Rule:
     """How relevance flows through a node: a formula, and facts about it that a class declares for itself.
 
@@ -63,6 +71,16 @@ class Rule:
         no relevance arrived.
         """
         raise NotImplementedError
+
+    def absorber(self, biased: bool) -> Absorber:
+        """What keeps the relevance that a node doesn't hand on.
+
+        Parameters
+        ----------
+        biased
+            Whether the node adds a constant to what it computes.
+        """
+        return Absorber.OPERATOR
 
 
 @dataclass

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, TypeVar
 
 from graph_rules.kinds import KINDS
-from graph_rules.rule import Rule
+from graph_rules.rule import Absorber, Rule
 
 
 class NamedRule(Rule):
@@ -41,6 +41,12 @@ class NamedRule(Rule):
 
     def __str__(self) -> str:
         return written(self, self.name, self.leading)
+
+    def absorber(self, biased: bool) -> Absorber:
+        """As the fields say: a rule with ``zero_bias`` unset gives biases a share, one with ``epsilon`` has a stabiliser."""
+        if biased and not getattr(self, "zero_bias", True):
+            return Absorber.BIAS
+        return Absorber.STABILISER if hasattr(self, "epsilon") else Absorber.OPERATOR
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,8 @@ from graph_rules.execution import evaluate
 from graph_rules.in_place import InPlace
 from graph_rules.kinds import active_nodes, gates, kind, weight_position
 from graph_rules.mixing import Mixing as Mixing
-from graph_rules.operators import CONVOLUTIONS, LINEAR
+from graph_rules.operators import CONVOLUTIONS, LINEAR, aten
+from graph_rules.rectifiers import upper_bound
 from graph_rules.rule import Call, Needs, ZeroInputs
 from graph_rules.rule_format import NamedRule, register_rule
 from graph_rules.signed import AlphaBeta as AlphaBeta
@@ -56,24 +57,30 @@ class Gradient(NamedRule):
 @register_rule()
 @dataclass(frozen=True)
 class GuidedReLU(NamedRule):
-    """ReLU of guided backpropagation: only positive signals at active units (Springenberg et al. 2015)."""
+    """Rectifier of guided backpropagation: only positive signals at active units (Springenberg et al. 2015).
+
+    A unit at its upper bound (ReLU6) is no active one: its derivative is zero. Nor is one whose slope made a negative input
+    positive.
+    """
 
     name: ClassVar[str] = "guided-relu"
-    kinds: ClassVar[frozenset[str]] = frozenset({"relu", "activation"})
+    kinds: ClassVar[frozenset[str]] = frozenset({"relu", "rectifier", "activation"})
     masks_relu: ClassVar[bool] = True
 
     def backward(self, call: Call, relevance: Tensor) -> Sequence[Tensor | None]:
-        """R_in = R+ where a > 0."""
-        return [relevance.clamp(min=0) * (call.output > 0)]
+        """R_in = R+ where 0 < a and 0 < y < bound."""
+        y, bound = call.output, upper_bound(call)
+        active = y > 0 if call.node.target is aten.relu.default else (y > 0) & (call.inputs[0] > 0)
+        return [relevance.clamp(min=0) * (active if bound is None else active & (y < bound))]
 
 
 @register_rule()
 @dataclass(frozen=True)
 class DeconvNetReLU(NamedRule):
-    """ReLU of the deconvnet: only positive signals, wherever the unit stands (Zeiler & Fergus 2014)."""
+    """Rectifier of the deconvnet: only positive signals, wherever the unit stands (Zeiler & Fergus 2014)."""
 
     name: ClassVar[str] = "deconvnet-relu"
-    kinds: ClassVar[frozenset[str]] = frozenset({"relu", "activation"})
+    kinds: ClassVar[frozenset[str]] = frozenset({"relu", "rectifier", "activation"})
 
     def backward(self, call: Call, relevance: Tensor) -> Sequence[Tensor | None]:
         """R_in = R+."""
@@ -91,7 +98,7 @@ class Pass(NamedRule):
     name: ClassVar[str] = "pass"
     kinds: ClassVar[frozenset[str]] = ALL_KINDS - PRODUCTS - SUMS - LAYERS - {"movement"}
     wide_kinds: ClassVar[frozenset[str] | None] = frozenset(
-        {"relu", "activation", "batch-norm", "shift", "scale", "layer-norm", "other"}
+        {"relu", "rectifier", "activation", "batch-norm", "shift", "scale", "layer-norm", "other"}
     )
     zero_inputs: ClassVar[ZeroInputs] = ZeroInputs.AS_OUTPUT
 

@@ -1,18 +1,27 @@
 """Relevance totals by node of the model: what arrives at each, of both signs, and what it doesn't hand on.
 
-Belongs here: adding up what a sweep reports (``sweep.backward``'s ``watch``). Not here: the sweep.
+Belongs here: adding up what a sweep reports (``sweep.backward``'s ``watch``), all of it (:class:`RelevanceTotals`) or, at next to
+no cost, only where relevance was kept (:class:`Absorption`). Not here: the sweep.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import getitem
 from typing import Any
 
+import torch
 from torch import Tensor, fx
 
-from graph_rules.rule import Call
+from graph_rules.kinds import kind, weight_position
+from graph_rules.operators import LAYER_NORMS, aten
+from graph_rules.rule import Absorber, Call
+from graph_rules.rules import Epsilon, stabilised_in_sum
+from graph_rules.stabilizer import stabilize
+
+#: A stabiliser up to this takes next to nothing beside a bias.
+_SLIGHT = 1e-5
 
 
 class NoTotalsError(Exception):
@@ -110,3 +119,84 @@ def _readers(node: fx.Node) -> Iterator[fx.Node]:
             yield from _readers(user)
         else:
             yield user
+
+
+@dataclass
+class Absorption:
+    """Where a sweep's relevance was kept on its way; one sum for every value that relevance is handed to.
+
+    Attributes
+    ----------
+    arrived
+        Graph node -> the relevance of its output, as far as it has been handed out.
+    kept
+        (absorber, graph node) -> what arrived there less what its inputs got. At a node with a bias, the stabiliser of the
+        epsilon rule is told apart from it; that of other rules, which is tiny, counts as the bias.
+    """
+
+    arrived: dict[fx.Node, Tensor | float] = field(default_factory=dict)
+    kept: dict[tuple[Absorber, fx.Node], Tensor] = field(default_factory=dict)
+
+    def watch(self, call: Call, amount: Any, shares: Sequence[Any]) -> None:
+        """A ``watch`` for one sweep."""
+        node = call.node
+        total = self.arrived.pop(node, None)
+        if total is None:
+            total = sum((_sum(part) for part in _parts(amount) if part is not None), torch.zeros(()))
+        handed: Tensor | float = 0.0
+        for argument, share in zip(call.active, shares, strict=True):
+            if share is not None:
+                here = total if share is amount else _sum(share)  # a pass needs no sum
+                handed = handed + here
+                reader = _producer(argument)
+                self.arrived[reader] = self.arrived.get(reader, 0.0) + here
+        self._keep(call, amount, torch.as_tensor(total) - handed)
+
+    def labelled(self) -> tuple[list[tuple[str, str]], Tensor]:
+        """What kept relevance and the ONNX node where it did, as pairs; and how much, over all samples, a number for each."""
+        labels = [(absorber.name.lower(), _name(node) or node.name) for absorber, node in self.kept]
+        amounts = [amount.reshape(()).float() for amount in self.kept.values()]
+        return labels, torch.stack(amounts) if amounts else torch.zeros(0)
+
+    def _keep(self, call: Call, amount: Any, lost: Tensor) -> None:
+        rule = call.plan.rules[call.node]
+        absorber = call.plan.cached(
+            ("absorber", call.node), lambda: rule.absorber(biased(call.node, call.plan.active)), (rule,)
+        )
+        if absorber is Absorber.BIAS and isinstance(rule, Epsilon) and rule.epsilon > _SLIGHT:
+            by_stabiliser = _stabilised(call, rule.epsilon, amount)
+            self.kept[Absorber.STABILISER, call.node] = by_stabiliser
+            lost = lost - by_stabiliser
+        self.kept[absorber, call.node] = lost
+
+
+def biased(node: fx.Node, active: frozenset[fx.Node]) -> bool:
+    """Whether a node adds a constant to what it computes from values that depend on the explained input."""
+    if weight_position(node, active):
+        addends: Mapping[Any, int] = {aten.convolution.default: 2, aten.addmm.default: 0, aten.baddbmm.default: 0,
+                                      aten.addmv.default: 0}  # fmt: skip
+        position = addends.get(node.target)
+        return position is not None and node.args[position] is not None
+    if node.target in LAYER_NORMS:
+        return node.args[3 if node.target is aten.native_layer_norm.default else 2] is not None
+    return kind(node, active) in ("bias", "shift")
+
+
+def _stabilised(call: Call, epsilon: float, amount: Tensor) -> Tensor:
+    """The stabiliser's part of what the epsilon rule keeps at a node with a bias."""
+    if stabilised_in_sum(call):
+        return torch.zeros(())
+    z = call.output.detach()
+    return _sum(amount - amount * z / stabilize(z, epsilon))
+
+
+def _sum(value: Tensor) -> Tensor:
+    half = value.dtype in (torch.float16, torch.bfloat16)
+    return value.detach().sum(dtype=torch.float32) if half else value.detach().sum()
+
+
+def _producer(node: fx.Node) -> fx.Node:
+    """The node that relevance of a value goes on to: an operator of several outputs in place of one of them."""
+    while node.target is getitem:
+        node = node.args[0]  # type: ignore[assignment]
+    return node

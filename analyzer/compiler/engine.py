@@ -17,6 +17,7 @@ from analyzer.compiler.sweep_cache import SweepCache
 from analyzer.engines import protocol
 from analyzer.engines.parity import values_of
 from analyzer.engines.protocol import (
+    Absorbed,
     Array,
     ExplainedInput,
     FeatureMap,
@@ -222,6 +223,8 @@ class CompiledEngine:
             {entry.name: got[f"onnxplain.relevance.{entry.name}"] for entry in explained},
             {entry.name: got.get(f"onnxplain.values.{entry.name}", inputs[entry.name]) for entry in explained},
             self._score(got),
+            _absorbed(found, got),
+            tuple(found.about.get("units", ())),
         )
         return result, got
 
@@ -248,6 +251,11 @@ class CompiledEngine:
 def _as_inputs(explained: Sequence[ExplainedInput], values: Mapping[str, Array]) -> dict[str, Array]:
     """Those of some explained values that are inputs themselves, not the embeddings of tokens."""
     return {entry.name: values[entry.name] for entry in explained if entry.name in values and not entry.tokens}
+
+
+def _absorbed(compiled: Compiled, got: Mapping[str, Any]) -> Absorbed | None:
+    labels = compiled.about.get("absorbed")
+    return None if labels is None else Absorbed.of(labels, np.asarray(got["onnxplain.absorbed"]).tolist())
 
 
 def _explained(compiled: Compiled) -> tuple[ExplainedInput, ...]:

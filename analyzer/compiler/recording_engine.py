@@ -29,6 +29,7 @@ from analyzer.inputs.resampling import Resampling
 from graph_rules import sweep
 from graph_rules.errors import RuleError
 from graph_rules.sweep import ForwardPass, Plan
+from graph_rules.totals import Absorption
 
 F = TypeVar("F", bound=Callable[..., Any])
 #: How many variations of the batch are run at once: all of them.
@@ -82,6 +83,8 @@ class RecordingEngine:
         How many copies of the example's batch the inputs hold.
     base
         The engine on the unchanged inputs, where this one was made from another.
+    absorption
+        Adds up where a sweep's relevance is kept, where that is wanted.
     """
 
     example: TorchEngine
@@ -90,6 +93,7 @@ class RecordingEngine:
     given: Mapping[str, Tensor] = field(default_factory=dict)
     times: int = 1
     base: RecordingEngine | None = None
+    absorption: Absorption | None = None
 
     @property
     def xp(self) -> Any:
@@ -238,7 +242,8 @@ class RecordingEngine:
         plan = self.example.traced.plan(table, tuple(node for _, node in at_nodes), static=True)
         run = self._forward(plan, values)
         weights = self._weights_of_pass(run) if not values and self.base is None else self._weights()
-        swept = reverse(run, lambda _: weights, at_nodes, initial)
+        watch = None if self.absorption is None else self.absorption.watch
+        swept = reverse(run, lambda _: weights, at_nodes, initial, watch)
         return self._result(swept.relevance, swept.values, run.value, weights)
 
     def _forward(self, plan: Plan, values: Mapping[str, Any]) -> ForwardPass:

@@ -79,7 +79,9 @@ class Compiled:
     about
         The description in the file's metadata: the explained inputs as ``sources`` (name, whether it is the embedding of
         tokens), ``layer`` and its ``obstacles``, the model's ``outputs`` and the ``tolerance`` of their parity, whether the
-        batch is ``free``, the ``rank`` of the scores, and the nodes that may be ``selecting`` in a difference.
+        batch is ``free``, the ``rank`` of the scores, the nodes that may be ``selecting`` in a difference, and of a rectifying
+        table the ``units`` with the plain derivative, and of a conserving one what and which node each number of what was
+        ``absorbed`` is about.
     """
 
     session: Session

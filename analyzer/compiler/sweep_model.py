@@ -6,7 +6,8 @@ around the torch engine.
 
 It takes the original's inputs, ``onnxplain.weights`` shaped like the scores, for a sweep from given embeddings
 ``onnxplain.at.NAME`` for every one, and for a difference ``onnxplain.start.NAME``. It gives the model's own outputs,
-``onnxplain.scores``, ``onnxplain.relevance.NAME`` and, where it isn't an input, ``onnxplain.values.NAME``.
+``onnxplain.scores``, ``onnxplain.relevance.NAME`` and, where it isn't an input, ``onnxplain.values.NAME``; of a conserving table
+also ``onnxplain.absorbed``, where relevance was kept.
 """
 
 from __future__ import annotations
@@ -36,6 +37,8 @@ from analyzer.importer.conversion import as_tensor
 from analyzer.importer.parity import tolerance_of
 from analyzer.importer.recorder import recorded
 from analyzer.onnx_model import OnnxModel
+from graph_rules.rectifiers import plain_units
+from graph_rules.totals import Absorption
 
 MakeEngine = Callable[[Subject], TorchEngine]
 
@@ -85,6 +88,8 @@ def _record(engine: TorchEngine, spec: SweepSpec) -> Recorded:
     _refuse_data_dependent(traced.trace.data_dependent, "node")
     shape = traced.output.meta["shape"]
     about: dict[str, Any] = {"sources": [[entry.name, entry.tokens] for entry in traced.explained], "rank": len(shape)}
+    if spec.table.rectifying:
+        about["units"] = list(plain_units(traced.plan(spec.table, tuple(traced.nodes.values()))))
     if spec.layer is not None:
         at = traced.feature_layer(spec.layer)
         read = [entry.name for entry in traced.explained if entry.node in at.sources]
@@ -121,7 +126,10 @@ def _swept(
     elif given:
         result = engine.sweep_from(spec.table, spec.initial, given)
     else:
+        engine.absorption = Absorption() if spec.table.conserving else None
         result = engine.sweep(spec.table, spec.initial)
+        if engine.absorption is not None:
+            about["absorbed"], extra["onnxplain.absorbed"] = engine.absorption.labelled()
     scores = engine.target.scores
     assert scores is not None
     outputs_of_model = {} if given else engine.target.outputs

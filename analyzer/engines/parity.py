@@ -1,7 +1,7 @@
 """Holding a model's trace against onnxruntime on an input.
 
-Belongs here: running both, the verdict and, where they disagree, the values between. Not here: comparing arrays
-(``importer.parity``), what becomes of a model that fails (``tracer``).
+Belongs here: running both, the verdict and, where they disagree, the values between; which of these is the first that isn't
+finite. Not here: comparing arrays (``importer.parity``), what becomes of a model that fails (``tracer``).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from analyzer.errors import ParityError
+from analyzer.errors import AnalyzerError, ParityError
 from analyzer.executor.session import Session
 
 if TYPE_CHECKING:
@@ -136,6 +136,20 @@ def inner_values(model: OnnxModel, feed: Feed, names: Sequence[str]) -> dict[str
     expose = [name for name in names if name not in outputs]
     session = Session(source, "cpu", expose, folder, model.threads, optimize=False)
     return session.run({k: v for k, v in feed.items() if k in session.inputs}, names)
+
+
+def first_nonfinite(model: OnnxModel, feed: Feed) -> str:
+    """Which node is the first whose value isn't finite, in words behind a colon; empty where that can't be found out."""
+    nodes = [node for node in model.graph.nodes if node.outputs and node.outputs[0]]
+    try:
+        values = inner_values(model, feed, [node.outputs[0] for node in nodes])
+    except AnalyzerError:  # a value that can't be given out
+        return ""
+    for node in nodes:
+        value = values[node.outputs[0]]
+        if isinstance(value, np.ndarray) and value.dtype.kind == "f" and not np.isfinite(value).all():
+            return f": {node.op_type} node {node.name!r} is the first whose value isn't finite"
+    return ""
 
 
 def _numeric(value: Any) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -38,16 +38,24 @@ class TableSpec:
         JSON of everything that the table is made from.
     build
         Makes it; imports torch.
+    conserving
+        Whether relevance should arrive complete, so that a sweep says where it was kept.
+    rectifying
+        Whether rectifiers are treated apart from other activation functions, so that a sweep names those.
     """
 
     name: str
     settings: str = "{}"
     build: Callable[[], RuleTable] = field(default=lambda: _named("GRADIENT"), compare=False, repr=False)
+    conserving: bool = field(default=False, compare=False)
+    rectifying: bool = field(default=False, compare=False)
 
     @classmethod
-    def of(cls, name: str, settings: Mapping[str, Any], build: Callable[[], RuleTable]) -> TableSpec:
+    def of(
+        cls, name: str, settings: Mapping[str, Any], build: Callable[[], RuleTable], *, conserving: bool = False
+    ) -> TableSpec:
         """A table from any settings; arrays enter by their digest."""
-        return cls(name, json.dumps(_plain(settings), sort_keys=True), build)
+        return cls(name, json.dumps(_plain(settings), sort_keys=True), build, conserving)
 
 
 def _named(name: str) -> RuleTable:
@@ -58,8 +66,16 @@ def _named(name: str) -> RuleTable:
 
 
 GRADIENT = TableSpec("gradient")
-GUIDED_BACKPROP = TableSpec("guided-backprop", build=lambda: _named("GUIDED_BACKPROP"))
-DECONVNET = TableSpec("deconvnet", build=lambda: _named("DECONVNET"))
+GUIDED_BACKPROP = TableSpec("guided-backprop", build=lambda: _named("GUIDED_BACKPROP"), rectifying=True)
+DECONVNET = TableSpec("deconvnet", build=lambda: _named("DECONVNET"), rectifying=True)
+#: The same for ReLU alone.
+GUIDED_BACKPROP_RELU, DECONVNET_RELU = (
+    TableSpec(name, '{"rectifiers": "relu"}', build, rectifying=True)
+    for name, build in (
+        ("guided-backprop", lambda: _named("GUIDED_BACKPROP_RELU")),
+        ("deconvnet", lambda: _named("DECONVNET_RELU")),
+    )
+)
 
 
 def _plain(value: Any) -> Any:
@@ -117,6 +133,33 @@ class SweepSpec:
 
 
 @dataclass(frozen=True)
+class Absorbed:
+    """Relevance that was kept on its way: ONNX node -> how much, over all samples.
+
+    Attributes
+    ----------
+    bias
+        By constants that are added.
+    stabiliser
+        By what keeps denominators from zero.
+    operator
+        By operators whose rules don't conserve relevance.
+    """
+
+    bias: Mapping[str, float]
+    stabiliser: Mapping[str, float]
+    operator: Mapping[str, float]
+
+    @classmethod
+    def of(cls, labels: Iterable[Sequence[str]], amounts: Iterable[float]) -> Absorbed:
+        """From (attribute, node) pairs and their amounts."""
+        found: dict[str, dict[str, float]] = {"bias": {}, "stabiliser": {}, "operator": {}}
+        for (absorber, node), amount in zip(labels, amounts, strict=True):
+            found[absorber][node] = found[absorber].get(node, 0.0) + amount
+        return cls(**found)
+
+
+@dataclass(frozen=True)
 class SweepResult:
     """One sweep's result.
 
@@ -128,11 +171,17 @@ class SweepResult:
         The same names -> values there.
     score
         The explained score, shape (batch,), float64.
+    absorbed
+        Where relevance was kept, for a conserving table; None where the engine doesn't know.
+    units
+        ONNX operators of the activation functions that a rectifying table gives the plain derivative.
     """
 
     relevance: dict[str, Array]
     values: dict[str, Array]
     score: Array
+    absorbed: Absorbed | None = None
+    units: tuple[str, ...] = ()
 
     @classmethod
     def joined(cls, parts: Sequence[SweepResult]) -> SweepResult:
@@ -141,6 +190,7 @@ class SweepResult:
             {name: np.concatenate([part.relevance[name] for part in parts]) for name in parts[0].relevance},
             {name: np.concatenate([part.values[name] for part in parts]) for name in parts[0].values},
             np.concatenate([part.score for part in parts]),
+            units=parts[0].units,
         )
 
 

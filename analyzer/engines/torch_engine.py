@@ -20,7 +20,7 @@ from analyzer.engines import protocol
 from analyzer.engines.input_nodes import InputNode
 from analyzer.engines.parity import Verification
 from analyzer.engines.precision import float32_products
-from analyzer.engines.protocol import Array, FeatureMap, SweepLog, SweepResult, SweepSpec, TableSpec
+from analyzer.engines.protocol import Absorbed, Array, FeatureMap, SweepLog, SweepResult, SweepSpec, TableSpec
 from analyzer.engines.traced_score import PRECISION, TracedScore, compared, reverse, selecting
 from analyzer.engines.tracer import Tracer
 from analyzer.errors import AnalyzerError, UnsupportedError
@@ -29,8 +29,9 @@ from analyzer.inputs.resampling import Resampling, resample
 from analyzer.onnx_model import OnnxModel
 from graph_rules import sweep
 from graph_rules.errors import RuleError
+from graph_rules.rectifiers import plain_units
 from graph_rules.sweep import ForwardPass, Plan
-from graph_rules.totals import RelevanceTotals
+from graph_rules.totals import Absorption, RelevanceTotals
 
 if TYPE_CHECKING:
     from analyzer.importer.parity import Parity
@@ -134,7 +135,8 @@ class TorchEngine:
         plan = self.traced.plan(table, tuple(node for _, node in ends))
         if self.at_value is not None:
             ends = [(self.at_value, self.traced.layer(self.at_value))]
-        return self._swept(plan, initial, ends, values)
+        found = self._swept(plan, initial, ends, values, watched=table.conserving)
+        return replace(found, units=plain_units(plan)) if table.rectifying else found
 
     def gradient(self, values: Mapping[str, Array] | None = None) -> SweepResult:
         """Gradients of the explained score."""
@@ -266,14 +268,22 @@ class TorchEngine:
         return None
 
     def _swept(
-        self, plan: Plan, initial: str, stops: Sequence[tuple[str, fx.Node]], values: Mapping[str, Array]
+        self,
+        plan: Plan,
+        initial: str,
+        stops: Sequence[tuple[str, fx.Node]],
+        values: Mapping[str, Array],
+        watched: bool = False,
     ) -> SweepResult:
         watch = self.totals.watching() if self.totals is not None and not values else None
+        absorption = Absorption() if watched and watch is None else None
+        watch = watch if absorption is None else absorption.watch
         with self._running():
-            run = self._forward(plan, self._overrides(values), [node for _, node in stops])
+            run = self._forward(plan, self._overrides(values), [node for _, node in stops], node_by_node=watched)
             found = reverse(run, self._weigh, stops, initial, watch, retain_graph=self.passes is not None)
+            absorbed = None if absorption is None else _absorbed(absorption)
         there = {name: self._on_host(name, node, found.values[name], values) for name, node in stops}
-        return SweepResult(_arrays(found.relevance), there, self._score(run.value))
+        return SweepResult(_arrays(found.relevance), there, self._score(run.value), absorbed)
 
     def _on_host(self, name: str, stop: fx.Node, found: Tensor, given: Mapping[str, Array]) -> Array:
         """The value where a sweep stopped; an explained input's is on the host already."""
@@ -281,13 +291,16 @@ class TorchEngine:
         known = {**own, **given}.get(name) if self.traced.nodes.get(name) is stop else None
         return known if known is not None and _is(found, known) else to_numpy(found)
 
-    def _forward(self, plan: Plan, overrides: Mapping[fx.Node, Tensor], keep: Sequence[fx.Node]) -> ForwardPass:
+    def _forward(
+        self, plan: Plan, overrides: Mapping[fx.Node, Tensor], keep: Sequence[fx.Node], node_by_node: bool = False
+    ) -> ForwardPass:
         """The forward pass; where passes are cached, one serves all sweeps of a plan. It also shows what the trace gives."""
         keep = [*keep, *self._kept_to_verify(overrides)]
-        key = (id(plan), self.totals is None, *keep)
+        together = self.totals is None and not node_by_node
+        key = (id(plan), together, *keep)
         if self.passes is not None and not overrides and key in self.passes:
             return self.passes[key]
-        run = sweep.forward(plan, self._feed(), overrides, keep, together=self.totals is None)
+        run = sweep.forward(plan, self._feed(), overrides, keep, together=together)
         if self.passes is not None and not overrides:
             self.passes[key] = run
         self._verify(run, overrides)
@@ -353,6 +366,11 @@ def _first(values: Mapping[str, Array]) -> Array:
 def _parts(values: Mapping[str, Array], times: int) -> list[dict[str, Array]]:
     """Variations of a batch, apart."""
     return [{name: np.split(value, times)[at] for name, value in values.items()} for at in range(times)]
+
+
+def _absorbed(absorption: Absorption) -> Absorbed:
+    labels, amounts = absorption.labelled()
+    return Absorbed.of(labels, amounts.tolist())
 
 
 def _arrays(tensors: Mapping[str, Tensor]) -> dict[str, Array]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -27,6 +27,8 @@ Rows = Mapping[str, Array]
 Source = Callable[[int], Rows]
 #: (fetched values, evaluations) -> their scores.
 Scoring = Callable[[Mapping[str, Array], int], Array]
+#: Rows of batches with their scores (n,), float64.
+Batches = Generator[tuple[Rows, Array], None, None]
 _Run = Callable[[Rows], Mapping[str, Array]]
 
 
@@ -94,7 +96,7 @@ class BatchedRuns:
         constant: Rows | None = None,
         prepare: Callable[[Rows], Rows] = dict,
         total: int | None = None,
-    ) -> Iterator[tuple[Rows, Array]]:
+    ) -> Batches:
         """Run everything that a source gives.
 
         Parameters

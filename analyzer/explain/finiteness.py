@@ -6,22 +6,29 @@ Belongs here: finding NaN and infinities, and saying where they come from. Not h
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from analyzer.engines.parity import inner_values
-from analyzer.errors import AnalyzerError, InputError, UnsupportedError, UsageError
+from analyzer.engines.parity import first_nonfinite
+from analyzer.errors import InputError, UnsupportedError, UsageError
 from analyzer.explanation import Result
+from analyzer.methods.registry import MethodInfo
 from analyzer.onnx_model import OnnxModel
 
 Array = NDArray[Any]
+#: Types of parameters that may be numbers.
+_NUMERIC = ("Any", "float", "int", "ndarray")
+_LARGEST = float(np.finfo(np.float32).max)
 
 
-def require_finite_params(method: str, params: Mapping[str, Any]) -> None:
-    """Refuse NaN and infinities among a method's parameters.
+def require_finite_params(info: MethodInfo, params: Mapping[str, Any]) -> None:
+    """Refuse NaN, infinities and what single precision can't hold among a method's parameters, before anything runs.
+
+    Numbers may also stand in texts: of a parameter that takes numbers, and of rules.
 
     Raises
     ------
@@ -29,11 +36,11 @@ def require_finite_params(method: str, params: Mapping[str, Any]) -> None:
         ``params.nonfinite`` naming the parameter.
     """
     for name, value in params.items():
-        if not _finite(value):
-            shown = f"={value}" if isinstance(value, float) else ""
-            raise UsageError(
-                "params.nonfinite", f"{method}: {name}{shown} holds NaN or an infinite value", "give finite numbers"
-            )
+        numeric = any(word in info.parameters[name].type_name for word in _NUMERIC) if name in info.parameters else True
+        if not _finite(value, numeric):
+            shown = f"={value}" if isinstance(value, (float, str)) else ""
+            what = "holds NaN, an infinite value or one beyond single precision"
+            raise UsageError("params.nonfinite", f"{info.name}: {name}{shown} {what}", "give finite numbers")
 
 
 def require_finite_score(model: OnnxModel, feed: Mapping[str, Array], score: Array) -> None:
@@ -49,7 +56,7 @@ def require_finite_score(model: OnnxModel, feed: Mapping[str, Array], score: Arr
     sample = int(np.flatnonzero(~np.isfinite(score))[0])
     raise InputError(
         "score.nonfinite",
-        f"the explained score of sample {sample} is {score[sample]}{_first_nonfinite(model, feed)}",
+        f"the explained score of sample {sample} is {score[sample]}{first_nonfinite(model, feed)}",
         "there is nothing to explain: give another input or target",
     )
 
@@ -89,25 +96,24 @@ def all_finite(value: Array) -> bool:
         return bool(np.isfinite(np.vdot(flat, flat)) or np.isfinite(flat).all())
 
 
-def _finite(value: Any) -> bool:
-    if isinstance(value, (float, np.floating)):
-        return bool(np.isfinite(value))
+def _finite(value: Any, numeric: bool) -> bool:
+    """Whether all numbers of a value are finite in single precision; ``numeric``: texts that are numbers count as such."""
+    if isinstance(value, (float, complex, np.inexact)):
+        return bool(abs(value.real) <= _LARGEST and abs(value.imag) <= _LARGEST)
     if isinstance(value, np.ndarray):
-        return value.dtype.kind not in "fc" or all_finite(value)
-    if isinstance(value, (list, tuple)):
-        return all(_finite(each) for each in value)
-    return True
+        if value.dtype.kind in "fc":
+            wide = value.astype(np.complex128)
+            return bool(((np.abs(wide.real) <= _LARGEST) & (np.abs(wide.imag) <= _LARGEST)).all())
+        return value.dtype.kind not in "OU" or all(_finite(each, numeric) for each in value.ravel().tolist())
+    if isinstance(value, (list, tuple, set)):
+        return all(_finite(each, numeric) for each in value)
+    if isinstance(value, Mapping):  # rules as text
+        return all(_finite(each, True) for text in value.values() for each in re.split("[:,=/]", str(text)))
+    return not (numeric and isinstance(value, str)) or _finite_text(value)
 
 
-def _first_nonfinite(model: OnnxModel, feed: Mapping[str, Array]) -> str:
-    """Which node is the first whose value isn't finite, in words; empty where that can't be found out."""
-    nodes = [node for node in model.graph.nodes if node.outputs and node.outputs[0]]
+def _finite_text(text: str) -> bool:
     try:
-        values = inner_values(model, feed, [node.outputs[0] for node in nodes])
-    except AnalyzerError:  # a value that can't be given out
-        return ""
-    for node in nodes:
-        value = values[node.outputs[0]]
-        if isinstance(value, np.ndarray) and value.dtype.kind == "f" and not np.isfinite(value).all():
-            return f": {node.op_type} node {node.name!r} is the first whose value isn't finite"
-    return ""
+        return abs(float(text)) <= _LARGEST
+    except ValueError:
+        return True

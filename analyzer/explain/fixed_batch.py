@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from analyzer.errors import UsageError
 from analyzer.explain.backends import Backends
+from analyzer.explain.completeness import with_missed_sum
 from analyzer.explain.request import Progress, Request
 from analyzer.explanation import Completeness, Explanation, NodeTotals
 from analyzer.targets.grammar import is_per_sample
@@ -44,7 +45,7 @@ def in_parts(backends: Backends, feed: dict[str, Array], request: Request, size:
     if first.completeness is not None:
         both = [part.completeness for part in parts if part.completeness is not None]
         completeness = Completeness(np.concatenate([c.total for c in both]), np.concatenate([c.expected for c in both]))
-    return replace(
+    found = replace(
         first,
         attributions={k: np.concatenate([part.attributions[k] for part in parts]) for k in first.attributions},
         raws={k: _stacked([part.raws[k] for part in parts]) for k in first.raws},
@@ -56,6 +57,7 @@ def in_parts(backends: Backends, feed: dict[str, Array], request: Request, size:
         completeness=completeness,
         totals=functools.partial(_joined_totals, parts),
     )
+    return with_missed_sum(found, parts)
 
 
 def _stacked(raws: Sequence[Array]) -> Array:

@@ -21,6 +21,7 @@ from analyzer.engines.protocol import NotCompilableError
 from analyzer.errors import InputError, UnsupportedError, UsageError
 from analyzer.executor.row_coupling import NO_COUPLING, Coupling
 from analyzer.explain.backends import Backends, Shared, check
+from analyzer.explain.completeness import SHORTFALL, with_missed_sum
 from analyzer.explain.finiteness import all_finite, require_finite_params, require_finite_result, require_finite_score
 from analyzer.explain.fixed_batch import in_parts
 from analyzer.explain.request import Request
@@ -45,7 +46,7 @@ def explain(backends: Backends, feed: dict[str, Array], request: Request) -> Exp
     if request.layer is not None and "layer" in info.parameters:
         request = replace(request, params={**request.params, "layer": request.layer}, layer=None)
     params = info.check(request.params)
-    require_finite_params(info.name, params)
+    require_finite_params(info, params)
     _check(backends.model, info, feed, request)
     size = backends.model.part_size(feed)
     coupling = NO_COUPLING if size is not None else _coupling(backends.model, feed, info)
@@ -94,13 +95,16 @@ def _explained(
     if evaluator.files:
         record["fills"] = evaluator.files
     record.update(result.record)
+    record[SHORTFALL] = result.shortfall or info.remedy
     raws = {name: result.raws.get(name, value) for name, value in result.attributions.items()}
     complete = result.completeness if request.at is None else None  # others may carry the rest past an inner value
-    return Explanation(
+    signed = info.signed if result.signed is None else result.signed
+    found = Explanation(
         request.method, params, result.attributions, raws, feed, explained.target.names, explained.target.classes,
-        explained.target.score(explained.output), explained.scored.kind, info.signed, complete, record,
+        explained.target.score(explained.output), explained.scored.kind, signed, complete, record,
         info.notable(params), call.totals,
     )  # fmt: skip
+    return found if request.place is not None else with_missed_sum(found, [found])
 
 
 def _coupling(model: OnnxModel, feed: dict[str, Array], info: registry.MethodInfo) -> Coupling:
@@ -282,6 +286,8 @@ def _check(model: OnnxModel, info: registry.MethodInfo, feed: Mapping[str, Array
         raise UsageError("at.method", f"{info.name} can't be given at an inner value", f"methods that can: {able}")
     check(request.backend, request.precision)
     request.require_inputs(feed)
+    if isinstance(request.seed, bool) or not isinstance(request.seed, int | np.integer) or request.seed < 0:
+        raise UsageError("seed.invalid", f"seed={request.seed!r} is no whole number from 0 on", "give seed=0")
     for name, value in feed.items():
         if value.ndim and len(value) == 0:
             raise InputError("data.bad_shape", f"input {name!r} holds no samples", "give at least one")

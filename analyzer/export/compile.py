@@ -27,6 +27,7 @@ from analyzer.compiler.recording_engine import RecordedTarget, RecordingEngine
 from analyzer.compiler.subject import Subject
 from analyzer.engines.protocol import NotCompilableError
 from analyzer.errors import UnsupportedError, UsageError
+from analyzer.explain.finiteness import require_finite_params
 from analyzer.explain.pipeline import explain
 from analyzer.explain.request import Request
 from analyzer.export import targets
@@ -122,6 +123,7 @@ def compile(  # noqa: A001  (analyzer.compile)
     model = model if isinstance(model, Model) else load(model)
     _check(model, method, target, output, batch)
     given = registry.get(method).check(params)
+    require_finite_params(registry.get(method), given)
     request = Request.of(method, target=target, score=score, seed=seed, backend="torch", inputs=inputs, **given)
     request.require_inputs(model.inputs)
     if model.fixed_batch is not None:

@@ -71,7 +71,8 @@ def fill(
             raise UsageError(
                 "fill.unknown", f"no fill is called {name[:80]!r}", f"{hint}allowed: a number, {', '.join(FILLS)}"
             ) from None
-    replacement = np.asarray(how, dtype=np.float32)
+    with np.errstate(over="ignore"):
+        replacement = np.asarray(how, dtype=np.float32)
     if not np.isfinite(replacement).all():
         raise UsageError("fill.nonfinite", "the fill holds NaN or infinite values", "give finite values")
     try:

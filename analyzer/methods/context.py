@@ -83,8 +83,9 @@ class Context(Evaluator):
         Where an input is shared by all samples, or where scores depend on other rows than their own (nodes of a graph are no
         samples), there is one for all scores together.
         """
-        total, wanted = self.sample_sums(attributions), np.asarray(self.numbers(expected), np.float64).reshape(-1)
-        together = Completeness(total.sum(keepdims=True), wanted.sum(keepdims=True))
+        with np.errstate(invalid="ignore"):  # what isn't finite is refused later, with its place
+            total, wanted = self.sample_sums(attributions), np.asarray(self.numbers(expected), np.float64).reshape(-1)
+            together = Completeness(total.sum(keepdims=True), wanted.sum(keepdims=True))
         if len(total) != len(wanted):
             return together
         found = Completeness(total, wanted)

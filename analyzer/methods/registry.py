@@ -66,6 +66,8 @@ class MethodInfo:
         Whether negative values mean evidence against.
     complete
         Whether the attribution promises to sum to a score difference.
+    tolerance, remedy
+        From which share of that difference on a missed sum is worth a note, and what helps then.
     summary, source
         What it does in a line; paper and equation.
     inner
@@ -92,6 +94,8 @@ class MethodInfo:
     source: str
     parameters: Mapping[str, Parameter]
     function: Callable[..., Any] = field(repr=False)
+    tolerance: float = 0.05
+    remedy: str = ""
     inner: bool = False
     compilable: bool = False
     derived_from: str | None = None
@@ -175,6 +179,8 @@ def method(
     modalities: tuple[str, ...] = ANY_NUMBERS,
     signed: bool = True,
     complete: bool = False,
+    tolerance: float = 0.05,
+    remedy: str = "",
     inner: bool = False,
     compilable: bool = False,
     derived_from: str | None = None,
@@ -212,6 +218,8 @@ def method(
             source,
             parameters,
             function,
+            tolerance,
+            remedy,
             inner,
             compilable,
             derived_from,

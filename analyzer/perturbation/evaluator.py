@@ -6,6 +6,7 @@ here: what the changes are (``replacement``, ``features``, ``random_masks``), se
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -15,9 +16,10 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from analyzer.engines.parity import first_nonfinite
 from analyzer.errors import InputError, UsageError
 from analyzer.executor import devices
-from analyzer.executor.batched_runs import BatchedRuns, Rows, Scoring, Source, rows_of
+from analyzer.executor.batched_runs import BatchedRuns, Batches, Rows, Scoring, Source, rows_of
 from analyzer.executor.mask_ops import Windows
 from analyzer.executor.masked_model import MaskedModelSpec
 from analyzer.inputs.graph_selection import auxiliary
@@ -233,14 +235,15 @@ class Evaluator:
         tuple
             The rows of a batch with their scores (n,), float64.
         """
-        opened = self._opened(sample, *next(iter(parts.items()))) if len(parts) == 1 else None
-        if opened is not None:
-            self.masks = "graph"
-            yield from opened(source, total)
-            return
 
         def copies(rows: Rows) -> dict[str, Array]:
             return {name: part.copies(self.inputs[name][sample, ...], rows) for name, part in parts.items()}
+
+        opened = self._opened(sample, *next(iter(parts.items()))) if len(parts) == 1 else None
+        if opened is not None:
+            self.masks = "graph"
+            yield from self._finite(sample, opened(source, total), copies)
+            return
 
         times = {len(part.replacement.rows) for part in parts.values() if isinstance(part.replacement, BackgroundRows)}
         if not times:
@@ -255,9 +258,7 @@ class Evaluator:
         repeated = RepeatedRows(source, times.pop())
         yield from repeated.averaged(scores for _, scores in self.hosted(sample, repeated.rows, copies))
 
-    def _opened(
-        self, sample: int, name: str, part: MaskedInput
-    ) -> Callable[[Source, int | None], Iterator[tuple[Rows, Array]]] | None:
+    def _opened(self, sample: int, name: str, part: MaskedInput) -> Callable[[Source, int | None], Batches] | None:
         """Runs of a model with the masks of one input inside; None where they must be made on the host."""
         replacement, x = part.replacement, self.inputs[name][sample]
         if not isinstance(replacement, np.ndarray) or self.holes(name):
@@ -296,7 +297,43 @@ class Evaluator:
         """Scores of copies of one sample that are made on the host, in the threads that run them, with their rows."""
         self.masks = "host"
         runs = self._unmasked()
-        yield from runs.scores(source, self._scoring(sample), prepare=lambda rows: self._feed(sample, copies(rows)))
+        found = runs.scores(source, self._scoring(sample), prepare=lambda rows: self._feed(sample, copies(rows)))
+        yield from self._finite(sample, found, copies)
+
+    def require_scores(self, sample: int, scores: Array, feed: Callable[[int], Rows] | None = None) -> None:
+        """Refuse scores of changed copies of a sample that aren't finite.
+
+        Parameters
+        ----------
+        feed
+            Makes the model's inputs for the copy that a score is of again; None where they can't be made.
+
+        Raises
+        ------
+        InputError
+            ``score.nonfinite`` naming the first node whose value isn't finite.
+        """
+        lost = np.flatnonzero(~np.isfinite(scores))
+        if lost.size:
+            where = "" if feed is None else first_nonfinite(self.model, feed(int(lost[0])))
+            raise InputError(
+                "score.nonfinite",
+                f"a changed copy of sample {sample} has the score {scores[lost[0]]}{where}",
+                "choose another fill, one that the model has a value for, or fewer segments at once",
+            )
+
+    def _finite(
+        self, sample: int, batches: Batches, copies: Callable[[Rows], Mapping[str, Array]]
+    ) -> Iterator[tuple[Rows, Array]]:
+        """Batches of rows with their scores, all of them finite; ``copies`` makes the copies of rows once more."""
+        with contextlib.closing(batches):
+            for rows, scores in batches:
+
+                def feed(at: int, rows: Rows = rows) -> Rows:
+                    return self._feed(sample, copies({role: value[at : at + 1] for role, value in rows.items()}))
+
+                self.require_scores(sample, scores, feed)
+                yield rows, scores
 
     def _unmasked(self) -> BatchedRuns:
         return self.model.session_pool.unmasked(self._fetched, self.batch_size())
@@ -331,12 +368,6 @@ class Evaluator:
             if len(scores) != count:
                 name, tensor = next(iter(self._tensors.items()))
                 raise no_batch(name, np.shape(got[tensor]))
-            if not np.isfinite(scores).all():
-                raise InputError(
-                    "score.nonfinite",
-                    f"a changed copy of sample {sample} has the score {scores[~np.isfinite(scores)][0]}",
-                    "choose another fill, one that the model has a value for, or fewer segments at once",
-                )
             return scores
 
         return score

@@ -266,6 +266,7 @@ class FeatureSpace:
         while block := list(itertools.islice(remaining, times)):
             padded = block + block[-1:] * (times - len(block))
             scores = engine.scores_with_inputs({name: np.stack(padded).astype(values.dtype)})
+            self.evaluator.require_scores(sample, scores[: len(block)])
             yield from (float(score) for score in scores[: len(block)])
 
     def _repeated(self, sample: int) -> tuple[Engine, int]:

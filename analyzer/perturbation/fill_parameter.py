@@ -37,7 +37,7 @@ _NAMES = (*FILLS, "inpaint", *_FILES)
 def replacement_for(
     evaluator: Evaluator,
     name: str,
-    fill: Fill | list[Any],
+    fill: Any,
     *,
     values: Array | None = None,
     columns: tuple[str, ...] = (),
@@ -74,11 +74,16 @@ def replacement_for(
             fill = float(fill)
     if isinstance(fill, list | tuple):
         fill = np.asarray(fill)
+    if not isinstance(fill, float | int | str | np.ndarray | np.number):
+        what = f"a fill of type {type(fill).__name__} isn't one"
+        raise UsageError("params.invalid", what, f"allowed: {FILL_HELP}")
     if background < 1:
         raise UsageError("params.invalid", f"background must be at least 1, not {background}", "100 is usual")
     given = evaluator.inputs[name] if values is None else values
     reader = _FillReader(evaluator, name, given, values is not None, columns, background, without)
-    return reader.array(fill) if isinstance(fill, np.ndarray) else reader.named(fill)
+    if isinstance(fill, np.ndarray):
+        return reader.array(fill)
+    return reader.named(fill if isinstance(fill, str) else float(fill))
 
 
 def column_replacements(evaluator: Evaluator, fill: Fill | list[Any], background: int = 100) -> dict[str, Replacement]:
@@ -188,9 +193,11 @@ class _FillReader:
                 "fill.bad_shape", f"a fill of type {given.dtype} holds no numbers", "give an array of numbers"
             )
         missing = self.evaluator.model.takes_missing.intersection(self.columns or (self.name,))
-        if np.isinf(given).any() or (np.isnan(given).any() and not missing):
-            raise UsageError("fill.nonfinite", "the fill holds NaN or infinite values", "give finite values")
-        typed = given.astype(kind)
+        with np.errstate(over="ignore", invalid="ignore"):
+            typed = given.astype(kind)
+        if np.isinf(given).any() or np.isinf(typed).any() or (np.isnan(given).any() and not missing):
+            what = f"the fill holds NaN, infinite values or some beyond {kind}"
+            raise UsageError("fill.nonfinite", what, "give finite values")
         if kind.kind in "iu" and (typed != given).any():
             raise UsageError("params.invalid", f"the fill doesn't suit whole numbers of type {kind}", "round it")
         return typed

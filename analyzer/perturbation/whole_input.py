@@ -7,7 +7,7 @@ can't be taken apart (``analyzer.executor.row_coupling``).
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analyzer.errors import UnsupportedError
-from analyzer.executor.batched_runs import BatchedRuns, Rows, Source
+from analyzer.executor.batched_runs import BatchedRuns, Batches, Source
 from analyzer.explanation import Result
 from analyzer.perturbation.evaluator import Evaluator
 from analyzer.perturbation.replacement import MaskedInput
@@ -114,9 +114,7 @@ class WholeInput(Evaluator):
         maps = {name: value[0] for name, value in result.attributions.items()}
         return replace(result, attributions=maps, raws={name: value[0] for name, value in result.raws.items()})
 
-    def _opened(
-        self, sample: int, name: str, part: MaskedInput
-    ) -> Callable[[Source, int | None], Iterator[tuple[Rows, Array]]] | None:
+    def _opened(self, sample: int, name: str, part: MaskedInput) -> Callable[[Source, int | None], Batches] | None:
         return None  # masks inside the graph are for a batch of samples
 
     def _unmasked(self) -> BatchedRuns:

@@ -47,8 +47,9 @@ def numbers(values: Array, where: str) -> Array:
     if values.dtype.kind not in "biuf":
         raise UsageError("target.file", f"{where} holds {values.dtype}, no numbers", "save an array of floats")
     found = np.asarray(values, np.float64)
-    if not np.isfinite(found).all():
-        raise UsageError("target.nonfinite", f"{where} holds NaN or infinite values", "give finite numbers")
+    if not (np.abs(found) <= np.finfo(np.float32).max).all():
+        what = f"{where} holds NaN, infinite values or some beyond single precision"
+        raise UsageError("target.nonfinite", what, "give finite numbers")
     return found
 
 

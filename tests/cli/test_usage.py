@@ -175,7 +175,7 @@ def test_quiet_warns_of_nothing(call: Call, capfd: pytest.CaptureFixture[str]) -
     ("words", "expected"),
     [
         ("explain m.onnx x.png -m gradient-x", ["gradient-x-input"]),
-        ("methods li", ["lime"]),
+        ("methods li", ["lime", "lime-noise"]),
         ("exp", ["explain"]),
         ("explain --pre", ["--preprocess"]),
     ],

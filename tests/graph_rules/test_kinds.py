@@ -53,7 +53,17 @@ KIND: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
     "negative": (torch.neg, "scale"),
     # ReLU by any name
     "clamp-0": (lambda x: x.clamp(min=0), "relu"),
-    "clamp-0-1": (lambda x: x.clamp(0, 1), "activation"),
+    # rectifiers with a bound, a slope or a threshold
+    "clamp-0-1": (lambda x: x.clamp(0, 1), "rectifier"),
+    "relu6": (F.relu6, "rectifier"),
+    "clamp-0-to-a-row": (lambda x: x.clamp(torch.zeros(4, dtype=x.dtype), torch.arange(1.0, 5.0)), "rectifier"),
+    "leaky-relu": (lambda x: F.leaky_relu(x, 0.1), "rectifier"),
+    "prelu": (lambda x: F.prelu(x, torch.tensor([0.1, 0.2, 0.3, -0.4], dtype=x.dtype)), "rectifier"),
+    "threshold": (lambda x: F.threshold(x, 0.3, 0.0), "rectifier"),
+    "chosen-above": (lambda x: torch.where(x > 0.3, x, torch.zeros((), dtype=x.dtype)), "rectifier"),
+    "hardtanh": (F.hardtanh, "activation"),
+    "clamp-1-2": (lambda x: x.clamp(1, 2), "activation"),
+    "hard-sigmoid-alone": (lambda x: (x + 3).clamp(0, 6), "activation"),
     "maximum-0": (lambda x: torch.maximum(x, torch.zeros(3, 4, dtype=x.dtype)), "relu"),
     "maximum-1": (lambda x: torch.maximum(x, torch.ones((), dtype=x.dtype)), "activation"),
     "maximum-of-two": (lambda x: torch.maximum(x @ V, x @ W), "maximum"),

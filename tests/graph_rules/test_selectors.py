@@ -215,6 +215,7 @@ MORE: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
     "weighted": (lambda x: torch.bmm(x.softmax(2), x.transpose(1, 2)), "attention"),
     "normalised": (lambda x: F.layer_norm(x, (4,), tensor(4), tensor(4, seed=1)), "layer-norm"),
     "batch-norm": (lambda x: F.batch_norm(x, L[0, :3], L[1, :3].abs() + 1, L[2, :3], L[3, :3]), "batch-norm"),
+    "relu6": (torch.nn.functional.relu6, "rectifier"),
     "silu": (lambda x: x * x.sigmoid(), "self-gate"),
     "product": (lambda x: x.prod(1), "reduced-product"),
     "variance": (lambda x: x.var(1), "reduced-product"),

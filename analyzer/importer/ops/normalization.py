@@ -153,7 +153,8 @@ def lp_normalization(node: Node, x: Tensor) -> Tensor:
         raise InputError("op.bad_attribute", f"{node}: p is {order}, not 1 or 2", "re-export the model")
     norm = torch.linalg.vector_norm(x, order, dim=node.attr("axis", -1), keepdim=True)
     # a zero vector stays zero
-    return x / torch.where(norm == 0, torch.ones_like(norm), norm)
+    divisor: Tensor = norm.masked_fill(norm == 0, 1.0)
+    return x / divisor
 
 
 @operator("MeanVarianceNormalization")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from analyzer.engines.protocol import GUIDED_BACKPROP
 from analyzer.errors import UnsupportedError
 from analyzer.methods.cam.at_input import at_input, mapped_inputs
 from analyzer.methods.cam.grad_cam import Layer, Rectify, empty, feature_map, grad_cam_of
 from analyzer.methods.context import Context, Result
 from analyzer.methods.gradient.gradients import per_input
+from analyzer.methods.gradient.guided_backprop import Rectifiers, guided_table, unit_notes
 from analyzer.methods.registry import method
 
 
@@ -26,6 +26,7 @@ def guided_grad_cam(
     layer: Layer = "auto",
     relu: Rectify = True,
     interpolate: Annotated[Literal["bilinear", "nearest"], "how the Grad-CAM map is resampled"] = "bilinear",
+    rectifiers: Rectifiers = "relu",
 ) -> Result:
     """Guided backpropagation times the Grad-CAM map at the input's resolution."""
     found = feature_map(context, layer)
@@ -39,12 +40,13 @@ def guided_grad_cam(
             f"the map at {found.name!r} has other axes than input {name!r} of shape {list(context.inputs[name].shape)}",
             "use guided-backprop, or grad-cam",
         )
-    guided, maps = context.engine.sweep(GUIDED_BACKPROP).relevance, {}
+    swept, maps = context.engine.sweep(guided_table(rectifiers)), {}
+    guided = swept.relevance
     for name in names:
         weight = at_input(context, name, raw, "nearest" if interpolate == "nearest" else "linear")
         assert weight is not None
         wider = [1] * (guided[name].ndim - weight.ndim)  # an embedding is wider than tokens
         maps[name] = guided[name] * weight.reshape((*weight.shape, *wider))
     result = per_input(context, maps, record={"layer": found.name})
-    result.notes += empty(context, found, raw, relu)
+    result.notes += [*unit_notes(swept, rectifiers), *empty(context, found, raw, relu)]
     return result

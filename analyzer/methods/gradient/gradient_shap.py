@@ -10,15 +10,19 @@ import numpy as np
 
 from analyzer.engines.protocol import SweepResult
 from analyzer.errors import UsageError
+from analyzer.methods.baselines import pool, typed
 from analyzer.methods.context import Array, Context, Result
 from analyzer.methods.gradient.gradients import per_input
-from analyzer.methods.gradient.integrated_gradients import baseline_of
-from analyzer.methods.gradient.smoothgrad import extent, normal, shape_of
+from analyzer.methods.gradient.smoothgrad import deviation, normal, shape_of
 from analyzer.methods.registry import method
+
+#: Every row of a file is among the baselines.
+_ALL = 2**31
 
 
 @method(
     "gradient-shap", "gradient", compilable=True, quick={"samples": 32}, headline=("samples",), complete=True,
+    remedy="raise samples",
     source="Lundberg, Lee 2017, A unified approach to interpreting model predictions; Erion et al. 2021, expected "
     "gradients, eq. 5",
 )  # fmt: skip
@@ -28,7 +32,9 @@ def gradient_shap(
     samples: Annotated[int, "number of random points, at least 2"] = 50,
     noise: Annotated[float, "standard deviation of noise on the input as a fraction of its max - min"] = 0.0,
     baselines: Annotated[
-        Any, "a number, an array of baselines, one of which each point draws, or id:N for tokens"
+        Any,
+        "a number, an array of baselines or samples:FILE, one of which each point draws, mean, blur, image:FILE, or id:N "
+        "for tokens",
     ] = 0.0,
 ) -> Result:
     """Mean over random points between a baseline and the input of the gradient there times the difference."""
@@ -91,16 +97,19 @@ def _line(context: Context, name: str, rng: np.random.Generator, wide: Array, po
         return Line(low, wide, share)
     return Line(
         low,
-        wide + noise * extent(context, name, wide) * context.constant(normal(rng, shape_of(context, name, wide))),
+        wide + deviation(context, name, wide, noise) * context.constant(normal(rng, shape_of(context, name, wide))),
         share,
     )
 
 
 def _pool(context: Context, baselines: Any, name: str, end: Array) -> Array:
-    """Baselines of one input; ``id:N`` is the embedding of that token at every position."""
+    """Baselines of one input, stacked; ``id:N`` is the embedding of that token at every position."""
     if isinstance(baselines, str):
-        return np.asarray(context.numbers(baseline_of(context, baselines, name, end))[:1], np.float64)
-    return pool_of(baselines, name, end)
+        rows = pool(context, baselines, name, end, _ALL, [])
+        return np.stack([np.asarray(context.numbers(each), np.float64) for each in rows])
+    found = pool_of(baselines, name, end)
+    typed(found, context.numbers(end[:1]).dtype)
+    return found
 
 
 def pool_of(baselines: Any, name: str, end: Array) -> Array:
@@ -111,7 +120,7 @@ def pool_of(baselines: Any, name: str, end: Array) -> Array:
     UsageError
         ``params.invalid`` where they don't fit.
     """
-    given = np.asarray(baselines, np.float64)
+    given = typed(baselines, np.float64)
     pool = given if given.ndim == end.ndim else given[None]
     try:
         np.broadcast_shapes(pool.shape[1:], end.shape[1:])

@@ -68,12 +68,18 @@ def saliency(context: Context) -> Result:
     source="Gevrey, Dimopoulos, Lek 2003; Simonyan et al. 2013",
 )
 def sensitivity(
-    context: Context, *, times_input: Annotated[bool, "multiply the squared gradient by the input"] = False
+    context: Context,
+    *,
+    times_input: Annotated[
+        bool, "multiply the squared gradient by the input: the gradient x input sensitivity of textbooks, with a sign"
+    ] = False,
 ) -> Result:
     """Squared gradient."""
     swept = context.engine.gradient()
     squared = {k: v**2 for k, v in swept.relevance.items()}
-    return per_input(context, {k: v * swept.values[k] if times_input else v for k, v in squared.items()})
+    if not times_input:
+        return per_input(context, squared)
+    return per_input(context, {k: v * swept.values[k] for k, v in squared.items()}, signed=True)
 
 
 @method(

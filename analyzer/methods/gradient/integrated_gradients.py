@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import functools
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import numpy as np
 
 from analyzer.errors import UsageError
+from analyzer.methods.baselines import BASELINE_HELP, references
 from analyzer.methods.context import Array, Context, Result
 from analyzer.methods.gradient.gradients import per_input
 from analyzer.methods.registry import method
+from analyzer.perturbation.fill_parameter import BACKGROUND_HELP
 
 Rule = Literal["gausslegendre", "riemann_trapezoid", "riemann_middle", "riemann_left", "riemann_right"]
 
 
 @method(
     "integrated-gradients", "gradient", compilable=True, quick={"steps": 8}, headline=("steps",), complete=True,
+    remedy="raise steps",
     source="Sundararajan, Taly, Yan 2017, Axiomatic attribution for deep networks, eq. 1 and 3",
 )  # fmt: skip
 def integrated_gradients(
@@ -24,98 +28,80 @@ def integrated_gradients(
     *,
     steps: Annotated[int, "number of points on the path, at least 1"] = 50,
     rule: Annotated[Rule, "quadrature rule of the path integral"] = "gausslegendre",
-    baseline: Annotated[
-        Any, "start of the path: a number or an array broadcastable to the input; for tokens also id:N or ids"
-    ] = 0.0,
+    baseline: Annotated[Any, f"start of the path: {BASELINE_HELP}"] = 0.0,
+    background: Annotated[int, BACKGROUND_HELP] = 100,
     multiply_by_inputs: Annotated[bool, "multiply by input minus baseline; off gives the mean gradient"] = True,
 ) -> Result:
     """Gradient integrated along the straight path from a baseline to the input, times the difference."""
     if steps < 1:
         raise UsageError("params.invalid", f"steps must be at least 1, not {steps}", "50 is usual")
-    xp, engine = context.xp, context.engine
-    points, weights = quadrature(rule, steps)
-    ends = engine.values()
-    wide = {k: xp.astype(v, xp.float64) for k, v in ends.items()}
-    starts = {k: baseline_of(context, baseline, k, v) for k, v in ends.items()}
-    change = {k: v - starts[k] for k, v in wide.items()}
-    total = {k: xp.zeros(v.shape, dtype=xp.float64) for k, v in ends.items()}
-    if multiply_by_inputs:
-        points = np.append(points, 0.0)  # the score at the start, from the same run as the path's end
-    chunk = min(engine.chunk(), len(points))
-    for first in range(0, len(points), chunk):
-        part = points[first : first + chunk]
-        swept = engine.gradient(
-            {
-                k: xp.concat([xp.astype(starts[k] + float(a) * v, ends[k].dtype) for a in part])
-                for k, v in change.items()
-            }
-        )
-        shares = weights[first : first + chunk]
-        for name, grads in swept.relevance.items() if len(shares) else ():
-            stacked = xp.astype(grads.reshape((len(part), *total[name].shape))[: len(shares)], xp.float64)
-            total[name] = total[name] + xp.tensordot(context.constant(shares), stacked, axes=1)
-        context.advance(min(first + chunk, steps), steps)
-    if multiply_by_inputs:
-        total = {k: v * change[k] for k, v in total.items()}
-    values = {k: xp.astype(v, ends[k].dtype) for k, v in total.items()}
+    ends = context.engine.values()
+    starts = references(context, baseline, ends, background)
+    path = _Path(context, ends, *quadrature(rule, steps), scored=multiply_by_inputs)
+    shares: dict[str, list[Array]] = {name: [] for name in ends}
+    scores = []
+    for at, start in enumerate(starts.each):
+        slopes, score = path.integral(start, at * steps, len(starts.each) * steps)
+        scores.append(score)
+        for name, mean in slopes.items():
+            shares[name].append(mean * (path.wide[name] - start[name]) if multiply_by_inputs else mean)
+    total = {name: starts.mean(each) for name, each in shares.items()}
+    values = {k: context.xp.astype(v, ends[k].dtype) for k, v in total.items()}
     if not multiply_by_inputs:
-        return per_input(context, values)
-    at_start = context.numbers(swept.score).reshape(len(part), -1)[-1]
-    return per_input(context, values, completeness=context.complete(total, context.score - at_start))
+        return per_input(context, values, notes=starts.notes, record=starts.record)
+    complete = context.complete(total, context.score - context.numbers(starts.mean(scores)))
+    return per_input(context, values, completeness=complete, notes=starts.notes, record=starts.record)
 
 
-def baseline_of(context: Context, baseline: Any, name: str, end: Array) -> Array:
-    """A baseline as an array of the explained value's shape and type.
+@dataclass(frozen=True)
+class _Path:
+    """Points between a reference and the explained values, and the weights of the gradients there.
 
-    Parameters
+    Attributes
     ----------
-    baseline
-        A number or an array broadcastable to the value. For tokens also ``id:N`` or an array of ids (of any integer type,
-        broadcastable to the tokens): looked up in the model's own embedding.
-
-    Raises
-    ------
-    UsageError
-        ``params.invalid`` where it can't be broadcast, or where ids are given for an input that isn't made of tokens.
+    scored
+        Whether the score at the reference is wanted too: it comes from the same run as the path's end.
     """
-    ids = token_ids(context, baseline, name)
-    if ids is not None:
-        return context.embedding(name, ids)
-    try:
-        given = np.asarray(baseline, context.numbers(end[:1] if end.ndim else end).dtype)
-        return context.constant(np.broadcast_to(given, tuple(end.shape)))
-    except ValueError:
-        raise _unfit(baseline, name, end.shape) from None
 
+    context: Context
+    ends: dict[str, Array]
+    points: Array
+    weights: Array
+    scored: bool
 
-def token_ids(context: Context, baseline: Any, name: str) -> Array | None:
-    """The ids that a baseline of tokens stands for, of the input's shape; None where it is one of values."""
-    tokens = name in {entry.name for entry in context.engine.explained if entry.tokens}
-    if isinstance(baseline, str):
-        kind, _, number = baseline.strip().lower().partition(":")
-        if kind != "id" or not number.strip().isdecimal() or not tokens:
-            what = "tokens take id:N too" if tokens else "it isn't made of tokens"
-            raise UsageError(
-                "params.invalid", f"{baseline!r} is no baseline of input {name!r}", f"give a number or an array; {what}"
+    @functools.cached_property
+    def wide(self) -> dict[str, Array]:
+        """The explained values in double precision, in which points and sums are computed."""
+        xp = self.context.xp
+        return {k: xp.astype(v, xp.float64) for k, v in self.ends.items()}
+
+    def integral(self, start: dict[str, Array], done: int, of: int) -> tuple[dict[str, Array], Array]:
+        """The mean gradient on the way from a reference, in double precision, and the score there where it is wanted.
+
+        Parameters
+        ----------
+        done, of
+            Steps that lie behind, and all steps, for the progress.
+        """
+        xp, engine, steps = self.context.xp, self.context.engine, len(self.points)
+        points = np.append(self.points, 0.0) if self.scored else self.points
+        change = {k: v - start[k] for k, v in self.wide.items()}
+        total = {k: xp.zeros(v.shape, dtype=xp.float64) for k, v in change.items()}
+        chunk = min(engine.chunk(), len(points))
+        for first in range(0, len(points), chunk):
+            part = points[first : first + chunk]
+            swept = engine.gradient(
+                {
+                    k: xp.concat([xp.astype(start[k] + float(a) * v, self.ends[k].dtype) for a in part])
+                    for k, v in change.items()
+                }
             )
-        baseline = np.array(int(number))
-    elif not (tokens and isinstance(baseline, np.ndarray | list | tuple) and np.asarray(baseline).dtype.kind in "iu"):
-        return None
-    value, given = context.inputs[name], np.asarray(baseline)
-    while given.ndim > value.ndim and given.shape[-1] == 1:
-        given = given[..., 0]
-    try:
-        return np.broadcast_to(given, value.shape).astype(value.dtype)
-    except ValueError:
-        raise _unfit(baseline, name, value.shape) from None
-
-
-def _unfit(baseline: Any, name: str, shape: Any) -> UsageError:
-    return UsageError(
-        "params.invalid",
-        f"a baseline of shape {list(np.shape(baseline))} doesn't fit input {name!r} of shape {list(shape)}",
-        "give a number or an array broadcastable to the input",
-    )
+            shares = self.weights[first : first + chunk]
+            for name, grads in swept.relevance.items() if len(shares) else ():
+                stacked = xp.astype(grads.reshape((len(part), *total[name].shape))[: len(shares)], xp.float64)
+                total[name] = total[name] + xp.tensordot(self.context.constant(shares), stacked, axes=1)
+            self.context.advance(done + min(first + chunk, steps), of)
+        return total, swept.score.reshape((len(part), -1))[-1]
 
 
 @functools.cache

@@ -12,6 +12,9 @@ from analyzer.methods.context import Array, Context, Result
 from analyzer.methods.gradient.gradients import per_input, with_norms
 from analyzer.methods.registry import method
 
+#: The standard deviation may be this part of the largest number: far noise is some eight of them.
+_FAR = 0.1
+
 
 @method(
     "smoothgrad",
@@ -43,7 +46,7 @@ def smoothgrad(
     xp, rng = context.xp, np.random.default_rng(context.seed)
     values = context.engine.values()
     wide = {k: xp.astype(v, xp.float64) for k, v in values.items()}
-    sigma = {k: noise * extent(context, k, v) for k, v in wide.items()}
+    sigma = {k: deviation(context, k, v, noise) for k, v in wide.items()}
     first = {k: xp.zeros(v.shape, dtype=xp.float64) for k, v in values.items()}
     second = dict(first)
     chunk = min(context.engine.chunk(), samples)
@@ -69,7 +72,10 @@ def smoothgrad(
         "variance": {k: xp.clip(square[k] - mean[k] ** 2, 0.0, None) for k in mean},
     }[reduce]
     found = per_input(context, {k: xp.astype(v, values[k].dtype) for k, v in chosen.items()})
-    return with_norms(context, found) if base == "gradient" else found
+    if base == "gradient":
+        return with_norms(context, found)
+    found.notes += maps.notes
+    return found
 
 
 def normal(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
@@ -85,6 +91,22 @@ def shape_of(context: Context, name: str, wide: Array) -> tuple[int, ...]:
         if axis == 0
         else tuple(1 if at == axis else int(size) for at, size in enumerate(wide.shape))
     )
+
+
+def deviation(context: Context, name: str, wide: Array, noise: float) -> Array:
+    """The standard deviation of noise for every sample, broadcastable to it.
+
+    Raises
+    ------
+    UsageError
+        ``params.nonfinite`` where noisy values would be beyond what the input's type holds.
+    """
+    found = noise * extent(context, name, wide)
+    dtype = context.inputs[name].dtype
+    largest = np.finfo(dtype if dtype.kind == "f" else np.float32).max
+    if context.numbers(found).max(initial=0) > _FAR * largest:
+        raise UsageError("params.nonfinite", f"noise={noise:g} makes values beyond the input's type", "0.15 is usual")
+    return found
 
 
 def extent(context: Context, name: str, wide: Array) -> Array:

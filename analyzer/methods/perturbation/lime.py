@@ -200,4 +200,9 @@ class Surrogate:
     def _kernel(self, present: Array) -> Array:
         """Weight of each copy: exponential in the cosine distance of its 0/1 row from the row of ones, the root as in LIME."""
         similarity = np.sqrt(present.sum(axis=1) / present.shape[1])
-        return np.asarray(np.sqrt(np.exp(-((1 - similarity) ** 2) / self.width**2)))
+        with np.errstate(over="ignore"):
+            weights = np.asarray(np.sqrt(np.exp(-(((1 - similarity) / self.width) ** 2))))
+        if not weights[~present.all(axis=1)].any():
+            what = f"lime: kernel_width={self.width:g} leaves no changed copy with a weight"
+            raise UsageError("params.invalid", what, "0.25 is usual")
+        return weights

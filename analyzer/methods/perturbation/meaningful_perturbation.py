@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import numpy as np
 
-from analyzer.errors import UsageError
+from analyzer.errors import UnsupportedError, UsageError
 from analyzer.inputs.resampling import interpolation_matrix
 from analyzer.methods.context import Array, Context, Result
 from analyzer.methods.registry import method
@@ -110,7 +110,16 @@ class _MaskedValues:
         large, change = multiplied(mask, upsampling), self.values - self.replacement
         blended = self.replacement + np.expand_dims(large, others) * change
         swept = self.context.engine.gradient({self.name: blended.astype(self.values.dtype)})
-        slope = swept.relevance[self.name].astype(np.float64) * change
+        for sample, score in enumerate(swept.score):
+            self.context.require_scores(sample, score[None])
+        with np.errstate(invalid="ignore"):
+            slope = swept.relevance[self.name].astype(np.float64) * change
+        if not np.isfinite(slope).all():
+            raise UnsupportedError(
+                "result.nonfinite",
+                "the model has no derivative where its input is blended with the fill",
+                "choose another fill, or a method that needs no derivatives",
+            )
         return swept.score, multiplied(slope.sum(axis=others), [matrix.T for matrix in upsampling])
 
     def shifted(self, rng: np.random.Generator, jitter: float) -> list[Array]:

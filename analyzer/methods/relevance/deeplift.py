@@ -9,20 +9,23 @@ import numpy as np
 from analyzer.engines.protocol import TableSpec
 from analyzer.errors import UnsupportedError
 from analyzer.explanation import Completeness
+from analyzer.methods.baselines import BASELINE_HELP, references
 from analyzer.methods.context import Array, Context, Result
 from analyzer.methods.gradient.gradients import per_input
-from analyzer.methods.gradient.integrated_gradients import baseline_of
 from analyzer.methods.registry import method
+from analyzer.perturbation.fill_parameter import BACKGROUND_HELP
 
 #: A sum that misses by so many times the scores is no explanation.
 _BEYOND = 10.0
+#: Operators that ``pooling`` is about.
+_MAXIMA = ("MaxPool", "GlobalMaxPool", "ReduceMax", "ReduceMin")
 
 if TYPE_CHECKING:
     from graph_rules.tables import RuleTable
 
 
 @method(
-    "deeplift", "relevance", compilable=True, complete=True,
+    "deeplift", "relevance", compilable=True, complete=True, tolerance=1e-3,
     source="Shrikumar, Greenside, Kundaje 2017, Learning important features through propagating activation "
     "differences; products, quotients and softmax split exactly",
 )  # fmt: skip
@@ -32,9 +35,8 @@ def deeplift(
     variant: Annotated[
         Literal["rescale", "reveal-cancel"], "nonlinearities take differences as a whole, or each sign by itself"
     ] = "rescale",
-    baseline: Annotated[
-        Any, "the reference: a number or an array broadcastable to the input; for tokens also id:N or ids"
-    ] = 0.0,
+    baseline: Annotated[Any, f"the reference: {BASELINE_HELP}"] = 0.0,
+    background: Annotated[int, BACKGROUND_HELP] = 100,
     pooling: Annotated[
         Literal["auto", "exact", "gradient"],
         "maxima hand differences on completely, or by the gradient as in the authors' package; auto: the gradient "
@@ -52,37 +54,54 @@ def deeplift(
     xp = context.xp
     table = TableSpec.of("deeplift", {"variant": variant, "pooling": pooling}, build)
     ends = context.engine.values()
-    starts = {name: baseline_of(context, baseline, name, end) for name, end in ends.items()}
-    swept, at_start, selecting = context.engine.difference(table, starts)
-    record = {"score_at_baseline": context.numbers(at_start).tolist()}
+    starts = references(context, baseline, ends, background)
+    shares: dict[str, list[Array]] = {name: [] for name in ends}
+    at_starts: list[Array] = []
+    choosing: dict[str, None] = {}
+    for at, start in enumerate(starts.each):
+        swept, at_start, selecting = context.engine.difference(table, start)
+        for name, multipliers in swept.relevance.items():
+            share = xp.astype(multipliers, xp.float64)
+            wide = xp.astype(ends[name], xp.float64)
+            shares[name].append(share * (wide - start[name]) if multiply_by_inputs else share)
+        at_starts.append(at_start)
+        choosing |= dict.fromkeys(selecting)
+        context.advance(at + 1, len(starts.each))
+    mean = {name: starts.mean(each) for name, each in shares.items()}
+    at_start = starts.mean(at_starts)
+    record = {"score_at_baseline": context.numbers(at_start).tolist(), **starts.record}
+    values = {k: xp.astype(v, ends[k].dtype) for k, v in mean.items()}
     if not multiply_by_inputs:
-        return per_input(context, swept.relevance, record=record)
-    wide = {k: xp.astype(v, xp.float64) for k, v in ends.items()}
-    shares = {k: xp.astype(m, xp.float64) * (wide[k] - starts[k]) for k, m in swept.relevance.items()}
+        return per_input(context, values, notes=starts.notes, record=record)
     score = context.numbers(swept.score)
-    completeness = context.complete(shares, score - context.numbers(at_start))
+    completeness = context.complete(mean, score - context.numbers(at_start))
     _require_sensible(completeness, score)
-    notes = []
-    off = np.abs(completeness.delta) > 1e-3 * np.maximum(np.abs(completeness.expected), 1e-3 * np.abs(score))
-    if selecting and off.any():
-        notes.append(
-            f"{', '.join(selecting[:3])} choose other elements at the baseline: that part of the difference isn't attributed"
-        )
-    elif off.any() and pooling != "exact" and _pools(context):
-        notes.append("pooling=exact makes the sum of the map meet the difference of the scores")
-    elif off.any():
-        share = np.abs(completeness.delta / np.where(completeness.expected == 0, np.inf, completeness.expected)).max()
-        notes.append(
-            f"the sum of the map misses the difference of the scores by {share:.1%}: where the baseline is next to a point "
-            "without a value, differences are rounding; another baseline or precision=float64 helps"
-        )
-    values = {k: xp.astype(v, ends[k].dtype) for k, v in shares.items()}
-    return per_input(context, values, completeness=completeness, notes=notes, record=record)
+    why = _shortfall(context, list(choosing), pooling)
+    return per_input(context, values, completeness=completeness, notes=starts.notes, record=record, shortfall=why)
+
+
+def _shortfall(context: Context, selecting: list[str], pooling: str) -> str:
+    """Why the sum may be missed, and what helps."""
+    if selecting:
+        nodes = ", ".join(selecting[:3])
+        return f"{nodes} choose other elements at the baseline, and that part of the difference isn't attributed"
+    if pooling != "exact" and _pools(context):
+        return "pooling=exact makes the sum meet the difference of the scores"
+    return (
+        "where the baseline is next to a point without a value, differences are rounding; another baseline or "
+        "precision=float64 helps"
+    )
 
 
 def _pools(context: Context) -> bool:
-    """Whether the model has maxima over windows."""
-    return any(node.op_type == "MaxPool" for node in context.model.graph.nodes)
+    """Whether the explained value is computed from maxima over windows or axes."""
+    needed = {context.target.value}
+    for node in reversed(context.model.proto.graph.node):
+        if needed.intersection(node.output):
+            if node.op_type in _MAXIMA:
+                return True
+            needed.update(node.input)
+    return False
 
 
 def _require_sensible(completeness: Completeness, score: Array) -> None:

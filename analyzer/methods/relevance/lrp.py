@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 
-from analyzer.engines.protocol import TableSpec
+from analyzer.engines.protocol import Absorbed, TableSpec
 from analyzer.errors import UsageError
-from analyzer.methods.context import Context, Result
+from analyzer.methods.context import Array, Context, Result
 from analyzer.methods.gradient.gradients import per_input
 from analyzer.methods.registry import method
 from analyzer.methods.relevance.rule_files import expanded
@@ -23,6 +23,11 @@ from graph_rules.errors import RuleError
 
 if TYPE_CHECKING:
     from graph_rules.tables import RuleTable
+
+#: What kept less than this share of the largest loss isn't worth a word.
+_MINOR = 0.1
+#: Stabilisers up to this size aren't worth making smaller.
+_SMALL = 1e-5
 
 
 def _takes_fields(params: type) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -73,7 +78,33 @@ def lrp(
     expected = context.score if initial == "logit" else _per_sample(context.target.weights)
     complete = context.complete(swept.relevance, expected)
     record = {"overrides": dict(rules)} if rules else {}
-    return per_input(context, swept.relevance, completeness=complete, record=record)
+    why = _shortfall(swept.absorbed, complete.expected, float(params["epsilon"]))
+    return per_input(context, swept.relevance, completeness=complete, record=record, shortfall=why)
+
+
+def _shortfall(absorbed: Absorbed | None, expected: Array, epsilon: float) -> str:
+    """Where relevance was kept, largest share first, and what hands it on; ``expected`` is what should arrive by sample."""
+    if absorbed is None:
+        return ""
+    operator = max(absorbed.operator, key=lambda node: abs(absorbed.operator[node]), default="")
+    stabilisers = "a smaller epsilon" if epsilon > _SMALL else "another composite"
+    kept = (
+        (sum(absorbed.bias.values()), "went into biases", "zero_bias=true"),
+        (sum(absorbed.stabiliser.values()), "went into stabilisers and units with nothing to share", stabilisers),
+        (sum(absorbed.operator.values()), f"stayed at {operator!r}", f"another rule than that of {operator!r}"),
+    )
+    largest = max(abs(amount) for amount, _, _ in kept)
+    named = sorted((each for each in kept if abs(each[0]) > _MINOR * largest), key=lambda each: -abs(each[0]))
+    if not named:
+        return ""
+    total = float(expected.sum())
+    figures = ", ".join(f"{_figure(amount, total)} {where}" for amount, where, _ in named)
+    return f"{figures if len(expected) == 1 else f'of {total:.3g} in all samples {figures}'}; try {named[0][2]}"
+
+
+def _figure(amount: float, expected: float) -> str:
+    share = amount / expected if expected else np.inf
+    return f"{share:.0%}" if 0 <= share <= 1 else f"{amount:.3g}"
 
 
 def table_of(model: OnnxModel, composite: str, rules: Mapping[str, str] | None, **params: Any) -> TableSpec:
@@ -93,7 +124,7 @@ def table_of(model: OnnxModel, composite: str, rules: Mapping[str, str] | None, 
         return composites.composite(composite, settings, rules)
 
     said = {"composite": composite, "rules": list((rules or {}).items()), "settings": dataclasses.asdict(settings)}
-    return TableSpec.of("lrp", said, build)
+    return TableSpec.of("lrp", said, build, conserving=True)
 
 
 def _per_sample(weights: Any) -> Any:

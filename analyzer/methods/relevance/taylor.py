@@ -7,9 +7,9 @@ from typing import Annotated, Any, Literal
 import numpy as np
 
 from analyzer.errors import UsageError
+from analyzer.methods.baselines import baseline_of
 from analyzer.methods.context import Array, Context, Result
 from analyzer.methods.gradient.gradients import per_input
-from analyzer.methods.gradient.integrated_gradients import baseline_of
 from analyzer.methods.registry import method
 
 Root = Literal["search", "nearest"] | float | list[Any] | np.ndarray[Any, Any]
