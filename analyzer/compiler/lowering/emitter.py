@@ -40,6 +40,8 @@ class Emitter:
         self.values: dict[str, Value] = {}
         #: Name of indices within a channel -> name of the same in the flattened tensor, as MaxPool gives them.
         self.flat_indices: dict[str, str] = {}
+        #: Name of such indices -> name of the maxima themselves, for windows side by side.
+        self.maxima: dict[str, str] = {}
         #: Name of a broadcast value -> the value before broadcasting.
         self.unbroadcast: dict[str, Value] = {}
         self._known: dict[Any, str] = {}
