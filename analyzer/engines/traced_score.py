@@ -27,7 +27,7 @@ from graph_rules.errors import MissingRuleError, RuleError
 from graph_rules.sweep import ForwardPass, Plan, Watch
 
 #: Precisions of white-box methods; None leaves the model's own.
-PRECISION = {"float32": None, "float64": torch.float64}
+PRECISION = {"float32": torch.float32, "float64": torch.float64}
 #: Number of plans of one trace that are cached.
 _KEPT = 32
 #: Gives the target's weights on the scores.

@@ -21,6 +21,7 @@ from analyzer.importer.graph import Graph
 from analyzer.importer.interpreter import Interpreter, missing, run_graph, unsupported
 from analyzer.importer.modules import Origin, locate, origins_of
 from analyzer.importer.passes import run_passes
+from analyzer.importer.precision import raised
 from analyzer.importer.recorder import Recorder
 from analyzer.importer.rewriting import PassResult
 from analyzer.importer.text import no_derivative, text_ends
@@ -99,7 +100,7 @@ def trace(
     feed
         Input name -> array; arrays are not changed.
     precision
-        ``torch.float64`` computes float32 models in double precision.
+        What coarser types are computed in: ``torch.float32`` for models of half precision, ``torch.float64``.
     optimize
         Whether to run the passes (folding batch normalisation, merging biases).
 
@@ -174,4 +175,4 @@ class _Watched:
 
 def _input(array: np.ndarray, precision: torch.dtype | None) -> Tensor:
     value = as_tensor(array)
-    return value.to(precision) if precision is not None and value.dtype == torch.float32 else value
+    return value.to(raised(value.dtype, precision))
