@@ -20,6 +20,7 @@ from analyzer.engines.layers import FeatureLayer, feature_layer, layer_named
 from analyzer.engines.protocol import FeatureMap, TableSpec
 from analyzer.engines.remaining import frontier, outputs_after
 from analyzer.errors import UnsupportedError, UsageError
+from analyzer.importer.interpreter import unsupported
 from analyzer.importer.trace import Trace
 from graph_rules import deeplift, sweep
 from graph_rules.cam import in_the_way_of_cam
@@ -71,6 +72,8 @@ class TracedScore:
         if output is None and value in trace.outputs:
             results = next(node for node in trace.module.graph.nodes if node.op == "output").args[0]
             output = results[trace.outputs.index(value)]
+        if output is None and trace.lacking:
+            raise unsupported(trace.lacking)
         if output is None or output.op == "get_attr":
             raise UnsupportedError(
                 "model.no_gradient", f"{value!r} doesn't depend on the input in a way that can be traced", _INSTEAD

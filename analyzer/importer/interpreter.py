@@ -6,7 +6,7 @@ operators (``ops``), recording (``recorder``), comparing with onnxruntime (``par
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -142,8 +142,14 @@ class Interpreter:
         return onnx2torch_fallback.run
 
 
-def unsupported(nodes: list[Node]) -> UnsupportedError:
+def unsupported(nodes: Sequence[Node]) -> UnsupportedError:
     """The error that names operators without a function."""
+    if all(node.op_type in table.RANDOM for node in nodes):
+        return UnsupportedError(
+            "op.random",
+            f"{nodes[0]} draws at random: no trace of what it leads to can be held against onnxruntime",
+            "explain a value before it, export the model without it, or use a perturbation method",
+        )
     named = ", ".join(f"{node} (opset {node.version})" for node in nodes[:5])
     more = f" and {len(nodes) - 5} more" if len(nodes) > 5 else ""
     return UnsupportedError(

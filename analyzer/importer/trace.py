@@ -17,7 +17,7 @@ from onnx import NodeProto
 from torch import Tensor, fx
 
 from analyzer.importer.conversion import as_tensor
-from analyzer.importer.graph import Graph
+from analyzer.importer.graph import Graph, Node, without
 from analyzer.importer.interpreter import Interpreter, missing, run_graph, unsupported
 from analyzer.importer.modules import Origin, locate, origins_of
 from analyzer.importer.passes import run_passes
@@ -47,6 +47,8 @@ class Trace:
         What each pass changed and, where it changed nothing, why.
     converted
         ONNX nodes that the onnx2torch fallback ran: such a trace may not be used unverified.
+    lacking
+        ONNX nodes without a function: they are left out, with the outputs that are computed from them.
     origins
         ONNX node name -> where in the network it came from, as far as the exporter says.
     cache
@@ -61,6 +63,7 @@ class Trace:
     data_dependent: str | None
     passes: tuple[PassResult, ...]
     converted: tuple[str, ...] = ()
+    lacking: tuple[Node, ...] = ()
     branches: bool = False
     origins: Mapping[str, Origin] = field(default_factory=dict, repr=False)
     cache: dict[tuple[Any, ...], Any] = field(default_factory=dict, repr=False, compare=False)
@@ -107,11 +110,14 @@ def trace(
     Raises
     ------
     UnsupportedError
-        Naming the ONNX nodes that the operator table lacks, or that turn an input's text into numbers.
+        Naming the ONNX nodes that the operator table lacks, where every output is computed from one of them, or those that
+        turn an input's text into numbers.
     """
-    lacking = missing(graph)
+    lacking = tuple(missing(graph))
     if lacking:
-        raise unsupported(lacking)
+        graph = without(graph, lacking)
+        if not graph.outputs:
+            raise unsupported(lacking)
     if texts := [name for name in graph.inputs if name in feed and feed[name].dtype.kind in "OSU"]:
         ends = text_ends((node.proto or NodeProto() for node in graph.nodes), texts)
         raise no_derivative(texts, [str(graph.nodes[at]) for at in ends])
@@ -144,6 +150,7 @@ def trace(
         data_dependent=data_dependent,
         passes=passes,
         converted=tuple(str(node) for node in interpreter.converted),
+        lacking=lacking,
         branches=recorder.branches,
         origins=origins_of(graph.nodes),
     )
