@@ -259,6 +259,13 @@ def test_rounded_quotients(mode: str, dtype: torch.dtype) -> None:
     np.testing.assert_array_equal(run(proto, x, y), torch.div(x, y, rounding_mode=mode).numpy())
 
 
+def test_truth_values_are_chosen() -> None:
+    x, y = torch.tensor([1.0, -1, 2, 0]), torch.tensor([[0.0], [1], [-1]])
+    for choose in (lambda a, b: torch.where(a > 0, b > 0, a < b), lambda a, b: ((a > 0) & (b < 1)).masked_fill(b > 0, True)):
+        proto = written(lambda a, b, choose=choose: choose(a, b).float(), x, y)
+        np.testing.assert_array_equal(run(proto, x, y), choose(x, y).float().numpy())
+
+
 def test_bits() -> None:
     x, y = torch.tensor([5, 12, -3]), torch.tensor([3, 10, 7])
     proto = written(lambda a, b: (a & b) + (a | ~b) * (a ^ b), x, y)
