@@ -4,9 +4,9 @@ Belongs here: recording, writing and checking such a model. Not here: an entire 
 (``analyzer.export``), where compiled sweeps are cached (``sweep_cache``). A method's numpy code runs around it as it does
 around the torch engine.
 
-It takes the original's inputs (those of half precision as float32), ``onnxplain.weights`` shaped like the scores, for a sweep from given embeddings
-``onnxplain.at.NAME`` for every one, and for a difference ``onnxplain.start.NAME``. It gives the model's own outputs,
-``onnxplain.scores``, ``onnxplain.relevance.NAME`` and, where it isn't an input, ``onnxplain.values.NAME``.
+It takes the original's inputs (those of half precision as float32), ``onnxplain.weights`` shaped like the scores, for a sweep
+from given embeddings ``onnxplain.at.NAME`` for every one, and for a difference ``onnxplain.start.NAME``. It gives the model's
+own outputs, ``onnxplain.scores``, ``onnxplain.relevance.NAME`` and, where it isn't an input, ``onnxplain.values.NAME``.
 """
 
 from __future__ import annotations

@@ -77,5 +77,3 @@ def test_what_looks_inside_is_refused_in_a_line(method: str, name: str) -> None:
         explain(model_of(name), CASES[name].feed, method, backend="onnxruntime")
     assert caught.value.code == "backend.onnxruntime"
     assert "torch" in explain(model_of(name), CASES[name].feed, method, backend="auto").record["backend"]
-
-

@@ -14,8 +14,8 @@ from torch.nn import functional
 
 from analyzer.errors import InputError
 from analyzer.importer.graph import Node
-from analyzer.importer.recorder import recorded
 from analyzer.importer.precision import current
+from analyzer.importer.recorder import recorded
 from analyzer.importer.table import operator
 
 #: ONNX numbers of the dtypes that ``softmax_precision`` may name.

@@ -13,8 +13,8 @@ from torch import Tensor
 from analyzer.errors import UnsupportedError
 from analyzer.importer.conversion import NARROW
 from analyzer.importer.graph import Node
-from analyzer.importer.quantized import ONNX_KINDS
 from analyzer.importer.precision import current
+from analyzer.importer.quantized import ONNX_KINDS
 from analyzer.importer.table import operator
 
 DTYPES: dict[int, torch.dtype] = {

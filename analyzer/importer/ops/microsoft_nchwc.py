@@ -36,8 +36,12 @@ def block_size() -> int:
     from onnx import TensorProto, helper
 
     values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, _MOST, 1, 2]) for name in ("x", "y")]
-    graph = helper.make_graph([helper.make_node("ReorderInput", ["x"], ["y"], domain=NCHWC)], "g", values[:1], values[1:])
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17), helper.make_opsetid(NCHWC, 1)], ir_version=8)
+    graph = helper.make_graph(
+        [helper.make_node("ReorderInput", ["x"], ["y"], domain=NCHWC)], "g", values[:1], values[1:]
+    )
+    model = helper.make_model(
+        graph, opset_imports=[helper.make_opsetid("", 17), helper.make_opsetid(NCHWC, 1)], ir_version=8
+    )
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     places = np.tile(np.array([0, 1], np.float32), _MOST).reshape(1, _MOST, 1, 2)
     return int(np.argmax(session.run(None, {"x": places})[0].reshape(-1)))

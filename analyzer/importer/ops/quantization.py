@@ -18,6 +18,7 @@ from torch import Tensor
 
 from analyzer.importer import table
 from analyzer.importer.graph import Node
+from analyzer.importer.precision import current
 from analyzer.importer.quantized import (
     Quantized,
     centre,
@@ -26,7 +27,6 @@ from analyzer.importer.quantized import (
     kind_of,
     quantize,
 )
-from analyzer.importer.precision import current
 from analyzer.importer.quantized_nodes import accepts_quantized
 from analyzer.importer.straight_through import dynamic_range
 from analyzer.importer.table import operator

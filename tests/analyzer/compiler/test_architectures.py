@@ -287,6 +287,7 @@ def test_half_precision(shared: Path, tmp_path: Path) -> None:
     feed = {"x": rng.uniform(-100, 100, [1, *spec.shape[1:]]).astype(np.float16)}  # type: ignore[list-item]
     given = cases("squeezenet fp16", path, feed, free=False)
     for case in given:
-        kinds = {value.type.tensor_type.elem_type for value in (case.compiled.proto.graph.input[0], case.compiled.proto.graph.output[0])}
+        graph = case.compiled.proto.graph
+        kinds = {value.type.tensor_type.elem_type for value in (graph.input[0], graph.output[0])}
         assert kinds == {onnx.TensorProto.FLOAT16}
     hold(given, tmp_path)

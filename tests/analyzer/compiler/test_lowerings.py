@@ -261,7 +261,10 @@ def test_rounded_quotients(mode: str, dtype: torch.dtype) -> None:
 
 def test_truth_values_are_chosen() -> None:
     x, y = torch.tensor([1.0, -1, 2, 0]), torch.tensor([[0.0], [1], [-1]])
-    for choose in (lambda a, b: torch.where(a > 0, b > 0, a < b), lambda a, b: ((a > 0) & (b < 1)).masked_fill(b > 0, True)):
+    for choose in (
+        lambda a, b: torch.where(a > 0, b > 0, a < b),
+        lambda a, b: ((a > 0) & (b < 1)).masked_fill(b > 0, True),
+    ):
         proto = written(lambda a, b, choose=choose: choose(a, b).float(), x, y)
         np.testing.assert_array_equal(run(proto, x, y), choose(x, y).float().numpy())
 

@@ -54,7 +54,7 @@ def network(outside: int) -> onnx.ModelProto:
         "g",
         [helper.make_tensor_value_info("x", outside, ["batch", 4])],
         [helper.make_tensor_value_info("y", outside, ["batch", 3])],
-        [numpy_helper.from_array(np.asarray(2, np.int64), "two"), numpy_helper.from_array(W, "w"), numpy_helper.from_array(V, "v")],
+        [numpy_helper.from_array(value, name) for name, value in (("two", np.asarray(2)), ("w", W), ("v", V))],
         value_info=[inner],
     )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
@@ -85,7 +85,9 @@ def test_they_run_and_are_explained(outside: int, dtype: Any) -> None:
 def test_weights_in_another_file(tmp_path: Path) -> None:
     path = tmp_path / "m.onnx"
     onnx.save(network(TensorProto.FLOAT), path, save_as_external_data=True, location="m.bin", size_threshold=0)
-    np.testing.assert_allclose(analyzer.load(path, device="cpu").predict(X.astype(np.float32))["y"], expected()[0], rtol=1e-5)
+    np.testing.assert_allclose(
+        analyzer.load(path, device="cpu").predict(X.astype(np.float32))["y"], expected()[0], rtol=1e-5
+    )
 
 
 def test_others_stay_as_they_are() -> None:

@@ -84,8 +84,8 @@ def test_they_are_explained_as_what_they_were_made_from(made: Any, tmp_path: Pat
     assert {"Conv", "ReorderOutput"} <= inside
     one, other = (analyzer.load(path, device="cpu") for path in (plain, blocked))
     assert other.verify(x.numpy()).error < 1e-5
-    for method, params in (("gradient", {}), ("lrp", {"composite": "epsilon-plus"}), ("deeplift", {}), ("occlusion", {"window": 4})):
-        want, got = (model.explain(x.numpy(), method, target=1, **params).attribution for model in (one, other))
+    for method in ("gradient", "lrp", "deeplift", "occlusion"):
+        want, got = (model.explain(x.numpy(), method, target=1).attribution for model in (one, other))
         assert want.any()
         np.testing.assert_allclose(got, want, rtol=0, atol=2e-5 * np.abs(want).max(), err_msg=method)
 
