@@ -257,7 +257,7 @@ def _torchvision() -> Iterator[Architecture]:
     small = {"image_size": 32, "patch_size": 8, "num_layers": 2, "num_heads": 2, "hidden_dim": 32, "mlp_dim": 48}
     swin = {"patch_size": [4, 4], "embed_dim": 16, "depths": [2, 2], "num_heads": [2, 2], "window_size": [4, 4]}
     chosen: dict[str, tuple[int, dict[str, Any]]] = {
-        "alexnet": (64, {}), "vgg11_bn": (32, {}), "squeezenet1_1": (64, {}), "shufflenet_v2_x0_5": (64, {}),
+        "vgg11_bn": (32, {}), "squeezenet1_1": (64, {}), "shufflenet_v2_x0_5": (64, {}),
         "mobilenet_v2": (64, {"width_mult": 0.35}), "mnasnet0_5": (64, {}), "googlenet": (64, {"aux_logits": False}),
         "inception_v3": (96, {"aux_logits": False}), "densenet121": (64, {}), "regnet_y_400mf": (64, {}),
         "VisionTransformer": (32, small), "SwinTransformer": (32, swin),
