@@ -85,7 +85,8 @@ def _plain(w: Tensor) -> Tensor:
 @operator("MaxPool", domain=NCHWC)
 def max_pool(node: Node, x: Tensor) -> Tensor:
     y = standard("MaxPool", 12)(node, x)
-    return y[0] if isinstance(y, tuple) else y
+    pooled: Tensor = y[0] if isinstance(y, tuple) else y
+    return pooled
 
 
 @operator("AveragePool", domain=NCHWC)
