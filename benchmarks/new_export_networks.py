@@ -1,20 +1,22 @@
 """The architectures that ``new_exports`` exports: small configurations of what public packages define, random weights.
 
-Belongs here: making a network and its example inputs. Not here: estimators of tables (``new_export_tables``), exporting,
-explaining, counting (``new_exports``).
+Belongs here: making a network and its example inputs, and the list of all architectures. Not here: estimators of tables
+(``new_export_tables``), exporting, explaining, counting (``new_exports``).
 
 A package that isn't installed leaves out its architectures. No weights are downloaded: networks are configured, not named.
 """
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from benchmarks.new_export_tables import Architecture
+from benchmarks.architecture import Architecture
+from benchmarks.new_export_tables import tables
 
 #: Size of pictures, where a network doesn't need another.
 SIZE = 64
@@ -61,9 +63,12 @@ def ids(count: int = 12, most: int = 90) -> Tensor:
     return torch.randint(5, most, (1, count))
 
 
-def networks() -> Iterator[Architecture]:
-    """All of them, whether their packages are installed or not."""
-    yield from (*_timm(), *_transformers(), *_torchvision())
+def architectures() -> Iterator[Architecture]:
+    """All whose packages are installed."""
+    for found in (*_timm(), *_transformers(), *_torchvision(), *tables()):
+        name = {"scikit-learn": "sklearn"}.get(found.package, found.package)
+        if importlib.util.find_spec(name) is not None:
+            yield found
 
 
 _LAYERS: dict[str, Any] = {"layers": (1, 1, 1, 1)}

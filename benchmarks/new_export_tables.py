@@ -1,53 +1,18 @@
-"""The estimators for tables that ``new_exports`` exports, and what an architecture is.
+"""The estimators for tables that ``new_exports`` exports.
 
-Belongs here: fitting and converting what scikit-learn, LightGBM and XGBoost have, and the list of all architectures that can be
-made here. Not here: networks (``new_export_networks``), exporting, explaining, counting (``new_exports``).
+Belongs here: fitting and converting what scikit-learn, LightGBM and XGBoost have. Not here: networks
+(``new_export_networks``), explaining, counting (``new_exports``).
 """
 
 from __future__ import annotations
 
 import importlib
-import importlib.util
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-
-@dataclass(frozen=True)
-class Architecture:
-    """One architecture.
-
-    Attributes
-    ----------
-    package
-        What must be installed.
-    kind
-        ``picture``, ``words``, ``sound``, ``several`` (inputs) or ``table``: which methods make sense.
-    make
-        Gives the network and its inputs by name; for a table the serialised model and its inputs.
-    """
-
-    package: str
-    name: str
-    kind: str
-    make: Callable[[], tuple[Any, dict[str, Any]]]
-
-    @property
-    def label(self) -> str:
-        """Package and name."""
-        return f"{self.package}/{self.name}"
-
-
-def architectures() -> Iterator[Architecture]:
-    """All whose packages are installed."""
-    from benchmarks.new_export_networks import networks
-
-    for found in (*networks(), *_tables()):
-        name = {"scikit-learn": "sklearn"}.get(found.package, found.package)
-        if importlib.util.find_spec(name) is not None:
-            yield found
+from benchmarks.architecture import Architecture
 
 
 def _rows() -> tuple[np.ndarray, np.ndarray]:
@@ -56,7 +21,9 @@ def _rows() -> tuple[np.ndarray, np.ndarray]:
     return x, (x[:, 0] + x[:, 1] * x[:, 2] > 0).astype(np.int64)
 
 
-def _tables() -> Iterator[Architecture]:
+def tables() -> Iterator[Architecture]:
+    """All of them, whether their packages are installed or not."""
+
     def converted(fit: Callable[[], Any], how: str) -> tuple[Any, dict[str, Any]]:
         x, y = _rows()
         model = fit().fit(x, y)

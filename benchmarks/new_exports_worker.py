@@ -10,8 +10,10 @@ import contextlib
 import io
 import json
 import logging
+import resource
 import sys
 import tempfile
+import time
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +23,8 @@ import numpy as np
 
 import analyzer
 from analyzer.importer import onnx2torch_fallback
-from benchmarks.new_export_tables import Architecture, architectures
+from benchmarks.architecture import Architecture
+from benchmarks.new_export_networks import architectures
 from tests.analyzer.compiler.compiling import METHODS as COMPILED
 from tests.analyzer.compiler.compiling import Feed, outcome, run
 
@@ -35,6 +38,8 @@ _PICTURE: dict[str, tuple[str, dict[str, Any]]] = {
     "occlusion": ("occlusion", {"window": 16, "stride": 16}), "rise": ("rise", {"masks": 16}), "grad-cam": ("grad-cam", {}),
     "kernel-shap": ("kernel-shap", {"samples": 24, "segments": 9}),
 }  # fmt: skip
+#: Seconds of processor time that one export may take with everything.
+LONGEST = 300
 AS_NEAR = "ill-conditioned: about as near to double precision as torch"
 #: Kind of architecture -> label -> method and parameters.
 METHODS = {
@@ -142,6 +147,7 @@ def main() -> None:
     torch.set_num_threads(1)
     known, stdout = {each.label: each for each in architectures()}, sys.stdout
     for label in sys.argv[1:]:
+        resource.setrlimit(resource.RLIMIT_CPU, (int(time.process_time()) + LONGEST, resource.RLIM_INFINITY))
         name, _, how = label.partition(":")
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
             for row in rows(known[name], how, label):
