@@ -113,7 +113,7 @@ def _as_near(model: analyzer.Model, feed: Feed, method: str) -> bool:
         max(float(np.abs(maps[name] - double[name]).max() / np.abs(double[name]).max()) for name in double)
         for maps in (single, got)
     )
-    return ours <= 3 * theirs < 0.1
+    return ours <= 3 * theirs and ours < 0.1
 
 
 def tried(model: analyzer.Model, feed: Feed, method: str, params: dict[str, Any]) -> tuple[str, str]:
