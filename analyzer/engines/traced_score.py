@@ -88,9 +88,9 @@ class TracedScore:
     def frontier(self) -> list[fx.Node] | None:
         """The values of a pass from which the model's outputs follow; None where they can't be had from one.
 
-        Nor in float64: outputs are compared in the model's own precision.
+        Nor in a finer type than the model's: outputs are compared in its own precision.
         """
-        return frontier(self.trace, self.output) if self.precision == "float32" else None
+        return frontier(self.trace, self.output) if self.trace.precision is None else None
 
     def outputs_after(self, run: ForwardPass, feed: Sequence[Tensor]) -> dict[str, Tensor]:
         """The model's outputs by name, from a pass on ``feed`` that kept :attr:`frontier`."""

@@ -49,6 +49,8 @@ class Trace:
         ONNX nodes that the onnx2torch fallback ran: such a trace may not be used unverified.
     lacking
         ONNX nodes without a function: they are left out, with the outputs that are computed from them.
+    precision
+        What coarser types are computed in; None where each is computed in itself, as the model does.
     origins
         ONNX node name -> where in the network it came from, as far as the exporter says.
     cache
@@ -64,6 +66,7 @@ class Trace:
     passes: tuple[PassResult, ...]
     converted: tuple[str, ...] = ()
     lacking: tuple[Node, ...] = ()
+    precision: torch.dtype | None = None
     branches: bool = False
     origins: Mapping[str, Origin] = field(default_factory=dict, repr=False)
     cache: dict[tuple[Any, ...], Any] = field(default_factory=dict, repr=False, compare=False)
@@ -151,6 +154,7 @@ def trace(
         passes=passes,
         converted=tuple(str(node) for node in interpreter.converted),
         lacking=lacking,
+        precision=precision,
         branches=recorder.branches,
         origins=origins_of(graph.nodes),
     )
