@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import onnx
 
 from analyzer.errors import UsageError
+from analyzer.importer.bfloat16 import in_single
 from analyzer.importer.loading import read_model
 from analyzer.memory import release_memory
 from analyzer.onnx_model import Array, Feed, OnnxModel
@@ -241,7 +242,7 @@ def load(
     from analyzer.inputs import Labels, discover, labels_from_metadata, load_preprocess, read_labels
     from analyzer.inputs.decode_files import discover_decode, load_decode
 
-    loaded = read_model(source if isinstance(source, (bytes, onnx.ModelProto)) else Path(source))
+    loaded = in_single(read_model(source if isinstance(source, (bytes, onnx.ModelProto)) else Path(source)))
     metadata = {entry.key: entry.value for entry in loaded.proto.metadata_props}
     how = load_preprocess(preprocess) if preprocess is not None else discover(loaded.path, metadata)
     if labels is None:

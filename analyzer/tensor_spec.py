@@ -80,8 +80,9 @@ def fitted(name: str, value: Array, spec: TensorSpec | None) -> Array:
         value = _text(name, value, spec)
     elif value.dtype.name != spec.dtype:
         whole = spec.dtype.startswith(("int", "uint"))
+        kind = "f" if value.dtype.name == "bfloat16" else value.dtype.kind
         wraps = whole and value.dtype.kind in "iu" and not _holds(spec.dtype, value)
-        if value.dtype.kind not in "fiub" or (whole and value.dtype.kind == "f") or wraps:
+        if kind not in "fiub" or (whole and kind == "f") or wraps:
             given = "text" if value.dtype.kind in "OSUT" else value.dtype.name
             raise InputError("data.bad_type", f"input {name!r} takes {spec}, not {given}", "convert it first")
         value = value.astype(onnx.helper.tensor_dtype_to_np_dtype(_code(spec.dtype)))

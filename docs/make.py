@@ -36,10 +36,7 @@ NOT_TRACED = {
         "text has no derivative; perturbation methods run such models",
     ),
     "ImageDecoder": "files inside a model; decode before it",
-    **dict.fromkeys(
-        ("Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"),
-        "random: the trace could not be held against onnxruntime",
-    ),
+    **dict.fromkeys(table.RANDOM, "random: the trace could not be held against onnxruntime"),
     **dict.fromkeys(("SoftmaxCrossEntropyLoss", "NegativeLogLikelihoodLoss"), "a loss, for training"),
 }  # fmt: skip
 

@@ -84,7 +84,7 @@ class CompiledEngine:
         explained = self.explained
         if any(entry.tokens for entry in explained):
             return self.sweep(protocol.GRADIENT).values
-        return {entry.name: self.subject.inputs[entry.name] for entry in explained}
+        return {entry.name: protocol.at_least_single(self.subject.inputs[entry.name]) for entry in explained}
 
     def at(self, values: Mapping[str, Array]) -> CompiledEngine:
         """See :class:`~analyzer.engines.protocol.Engine`."""

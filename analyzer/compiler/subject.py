@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from analyzer.engines.protocol import at_least_single
 from analyzer.executor.session import Session
 from analyzer.onnx_model import OnnxModel
 
@@ -91,12 +92,13 @@ class Compiled:
         self, subject: Subject, embeddings: Mapping[str, Array], starts: Mapping[str, Array] | None = None
     ) -> dict[str, Array]:
         """The values of the model's inputs: the subject's, its weights, given embeddings, the baselines of a difference."""
-        feed = {name: value for name, value in subject.inputs.items() if name in self.session.inputs}
+        read = self.session.inputs
+        feed = {name: at_least_single(value) for name, value in subject.inputs.items() if name in read}
         weights = subject.weights.astype(np.float32)
         feed["onnxplain.weights"] = weights if self.about["rank"] else weights.reshape(())
         given = {f"onnxplain.at.{name}": value for name, value in embeddings.items()}
         given |= {f"onnxplain.start.{name}": value for name, value in (starts or {}).items()}
-        return feed | {name: value for name, value in given.items() if name in self.session.inputs}
+        return feed | {name: value for name, value in given.items() if name in read}
 
     @property
     def free(self) -> bool:

@@ -125,7 +125,7 @@ class SweepCache:
         if cache.folder() is None or not todo:
             return
         if not self._suits(cache.LARGEST):
-            self.diagnostics.append("not compiled for later runs: the model is too large, or not a float32 model")
+            self.diagnostics.append("not compiled for later runs: the model is too large, or quantised")
             return
         for subject, spec in todo:
             if self.find(subject, spec) is None:
@@ -145,10 +145,10 @@ class SweepCache:
         return None
 
     def _suits(self, most_bytes: int) -> bool:
-        """Whether the model is one whose sweeps are compiled unasked: small enough, and of float32."""
-        from analyzer.importer.parity import TOLERANCE, tolerance_of
+        """Whether the model is one whose sweeps are compiled unasked: small enough, and not quantised."""
+        from analyzer.importer.parity import TOLERANCE_QUANTIZED, tolerance_of
 
-        return self._model.size <= most_bytes and tolerance_of(self._model.graph) == TOLERANCE["float32"]
+        return self._model.size <= most_bytes and tolerance_of(self._model.graph) != TOLERANCE_QUANTIZED
 
     def _attempt(self, subject: Subject, spec: SweepSpec) -> Compiled | None:
         """Compile a sweep that nobody asked for: whatever comes in the way goes to :attr:`diagnostics`, and isn't tried again."""

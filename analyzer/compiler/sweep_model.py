@@ -4,10 +4,10 @@ Belongs here: recording, writing and checking such a model. Not here: an entire 
 (``analyzer.export``), where compiled sweeps are cached (``sweep_cache``). A method's numpy code runs around it as it does
 around the torch engine.
 
-It takes the original's inputs, ``onnxplain.weights`` shaped like the scores, for a sweep from given embeddings
-``onnxplain.at.NAME`` for every one, and for a difference ``onnxplain.start.NAME``. It gives the model's own outputs,
-``onnxplain.scores``, ``onnxplain.relevance.NAME`` and, where it isn't an input, ``onnxplain.values.NAME``; of a conserving table
-also ``onnxplain.absorbed``, where relevance was kept.
+It takes the original's inputs (those of half precision as float32), ``onnxplain.weights`` shaped like the scores, for a sweep
+from given embeddings ``onnxplain.at.NAME`` for every one, and for a difference ``onnxplain.start.NAME``. It gives the model's
+own outputs, ``onnxplain.scores``, ``onnxplain.relevance.NAME`` and, where it isn't an input, ``onnxplain.values.NAME``; of a
+conserving table also ``onnxplain.absorbed``, where relevance was kept.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from analyzer.compiler.recorder import SweepRecorder
 from analyzer.compiler.recording_engine import RecordedTarget, RecordingEngine
 from analyzer.compiler.subject import ABOUT, Compiled, Subject
 from analyzer.compiler.unify import FixedBatchError
-from analyzer.engines.protocol import Array, SweepResult, SweepSpec
+from analyzer.engines.protocol import Array, SweepResult, SweepSpec, at_least_single
 from analyzer.engines.torch_engine import TorchEngine
 from analyzer.engines.traced_score import selections
 from analyzer.errors import UnsupportedError
@@ -99,7 +99,8 @@ def _record(engine: TorchEngine, spec: SweepSpec) -> Recorded:
     embeddings = engine.values() if spec.embedded else {}
     recorder = SweepRecorder()
     with recorder:
-        inputs = {name: recorder.placeholder(name, as_tensor(engine.inputs[name])) for name in traced.trace.inputs}
+        feed = {name: as_tensor(at_least_single(engine.inputs[name])) for name in traced.trace.inputs}
+        inputs = {name: recorder.placeholder(name, value) for name, value in feed.items()}
         given = {
             entry.name: recorder.placeholder(f"onnxplain.at.{entry.name}", as_tensor(embeddings[entry.name]))
             for entry in traced.explained

@@ -40,8 +40,10 @@ def hold_against_runtime(
     """
     from analyzer.importer.parity import compare, first_difference
 
-    expected = {k: v for k, v in values_of(model, feed, model.compared, known).items() if _numeric(v)}
-    parity = compare(run_trace(feed), expected, model.tolerance)
+    traced = run_trace(feed)
+    names = [name for name in model.compared if name in traced]
+    expected = values_of(model, feed, names, known) if names else {}
+    parity = compare(traced, {k: v for k, v in expected.items() if _numeric(v)}, model.tolerance)
     if parity.ok:
         return parity
     where = first_difference(
@@ -116,7 +118,8 @@ def every_value(model: OnnxModel, feed: Feed) -> dict[str, Array]:
     import torch
 
     from analyzer.importer.conversion import as_tensor, to_numpy
-    from analyzer.importer.interpreter import Interpreter, run_graph
+    from analyzer.importer.graph import without
+    from analyzer.importer.interpreter import Interpreter, missing, run_graph
 
     seen: dict[str, Array] = {}
 
@@ -125,7 +128,8 @@ def every_value(model: OnnxModel, feed: Feed) -> dict[str, Array]:
             seen[name] = to_numpy(value)
 
     with torch.no_grad():
-        run_graph(model.graph, {k: as_tensor(v) for k, v in feed.items()}, Interpreter(observe=observe))
+        graph = without(model.graph, missing(model.graph))
+        run_graph(graph, {k: as_tensor(v) for k, v in feed.items()}, Interpreter(observe=observe))
     return seen
 
 

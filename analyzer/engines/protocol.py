@@ -24,6 +24,11 @@ if TYPE_CHECKING:
 Array = NDArray[Any]
 
 
+def at_least_single(value: Array) -> Array:
+    """Numbers of half precision as float32, in which they are explained; others as they are."""
+    return value.astype(np.float32) if value.dtype.name in ("float16", "bfloat16") else value
+
+
 class NotCompilableError(Exception):
     """A method needs something that can't be part of a compiled graph; the message says what."""
 

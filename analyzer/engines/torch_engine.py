@@ -13,7 +13,6 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from torch import Tensor, fx
 
 from analyzer.engines import protocol
@@ -25,6 +24,7 @@ from analyzer.engines.traced_score import PRECISION, TracedScore, compared, reve
 from analyzer.engines.tracer import Tracer
 from analyzer.errors import AnalyzerError, UnsupportedError
 from analyzer.importer.conversion import as_tensor, to_numpy
+from analyzer.importer.precision import raised
 from analyzer.inputs.resampling import Resampling, resample
 from analyzer.onnx_model import OnnxModel
 from graph_rules import sweep
@@ -106,8 +106,8 @@ class TorchEngine:
             return dict(self.given)
         if any(entry.tokens for entry in self.explained):
             return self.sweep(protocol.GRADIENT).values
+        values = {entry.name: protocol.at_least_single(self.inputs[entry.name]) for entry in self.explained}
         wide = self.traced.precision == "float64"
-        values = {entry.name: self.inputs[entry.name] for entry in self.explained}
         return {k: v.astype(np.float64) if wide and v.dtype == np.float32 else v for k, v in values.items()}
 
     def at(self, values: Mapping[str, Array]) -> TorchEngine:
@@ -350,8 +350,7 @@ class TorchEngine:
 
     def _tensor(self, value: Array) -> Tensor:
         tensor = as_tensor(np.asarray(value)).to(self.traced.device)
-        wanted = PRECISION[self.traced.precision]
-        return tensor.to(wanted) if wanted is not None and tensor.dtype == torch.float32 else tensor
+        return tensor.to(raised(tensor.dtype, PRECISION[self.traced.precision]))
 
 
 def _is(tensor: Tensor, array: Array) -> bool:

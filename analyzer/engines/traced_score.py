@@ -20,6 +20,7 @@ from analyzer.engines.layers import FeatureLayer, feature_layer, layer_named
 from analyzer.engines.protocol import FeatureMap, TableSpec
 from analyzer.engines.remaining import frontier, outputs_after
 from analyzer.errors import UnsupportedError, UsageError
+from analyzer.importer.interpreter import unsupported
 from analyzer.importer.trace import Trace
 from graph_rules import deeplift, sweep
 from graph_rules.cam import in_the_way_of_cam
@@ -27,7 +28,7 @@ from graph_rules.errors import MissingRuleError, RuleError
 from graph_rules.sweep import ForwardPass, Plan, Watch
 
 #: Precisions of white-box methods; None leaves the model's own.
-PRECISION = {"float32": None, "float64": torch.float64}
+PRECISION = {"float32": torch.float32, "float64": torch.float64}
 #: Number of plans of one trace that are cached.
 _KEPT = 32
 #: Gives the target's weights on the scores.
@@ -71,6 +72,8 @@ class TracedScore:
         if output is None and value in trace.outputs:
             results = next(node for node in trace.module.graph.nodes if node.op == "output").args[0]
             output = results[trace.outputs.index(value)]
+        if output is None and trace.lacking:
+            raise unsupported(trace.lacking)
         if output is None or output.op == "get_attr":
             raise UnsupportedError(
                 "model.no_gradient", f"{value!r} doesn't depend on the input in a way that can be traced", _INSTEAD
@@ -85,9 +88,9 @@ class TracedScore:
     def frontier(self) -> list[fx.Node] | None:
         """The values of a pass from which the model's outputs follow; None where they can't be had from one.
 
-        Nor in float64: outputs are compared in the model's own precision.
+        Nor in a finer type than the model's: outputs are compared in its own precision.
         """
-        return frontier(self.trace, self.output) if self.precision == "float32" else None
+        return frontier(self.trace, self.output) if self.trace.precision is None else None
 
     def outputs_after(self, run: ForwardPass, feed: Sequence[Tensor]) -> dict[str, Tensor]:
         """The model's outputs by name, from a pass on ``feed`` that kept :attr:`frontier`."""

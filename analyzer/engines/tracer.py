@@ -93,7 +93,7 @@ class Tracer:
         """
         from analyzer.engines.traced_score import PRECISION, TracedScore
 
-        trace = self.get(feed, PRECISION[precision])
+        trace = self._in_precision(feed, PRECISION[precision])
         key = (id(trace), value, chosen)
         if key not in self._scores:
             self._scores[key] = TracedScore.on(trace, value, precision, self.device, chosen)
@@ -101,6 +101,14 @@ class Tracer:
                 self._scores.popitem(last=False)
         self._scores.move_to_end(key)
         return self._scores[key]
+
+    def _in_precision(self, feed: Feed, precision: torch.dtype) -> Trace:
+        """The trace that is explained: the model's own unless it computes something in a coarser type."""
+        from analyzer.importer.precision import raised
+
+        own = self.get(feed)
+        kinds = {node.meta["dtype"] for node in own.module.graph.nodes if "dtype" in node.meta}
+        return own if all(raised(kind, precision) == kind for kind in kinds) else self.get(feed, precision)
 
     def run(self, feed: Mapping[str, Array]) -> dict[str, Array]:
         """The trace's outputs, not held against anything."""

@@ -33,6 +33,7 @@ from analyzer.explain.request import Request
 from analyzer.export import targets
 from analyzer.files import write_atomically
 from analyzer.importer.conversion import as_tensor
+from analyzer.importer.precision import HALF, raised
 from analyzer.methods import registry
 from analyzer.methods.context import Context
 from analyzer.model import Model, load
@@ -219,7 +220,8 @@ def _record(model: Model, request: Request, feed: dict[str, Array]) -> Recorded:
     _refuse_data_dependent(trace.data_dependent, "what node {!r} does")
     recorder = SweepRecorder()
     with recorder:
-        inputs = {name: recorder.placeholder(name, as_tensor(feed[name])) for name in trace.inputs}
+        given = {name: recorder.placeholder(name, as_tensor(feed[name])) for name in trace.inputs}
+        inputs = {name: value.to(raised(value.dtype, torch.float32)) for name, value in given.items()}
         chosen = None
         if _is_input(target):
             chosen = recorder.placeholder("target", torch.zeros(len(scores), dtype=torch.int64))
@@ -237,9 +239,16 @@ def _record(model: Model, request: Request, feed: dict[str, Array]) -> Recorded:
         if not all(isinstance(value, torch.Tensor) for value in maps.values()):
             raise UnsupportedError("compile.method", f"{method} gives a map that isn't made of tensors", _hint())
         names = {name: "relevance" if i == 0 else f"relevance_{name}" for i, name in enumerate(maps)}
-        outputs = {**recorded_target.outputs, **{names[name]: value.to(torch.float32) for name, value in maps.items()}}
+        own = {name: _as_declared(model, name, value) for name, value in recorded_target.outputs.items()}
+        outputs = {**own, **{names[name]: value.to(torch.float32) for name, value in maps.items()}}
     _refuse_data_dependent(None if recorder.data_dependent is None else method, "the sweep of {}")
     return Recorded(recorder.finish(outputs), list(outputs), names)
+
+
+def _as_declared(model: Model, name: str, value: torch.Tensor) -> torch.Tensor:
+    """An output of half precision, which is computed in float32, in the type that the model gives it in."""
+    dtype = getattr(torch, model.outputs[name].dtype, value.dtype)
+    return value.to(dtype) if dtype in HALF else value
 
 
 def _refuse_data_dependent(reason: str | None, what: str) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -118,6 +118,20 @@ class Graph:
             yield node
             for subgraph in node.subgraphs:
                 yield from subgraph.walk()
+
+
+def without(graph: Graph, lacking: Sequence[Node]) -> Graph:
+    """The graph less some nodes, the outputs that are computed from them, and what lies between."""
+    nodes, lost = [], set[str]()
+    for node in graph.nodes:
+        inner = [*node.subgraphs]
+        read = {*node.inputs}.union(*(subgraph.captured for subgraph in inner if subgraph is not node.body))
+        within = any(each in lacking for subgraph in inner for each in subgraph.walk())
+        if node in lacking or within or read & lost:
+            lost |= {name for name in node.outputs if name}
+        else:
+            nodes.append(node)
+    return replace(graph, nodes=tuple(nodes), outputs=tuple(name for name in graph.outputs if name not in lost))
 
 
 class _Builder:

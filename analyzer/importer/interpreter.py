@@ -6,7 +6,7 @@ operators (``ops``), recording (``recorder``), comparing with onnxruntime (``par
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,7 +18,7 @@ from analyzer.errors import AnalyzerError, InputError, UnsupportedError
 from analyzer.importer import quantized, quantized_nodes, table
 from analyzer.importer.conversion import as_tensor
 from analyzer.importer.graph import Graph, Node
-from analyzer.importer.precision import computed_in
+from analyzer.importer.precision import computed_in, raised
 from analyzer.importer.recorder import Recorder
 
 Observer = Callable[[str, Any], None]
@@ -55,7 +55,7 @@ class Interpreter:
     recorder
         Where given, each node's name and type become the provenance of what it records.
     precision
-        Where given, float32 initializers and casts to float32 become this dtype (``torch.float64``).
+        Where given, initializers and casts of coarser floating-point types become this one.
     observe
         Called with every value's name and tensor as it is computed.
 
@@ -121,16 +121,13 @@ class Interpreter:
         return values if self.precision is None else tuple(self._precise(value) for value in values)
 
     def _precise(self, value: Any) -> Any:
-        """Constants, casts and ranges give float32 of their own accord."""
-        single = isinstance(value, Tensor) and value.dtype == torch.float32
-        return value.to(self.precision) if single else value
+        """Constants and ranges give a type of their own accord."""
+        return value.to(raised(value.dtype, self.precision)) if isinstance(value, Tensor) else value
 
     def _initializer(self, name: str, array: np.ndarray) -> Any:
         if array.dtype.kind in "OSU":
             return array  # text stays an array: class names, of which an operator gives the position
-        value = as_tensor(array)
-        if self.precision is not None and value.dtype == torch.float32:
-            value = value.to(self.precision)
+        value = self._precise(as_tensor(array))
         if self.recorder is not None:
             self.recorder.names[value.data_ptr()] = name
         return value
@@ -145,8 +142,14 @@ class Interpreter:
         return onnx2torch_fallback.run
 
 
-def unsupported(nodes: list[Node]) -> UnsupportedError:
+def unsupported(nodes: Sequence[Node]) -> UnsupportedError:
     """The error that names operators without a function."""
+    if all(node.op_type in table.RANDOM for node in nodes):
+        return UnsupportedError(
+            "op.random",
+            f"{nodes[0]} draws at random: no trace of what it leads to can be held against onnxruntime",
+            "explain a value before it, export the model without it, or use a perturbation method",
+        )
     named = ", ".join(f"{node} (opset {node.version})" for node in nodes[:5])
     more = f" and {len(nodes) - 5} more" if len(nodes) > 5 else ""
     return UnsupportedError(

@@ -24,6 +24,9 @@ OperatorFunction = Callable[..., Any]
 #: Domains that mean the standard operator set.
 STANDARD = ("", "ai.onnx")
 
+#: Operators that draw at random: they have no function, for no trace of them could be held against onnxruntime.
+RANDOM = ("Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike")
+
 _TABLE: dict[tuple[str, str], list[tuple[int, OperatorFunction]]] = {}
 _CONTROL: set[tuple[str, str]] = set()
 

@@ -17,10 +17,11 @@ from onnx import NodeProto
 from torch import Tensor, fx
 
 from analyzer.importer.conversion import as_tensor
-from analyzer.importer.graph import Graph
+from analyzer.importer.graph import Graph, Node, without
 from analyzer.importer.interpreter import Interpreter, missing, run_graph, unsupported
 from analyzer.importer.modules import Origin, locate, origins_of
 from analyzer.importer.passes import run_passes
+from analyzer.importer.precision import raised
 from analyzer.importer.recorder import Recorder
 from analyzer.importer.rewriting import PassResult
 from analyzer.importer.text import no_derivative, text_ends
@@ -46,6 +47,10 @@ class Trace:
         What each pass changed and, where it changed nothing, why.
     converted
         ONNX nodes that the onnx2torch fallback ran: such a trace may not be used unverified.
+    lacking
+        ONNX nodes without a function: they are left out, with the outputs that are computed from them.
+    precision
+        What coarser types are computed in; None where each is computed in itself, as the model does.
     origins
         ONNX node name -> where in the network it came from, as far as the exporter says.
     cache
@@ -60,6 +65,8 @@ class Trace:
     data_dependent: str | None
     passes: tuple[PassResult, ...]
     converted: tuple[str, ...] = ()
+    lacking: tuple[Node, ...] = ()
+    precision: torch.dtype | None = None
     branches: bool = False
     origins: Mapping[str, Origin] = field(default_factory=dict, repr=False)
     cache: dict[tuple[Any, ...], Any] = field(default_factory=dict, repr=False, compare=False)
@@ -99,18 +106,21 @@ def trace(
     feed
         Input name -> array; arrays are not changed.
     precision
-        ``torch.float64`` computes float32 models in double precision.
+        What coarser types are computed in: ``torch.float32`` for models of half precision, ``torch.float64``.
     optimize
         Whether to run the passes (folding batch normalisation, merging biases).
 
     Raises
     ------
     UnsupportedError
-        Naming the ONNX nodes that the operator table lacks, or that turn an input's text into numbers.
+        Naming the ONNX nodes that the operator table lacks, where every output is computed from one of them, or those that
+        turn an input's text into numbers.
     """
-    lacking = missing(graph)
+    lacking = tuple(missing(graph))
     if lacking:
-        raise unsupported(lacking)
+        graph = without(graph, lacking)
+        if not graph.outputs:
+            raise unsupported(lacking)
     if texts := [name for name in graph.inputs if name in feed and feed[name].dtype.kind in "OSU"]:
         ends = text_ends((node.proto or NodeProto() for node in graph.nodes), texts)
         raise no_derivative(texts, [str(graph.nodes[at]) for at in ends])
@@ -143,6 +153,8 @@ def trace(
         data_dependent=data_dependent,
         passes=passes,
         converted=tuple(str(node) for node in interpreter.converted),
+        lacking=lacking,
+        precision=precision,
         branches=recorder.branches,
         origins=origins_of(graph.nodes),
     )
@@ -174,4 +186,4 @@ class _Watched:
 
 def _input(array: np.ndarray, precision: torch.dtype | None) -> Tensor:
     value = as_tensor(array)
-    return value.to(precision) if precision is not None and value.dtype == torch.float32 else value
+    return value.to(raised(value.dtype, precision))

@@ -47,7 +47,7 @@ def test_sequences_and_maps_are_named_by_their_kind() -> None:
     [
         ("float64", "float32"), ("float16", "float32"), ("int64", "float32"), ("uint8", "float32"), ("bool", "float32"),
         ("float32", "float16"), ("float32", "float64"), ("int32", "int64"), ("int64", "uint8"), ("bool", "int64"),
-        ("float32", "bfloat16"), ("int64", "bool"),
+        ("float32", "bfloat16"), ("bfloat16", "float32"), ("bfloat16", "float16"), ("int64", "bool"),
     ],
 )  # fmt: skip
 def test_numbers_are_cast_to_what_the_model_takes(given: str, wanted: str) -> None:
@@ -62,6 +62,7 @@ def test_numbers_are_cast_to_what_the_model_takes(given: str, wanted: str) -> No
     [
         (np.array([[0.5]]), "int64"),
         (np.array([[1.0]], np.float16), "uint8"),
+        (np.array([[1.0]], ml_dtypes.bfloat16), "int64"),
         (np.array([["a"]]), "float32"),
         (np.array([[None]], object), "float32"),
         (np.array([[1 + 2j]]), "float32"),

@@ -19,8 +19,6 @@ CASES: dict[str, Case] = {case.name: case for case in cases()}
 INSIDE = ("ablation-cam",)
 WHITE = [name for name, info in registered().items() if info.needs == "trace"]
 BOTH = [(method, name) for name, case in CASES.items() for method in WHITE if suits(method, case)]
-#: The runtimes' half precision differs by more than rounding: it isn't compiled.
-HALF = "half"
 #: What tells two runs apart.
 RUN = ("seconds", "parity", "backend")
 
@@ -31,7 +29,7 @@ def model_of(name: str) -> analyzer.Model:
     return load(CASES[name].proto)
 
 
-@pytest.mark.parametrize(("method", "name"), [p for p in BOTH if p[0] not in INSIDE and p[1] != HALF])
+@pytest.mark.parametrize(("method", "name"), [p for p in BOTH if p[0] not in INSIDE])
 def test_onnxruntime_gives_what_torch_gives(method: str, name: str) -> None:
     feed, target = CASES[name].feed, [0, 2, 1]
     on_torch = explain(model_of(name), feed, method, target=target, backend="torch")
@@ -72,18 +70,10 @@ def alike(got: Any, want: Any, rtol: float, where: str = "") -> None:
         assert got == want, where
 
 
-@pytest.mark.parametrize("name", [name for method, name in BOTH if method in INSIDE and name != HALF])
+@pytest.mark.parametrize("name", [name for method, name in BOTH if method in INSIDE])
 @pytest.mark.parametrize("method", INSIDE)
 def test_what_looks_inside_is_refused_in_a_line(method: str, name: str) -> None:
     with pytest.raises(AnalyzerError) as caught:
         explain(model_of(name), CASES[name].feed, method, backend="onnxruntime")
     assert caught.value.code == "backend.onnxruntime"
     assert "torch" in explain(model_of(name), CASES[name].feed, method, backend="auto").record["backend"]
-
-
-@pytest.mark.parametrize("method", [method for method, name in BOTH if name == HALF and method not in INSIDE])
-def test_half_precision_is_refused_in_a_line(method: str) -> None:
-    with pytest.raises(AnalyzerError) as caught:
-        explain(model_of(HALF), CASES[HALF].feed, method, backend="onnxruntime")
-    assert caught.value.code == "compile.precision"
-    assert explain(model_of(HALF), CASES[HALF].feed, method, backend="auto").record["backend"] == "torch"

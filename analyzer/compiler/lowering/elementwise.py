@@ -205,13 +205,20 @@ def fmod(w: Emitter, result: Result, a: Any, b: Any) -> str:
 def where(w: Emitter, result: Result, condition: Value, a: Any, b: Any) -> str:
     """a where the condition holds, else b."""
     condition, a, b = w.narrowed(result, condition, a, b)
-    return w.op("Where", w.of(condition, torch.bool), w.of(a, result.dtype), w.of(b, result.dtype))
+    return _chosen(w, w.of(condition, torch.bool), w.of(a, result.dtype), w.of(b, result.dtype), result.dtype)
+
+
+def _chosen(w: Emitter, condition: str, a: str, b: str, dtype: torch.dtype) -> str:
+    """One of two where a condition holds; onnxruntime chooses no truth values."""
+    if dtype != torch.bool:
+        return w.op("Where", condition, a, b)
+    return w.op("Or", w.op("And", condition, a), w.op("And", w.op("Not", condition), b))
 
 
 @lowers(aten.masked_fill.Scalar, aten.masked_fill.Tensor)
 def masked_fill(w: Emitter, result: Result, x: Value, mask: Value, value: Any) -> str:
     """A number where the mask holds."""
-    return w.op("Where", w.of(mask, torch.bool), w.of(value, result.dtype), x.name)
+    return _chosen(w, w.of(mask, torch.bool), w.of(value, result.dtype), x.name, result.dtype)
 
 
 @lowers(aten.clamp.default, aten.clamp.Tensor)

@@ -18,6 +18,7 @@ from onnx import TensorProto, helper
 from torch import Tensor
 
 from analyzer.compiler.ir import Batch, Program, Result, Size, Value
+from analyzer.compiler.lowering.operators import OPERATORS
 from analyzer.errors import UnsupportedError
 
 TYPES = {
@@ -40,6 +41,8 @@ class Emitter:
         self.values: dict[str, Value] = {}
         #: Name of indices within a channel -> name of the same in the flattened tensor, as MaxPool gives them.
         self.flat_indices: dict[str, str] = {}
+        #: Name of such indices -> name of the maxima themselves, for windows side by side.
+        self.maxima: dict[str, str] = {}
         #: Name of a broadcast value -> the value before broadcasting.
         self.unbroadcast: dict[str, Value] = {}
         self._known: dict[Any, str] = {}
@@ -53,6 +56,7 @@ class Emitter:
 
     def ops(self, kind: str, count: int, *inputs: str, **attributes: Any) -> list[str]:
         """Add a node with several results; gives their names. The same node twice is written once."""
+        assert kind in OPERATORS, f"{kind} isn't among the operators that compiled explanations are made of"
         key = (kind, count, inputs, str(sorted(attributes.items())))
         if key not in self._written:
             names = [self.fresh(kind.lower()) for _ in range(count)]

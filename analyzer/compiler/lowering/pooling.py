@@ -7,6 +7,7 @@ Belongs here: windows that are summed or whose maximum is taken. Not here: the d
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import product
 from math import prod
 from typing import Any
 
@@ -17,6 +18,8 @@ from analyzer.compiler.lowering.emitter import Emitter
 from analyzer.compiler.lowering.table import lowers
 
 aten = torch.ops.aten
+#: Windows of more places than this are differentiated by index: every place is four operators.
+_MOST_PLACES = 16
 
 
 def _each(values: Sequence[int], n: int) -> list[int]:
@@ -42,6 +45,8 @@ def max_pool(
     values, flat_indices = w.ops("MaxPool", 2, x.name, **more)
     within = w.op("Mod", flat_indices, w.integers([prod(x.shape[-n:])]))  # type: ignore[arg-type]
     w.flat_indices[within] = flat_indices
+    if _tiles(kernel, more["strides"], more["dilations"], x.rank):  # then nothing else reads the indices, as a rule
+        values = w.maxima[within] = w.op("MaxPool", x.name, **more)
     return {0: values, 1: within}
 
 
@@ -52,21 +57,61 @@ def max_pool_backward(
 ) -> str:  # fmt: skip
     """The gradient of every maximum goes to the element it was taken from; gradients of overlapping windows add up."""
     n = len(kernel)
-    strides, spans = (
-        list(stride) or list(kernel),
-        [d * (k - 1) + 1 for k, d in zip(kernel, _each(dilation, n), strict=True)],
-    )
+    strides = list(stride) or list(kernel)
+    if indices.name in w.maxima:
+        return _tiled(w, result, grad, x, w.maxima[indices.name], kernel, _each(padding, n))
+    spans = [d * (k - 1) + 1 for k, d in zip(kernel, _each(dilation, n), strict=True)]
     apart = all(s >= span for s, span in zip(strides, spans, strict=True))
     flat_indices, sizes = _flat_indices(w, x, indices, n), w.size(result.shape)
-    reach = [(o - 1) * s + k for o, s, k in zip(grad.shape[-n:], strides, kernel, strict=True)]  # type: ignore[operator]
-    fits = all(r <= size for r, size in zip(reach, result.shape[-n:], strict=True))  # type: ignore[operator]
-    if apart and fits and result.dtype == torch.float32:
-        return w.op("MaxUnpool", grad.name, flat_indices, sizes, kernel_shape=list(kernel), strides=strides)
-    empty = w.zeros(w.op("ReduceProd", sizes), torch.float32)
-    flat = [w.op("Reshape", name, w.integers([-1])) for name in (flat_indices, w.of(grad, torch.float32))]
+    wide = torch.promote_types(result.dtype, torch.float32)
+    empty = w.zeros(w.op("ReduceProd", sizes), wide)
+    flat = [w.op("Reshape", name, w.integers([-1])) for name in (flat_indices, w.of(grad, wide))]
     put = w.op("ScatterElements", empty, *flat, axis=0, **({} if apart else {"reduction": "add"}))
     summed = w.op("Reshape", put, sizes)
-    return summed if result.dtype == torch.float32 else w.cast(summed, result.dtype)
+    return summed if result.dtype == wide else w.cast(summed, result.dtype)
+
+
+def _tiles(kernel: Sequence[int], strides: Sequence[int], dilation: Sequence[int], rank: int) -> bool:
+    """Whether small windows lie side by side, so that :func:`_tiled` holds."""
+    side_by_side = list(strides) == list(kernel) and all(d == 1 for d in dilation)
+    return side_by_side and prod(kernel) <= _MOST_PLACES and rank == len(kernel) + 2
+
+
+def _tiled(
+    w: Emitter, result: Result, grad: Value, x: Value, maxima: str, kernel: Sequence[int], padding: Sequence[int]
+) -> str:
+    """The derivative for windows side by side by comparing: place by place of the window, what equals the maximum takes
+    the gradient and leaves none for the places after it."""
+    n, counts = len(kernel), [int(size) for size in grad.shape[2:]]  # type: ignore[arg-type]
+    tiled = [count * k for count, k in zip(counts, kernel, strict=True)]
+    over = [t - int(size) - p for t, size, p in zip(tiled, x.shape[2:], padding, strict=True)]  # type: ignore[arg-type]
+    beside = [*[0, 0], *padding, *[0, 0], *[max(0, each) for each in over]]
+    bordered = w.op("Pad", x.name, w.integers(beside), w.scalar(-torch.inf, x.dtype)) if any(beside) else x.name
+    axes, steps, zero = w.integers(range(2, n + 2)), w.integers(kernel), w.scalar(0, result.dtype)
+    left, parts = w.of(grad, result.dtype), []
+    for place in product(*map(range, kernel)):
+        here = w.op("Slice", bordered, w.integers(place), w.integers(tiled), axes, steps)
+        chosen = w.op("Equal", here, maxima)
+        parts.append(w.op("Where", chosen, left, zero))
+        left = w.op("Where", chosen, zero, left)
+    whole = _interleaved(w, parts, Value(parts[0], grad.shape, result.dtype), kernel)
+    if any(padding):
+        ends = [p + int(size) for p, size in zip(padding, x.shape[2:], strict=True)]  # type: ignore[arg-type]
+        return w.op("Slice", whole, w.integers(padding), w.integers(ends), axes)
+    missing = [0] * (n + 4) + [-each for each in over]
+    return w.op("Pad", whole, w.integers(missing), zero) if any(over) else whole
+
+
+def _interleaved(w: Emitter, parts: Sequence[str], part: Value, kernel: Sequence[int]) -> str:
+    """Tensors for each place of a window, (batch, channels, …), as one in which the windows lie side by side."""
+    n, (batch, channels, *counts) = len(kernel), part.shape
+    joined = w.op("Concat", *parts, axis=1)
+    if n == 2 and kernel[0] == kernel[1]:
+        return w.op("DepthToSpace", joined, blocksize=kernel[0], mode="DCR")
+    apart = w.reshape(joined, [batch, *kernel, channels, *counts])
+    order = [axis for pair in zip(range(n + 2, 2 * n + 2), range(1, n + 1), strict=True) for axis in pair]
+    beside = w.op("Transpose", apart, perm=[0, n + 1, *order])
+    return w.reshape(beside, [batch, channels, *[int(c) * k for c, k in zip(counts, kernel, strict=True)]])  # type: ignore[arg-type]
 
 
 def _flat_indices(w: Emitter, x: Value, indices: Value, n: int) -> str:

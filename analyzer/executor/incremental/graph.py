@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto, ValueInfoProto, numpy_helper
 
 from analyzer.importer.subgraphs import subgraphs
+from analyzer.importer.table import RANDOM
 
 Array = NDArray[Any]
 _SMALL = 4096
@@ -170,7 +171,7 @@ def reads(node: NodeProto) -> Iterator[str]:
 
 
 def _random(node: NodeProto) -> bool:
-    return node.op_type.startswith("Random") or node.op_type in ("Multinomial", "Bernoulli")
+    return node.op_type in RANDOM
 
 
 def _inferred(

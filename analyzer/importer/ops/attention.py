@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from analyzer.errors import InputError
 from analyzer.importer.graph import Node
+from analyzer.importer.precision import current
 from analyzer.importer.recorder import recorded
 from analyzer.importer.table import operator
 
@@ -102,7 +103,7 @@ def _for_all_heads(node: Node, k: Tensor, v: Tensor, heads: int) -> tuple[Tensor
 
 def _softmax(node: Node, scores: Tensor, dtype: torch.dtype, mask: Tensor | None, seen: Tensor | None) -> Tensor:
     """Attention weights from masked scores; those of a query that sees no key are zeros."""
-    precision = _PRECISION.get(node.attr("softmax_precision", 0), scores.dtype)
+    precision = current(_PRECISION.get(node.attr("softmax_precision", 0), scores.dtype))
     weights = torch.softmax(scores.to(precision), dim=-1).to(dtype)
     if _may_be_blind(mask, seen):
         blind = torch.amax(scores, dim=-1, keepdim=True) <= torch.finfo(scores.dtype).min

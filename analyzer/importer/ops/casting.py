@@ -13,6 +13,7 @@ from torch import Tensor
 from analyzer.errors import UnsupportedError
 from analyzer.importer.conversion import NARROW
 from analyzer.importer.graph import Node
+from analyzer.importer.precision import current
 from analyzer.importer.quantized import ONNX_KINDS
 from analyzer.importer.table import operator
 
@@ -81,7 +82,7 @@ def cast_to(x: Tensor, code: int, saturate: bool = True, round_mode: str = "up")
         return _power_of_two(x, saturate, round_mode)
     if dtype.is_floating_point and dtype.itemsize == 1:
         return _float8(x, dtype, saturate)
-    return x.to(dtype)
+    return x.to(current(dtype))
 
 
 def _float8(x: Tensor, dtype: torch.dtype, saturate: bool) -> Tensor:

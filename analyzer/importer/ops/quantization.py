@@ -18,6 +18,7 @@ from torch import Tensor
 
 from analyzer.importer import table
 from analyzer.importer.graph import Node
+from analyzer.importer.precision import current
 from analyzer.importer.quantized import (
     Quantized,
     centre,
@@ -68,7 +69,7 @@ def quantize_linear(node: Node, x: Tensor | Quantized, scale: Tensor, zero_point
 @accepts_quantized
 def dequantize_linear(node: Node, x: Tensor | Quantized, scale: Tensor, zero_point: Tensor | None = None) -> Tensor:
     real = dequantize(x, scale, zero_point, node.attr("axis", 1), node.attr("block_size", 0))
-    return real.to(_DTYPES.get(node.attr("output_dtype", 0), real.dtype))
+    return real.to(current(_DTYPES.get(node.attr("output_dtype", 0), real.dtype)))
 
 
 @operator("DynamicQuantizeLinear", since=11)

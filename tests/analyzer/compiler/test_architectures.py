@@ -280,8 +280,14 @@ def test_large_real_model(shared: Path, tmp_path: Path) -> None:
     hold(real(shared, "deeplab"), tmp_path)
 
 
-def test_half_precision_is_refused(shared: Path) -> None:
-    path = shared / "data" / "models" / "squeezenet1_0_fp16.onnx"
-    with pytest.raises(analyzer.UnsupportedError) as caught:
-        analyzer.compile(path, "gradient")
-    assert caught.value.code == "compile.precision"
+def test_half_precision(shared: Path, tmp_path: Path) -> None:
+    """A model of half precision is computed in float32, by both backends; its inputs and outputs keep their types."""
+    path, rng = shared / "data" / "models" / "squeezenet1_0_fp16.onnx", np.random.default_rng(3)
+    (spec,) = analyzer.load(path, device="cpu").inputs.values()
+    feed = {"x": rng.uniform(-100, 100, [1, *spec.shape[1:]]).astype(np.float16)}  # type: ignore[list-item]
+    given = cases("squeezenet fp16", path, feed, free=False)
+    for case in given:
+        graph = case.compiled.proto.graph
+        kinds = {value.type.tensor_type.elem_type for value in (graph.input[0], graph.output[0])}
+        assert kinds == {onnx.TensorProto.FLOAT16}
+    hold(given, tmp_path)

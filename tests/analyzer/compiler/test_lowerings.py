@@ -51,27 +51,36 @@ def pooled(x: Tensor, grad: Tensor, *how: Any) -> Tensor:
 
 
 POOLS = {
-    "apart": ((2, 3, 6, 8), ([2, 2], [2, 2], [0, 0], [1, 1], False), "MaxUnpool"),
-    "remainder": ((2, 3, 7, 9), ([2, 2], [2, 2], [0, 0], [1, 1], False), "MaxUnpool"),
-    "gaps": ((1, 2, 9, 9), ([2, 2], [3, 3], [0, 0], [1, 1], False), "MaxUnpool"),
+    "apart": ((2, 3, 6, 8), ([2, 2], [2, 2], [0, 0], [1, 1], False), "DepthToSpace"),
+    "remainder": ((2, 3, 7, 9), ([2, 2], [2, 2], [0, 0], [1, 1], False), "DepthToSpace"),
+    "padded": ((2, 3, 7, 8), ([2, 2], [2, 2], [1, 1], [1, 1], False), "DepthToSpace"),
+    "threes": ((2, 3, 10, 9), ([3, 3], [3, 3], [1, 0], [1, 1], False), "DepthToSpace"),
+    "ceil": ((1, 2, 7, 7), ([2, 2], [2, 2], [0, 0], [1, 1], True), "DepthToSpace"),
+    "rows": ((2, 3, 1, 8), ([1, 2], [1, 2], [0, 0], [1, 1], False), "Where"),
+    "oblong": ((2, 3, 8, 9), ([4, 3], [4, 3], [2, 0], [1, 1], True), "Where"),
+    "volume": ((2, 2, 4, 6, 5), ([2, 2, 2], [2, 2, 2], [0, 0, 0], [1, 1, 1], False), "Where"),
+    "one place": ((1, 2, 4, 4), ([1, 1], [1, 1], [0, 0], [1, 1], False), "DepthToSpace"),
+    "one of each": ((1, 2, 5, 5), ([1, 1], [2, 2], [0, 0], [1, 1], False), "ScatterElements"),
+    "gaps": ((1, 2, 9, 9), ([2, 2], [3, 3], [0, 0], [1, 1], False), "ScatterElements"),
+    "large": ((2, 2, 10, 10), ([5, 5], [5, 5], [0, 0], [1, 1], False), "ScatterElements"),
     "overlapping": ((2, 3, 9, 8), ([3, 3], [2, 2], [1, 1], [1, 1], False), "ScatterElements"),
-    "ceil": ((1, 2, 7, 7), ([2, 2], [2, 2], [0, 0], [1, 1], True), "ScatterElements"),
     "dilated": ((1, 2, 9, 9), ([2, 2], [2, 2], [0, 0], [2, 2], False), "ScatterElements"),
-    "volume": ((2, 2, 4, 6, 5), ([2, 2, 2], [2, 2, 2], [0, 0, 0], [1, 1, 1], False), "MaxUnpool"),
 }
 
 
 @pytest.mark.parametrize("case", POOLS)
 @pytest.mark.parametrize("ties", [False, True])
-def test_max_pool_backward(case: str, ties: bool) -> None:
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_max_pool_backward(case: str, ties: bool, dtype: torch.dtype) -> None:
     shape, how, kind = POOLS[case]
     torch.manual_seed(0)
-    x = torch.randint(0, 3, shape).float() if ties else torch.randn(shape)
+    x = (torch.randint(0, 3, shape) if ties else torch.randn(shape)).to(dtype)
     pool = torch.nn.functional.max_pool2d if len(shape) == 4 else torch.nn.functional.max_pool3d
     out = pool(x, how[0], how[1], how[2], how[3], how[4])
     grad = torch.randn_like(out)
     proto = written(lambda a, b: pooled(a, b, *how), x, grad)
     assert kind in kinds(proto)
+    assert kind == "ScatterElements" or all(len(node.output) == 1 for node in proto.graph.node)
     leaf = x.clone().requires_grad_()
     pool(leaf, how[0], how[1], how[2], how[3], how[4]).backward(grad)
     assert leaf.grad is not None
@@ -248,6 +257,16 @@ def test_rounded_quotients(mode: str, dtype: torch.dtype) -> None:
     x, y = torch.tensor([7, -7, 8, -8, 0, 5]).to(dtype), torch.tensor([2, 2, -3, -3, 4, -5]).to(dtype)
     proto = written(lambda a, b: torch.div(a, b, rounding_mode=mode), x, y)
     np.testing.assert_array_equal(run(proto, x, y), torch.div(x, y, rounding_mode=mode).numpy())
+
+
+def test_truth_values_are_chosen() -> None:
+    x, y = torch.tensor([1.0, -1, 2, 0]), torch.tensor([[0.0], [1], [-1]])
+    for choose in (
+        lambda a, b: torch.where(a > 0, b > 0, a < b),
+        lambda a, b: ((a > 0) & (b < 1)).masked_fill(b > 0, True),
+    ):
+        proto = written(lambda a, b, choose=choose: choose(a, b).float(), x, y)
+        np.testing.assert_array_equal(run(proto, x, y), choose(x, y).float().numpy())
 
 
 def test_bits() -> None:

@@ -158,3 +158,67 @@ def test_a_model_keeps_one_trace_per_signature_and_not_too_many() -> None:
         model.trace({"x": np.ones((size, 3, 8, 8), np.float32)})
     assert len(model.backends.tracer._traces) <= 8
     assert model.trace({"x": x}) is not first, "the oldest went"
+
+
+def sampled(scale: float = 1.0) -> onnx.ModelProto:
+    """An encoder with the mean of its code and a code drawn around it, in a branch of an If; the draw comes first."""
+    draw = helper.make_graph(
+        [
+            helper.make_node("RandomNormalLike", ["mean"], ["noise"], name="draw", scale=scale),
+            helper.make_node("Add", ["mean", "noise"], ["drawn"]),
+        ],
+        "draw",
+        [],
+        [helper.make_tensor_value_info("drawn", TensorProto.FLOAT, None)],
+    )
+    keep = helper.make_graph(
+        [helper.make_node("Identity", ["mean"], ["kept"])],
+        "keep",
+        [],
+        [helper.make_tensor_value_info("kept", TensorProto.FLOAT, None)],
+    )
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["mean"]),
+        helper.make_node("If", ["yes"], ["code"], then_branch=draw, else_branch=keep),
+        helper.make_node("Mul", ["code", "code"], ["squares"], name="square"),
+    ]
+    return helper.make_model(
+        helper.make_graph(
+            nodes, "g", [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 4])],
+            [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 3]) for name in ("squares", "mean")],
+            [numpy_helper.from_array(W, "w"), numpy_helper.from_array(np.array(True), "yes")],
+        ),
+        opset_imports=[helper.make_opsetid("", 17)], ir_version=9,
+    )  # fmt: skip
+
+
+W = np.random.default_rng(3).standard_normal((4, 3)).astype(np.float32)
+
+
+def test_what_draws_at_random_is_in_the_way_of_what_follows_from_it_alone() -> None:
+    model, x = analyzer.load(sampled(), "cpu"), np.ones((1, 4), np.float32)
+    made = model.trace(x)
+    assert (made.outputs, [node.name for node in made.lacking]) == (("mean",), ["draw"])
+    for backend in ("torch", "onnxruntime"):
+        found = model.explain(x, "gradient", target="mean[:,1]", backend=backend)
+        np.testing.assert_allclose(found.attribution[0], W[:, 1], rtol=1e-6)
+    for target in ("top1", "squares[:,0]"):
+        with pytest.raises(UnsupportedError, match="'draw' draws at random") as caught:
+            model.explain(x, "gradient", target=target)
+        assert caught.value.code == "op.random"
+    assert model.explain(x, "occlusion").attribution.any()
+
+
+def test_a_trace_beside_what_has_no_function_is_still_held_against_onnxruntime(monkeypatch: pytest.MonkeyPatch) -> None:
+    from analyzer.importer import table
+
+    model, x = analyzer.load(sampled(), "cpu"), np.ones((1, 4), np.float32)
+    real = table.lookup
+
+    def wrong(domain: str, op_type: str, version: int) -> object:
+        return (lambda node, a, b: a @ b + 1) if op_type == "MatMul" else real(domain, op_type, version)
+
+    monkeypatch.setattr(table, "lookup", wrong)
+    parity = model.verify(x)
+    assert not parity.ok
+    assert parity.first_difference is not None and "MatMul" in parity.first_difference
