@@ -110,7 +110,7 @@ def split(node: Node, x: Tensor, sizes: Tensor | None = None) -> tuple[Tensor, .
             )
         chunk = -(-length // count)
         parts = [max(0, min(chunk, length - i * chunk)) for i in range(count)]
-    return tuple(torch.split(x, [int(v) for v in parts], axis))
+    return tuple(torch.split(x, [int(v) for v in parts], axis)) if len(parts) > 1 else (x,)
 
 
 @operator("Expand", since=8)
