@@ -33,10 +33,26 @@ ENDS = (
 )  # fmt: skip
 _ELEMENTWISE = frozenset(
     {
-        *ENDS, aten.mul.Scalar, aten.add.Scalar, aten.abs.default, aten.sign.default, aten.exp.default, aten.erf.default,
-        aten.softplus.default, aten.elu.default, aten.leaky_relu.default, aten.pow.Tensor_Scalar, aten.square.default,
-        aten.sqrt.default, aten.gt.Tensor, aten.lt.Tensor, aten.ge.Tensor, aten.le.Tensor, aten.logical_not.default,
-        aten.logical_and.default, aten.logical_or.default,
+        *ENDS,
+        aten.mul.Scalar,
+        aten.add.Scalar,
+        aten.abs.default,
+        aten.sign.default,
+        aten.exp.default,
+        aten.erf.default,
+        aten.softplus.default,
+        aten.elu.default,
+        aten.leaky_relu.default,
+        aten.pow.Tensor_Scalar,
+        aten.square.default,
+        aten.sqrt.default,
+        aten.gt.Tensor,
+        aten.lt.Tensor,
+        aten.ge.Tensor,
+        aten.le.Tensor,
+        aten.logical_not.default,
+        aten.logical_and.default,
+        aten.logical_or.default,
     }  # fmt: skip
 )
 #: Most nodes of one function.

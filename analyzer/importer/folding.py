@@ -178,9 +178,7 @@ def _per_channel(layer: fx.Node, constant: Tensor, shape: tuple[int, ...]) -> Te
     return full.reshape(-1).expand(channels) if full.shape[axis] in (1, channels) else None
 
 
-def _with_affine(
-    module: fx.GraphModule, layer: fx.Node, k: Tensor | None, offset: Tensor | None
-) -> fx.Node | Refusal:
+def _with_affine(module: fx.GraphModule, layer: fx.Node, k: Tensor | None, offset: Tensor | None) -> fx.Node | Refusal:
     """The layer with output k z + offset, as a new node before it; None stands for k = 1 and for offset = 0."""
     if offset is None:
         assert k is not None

@@ -251,7 +251,13 @@ def test_a_constant_behind_a_layer_is_folded_however_it_is_written(name: str, op
 
 def test_constants_are_folded_in_the_order_in_which_they_run() -> None:
     layer, constants, shape, channels = LAYERS["conv1d"]
-    nodes = [layer, normalise("z", "a"), ("Mul", ["a", "c"], ["b"], {}), normalise("b", "d"), ("Add", ["d", "c"], ["y"], {})]
+    nodes = [
+        layer,
+        normalise("z", "a"),
+        ("Mul", ["a", "c"], ["b"], {}),
+        normalise("b", "d"),
+        ("Add", ["d", "c"], ["y"], {}),
+    ]
     _, passed = both(nodes, constants | norm(channels) | {"c": array(1, channels, 1, seed=9)}, shape)
     assert operators(passed) == ["aten.convolution.default"]
 
