@@ -29,32 +29,15 @@ NO_NAME = Refusal("it computes a function of one value that has no name")
 ENDS = (
     aten.add.Tensor, aten.sub.Tensor, aten.mul.Tensor, aten.div.Tensor, aten.neg.default, aten.where.self,
     aten.maximum.default, aten.minimum.default, aten.clamp.default, aten.log.default, aten.reciprocal.default,
-    aten.sigmoid.default, aten.tanh.default, aten.hardsigmoid.default, aten.relu.default,
+    aten.sigmoid.default, aten.tanh.default, aten.hardsigmoid.default, aten.relu.default, aten.hardtanh.default,
 )  # fmt: skip
-_ELEMENTWISE = frozenset(
-    {
-        *ENDS,
-        aten.mul.Scalar,
-        aten.add.Scalar,
-        aten.abs.default,
-        aten.sign.default,
-        aten.exp.default,
-        aten.erf.default,
-        aten.softplus.default,
-        aten.elu.default,
-        aten.leaky_relu.default,
-        aten.pow.Tensor_Scalar,
-        aten.square.default,
-        aten.sqrt.default,
-        aten.gt.Tensor,
-        aten.lt.Tensor,
-        aten.ge.Tensor,
-        aten.le.Tensor,
-        aten.logical_not.default,
-        aten.logical_and.default,
-        aten.logical_or.default,
-    }  # fmt: skip
-)
+_INNER = (
+    aten.mul.Scalar, aten.add.Scalar, aten.abs.default, aten.sign.default, aten.exp.default, aten.erf.default,
+    aten.softplus.default, aten.elu.default, aten.leaky_relu.default, aten.pow.Tensor_Scalar, aten.square.default,
+    aten.sqrt.default, aten.gt.Tensor, aten.lt.Tensor, aten.ge.Tensor, aten.le.Tensor, aten.logical_not.default,
+    aten.logical_and.default, aten.logical_or.default,
+)  # fmt: skip
+_ELEMENTWISE = frozenset((*ENDS, *_INNER))
 #: Most nodes of one function.
 MOST = 16
 #: Where functions are compared.
@@ -197,7 +180,7 @@ def _candidates(function: Callable[[float], float]) -> Iterator[Named]:
         yield Named(aten.elu.default, (-low / scale, scale)) if scale > 0 else Named(aten.relu.default)
         yield Named(aten.elu.default, (-low, 1.0, -1.0 / low))
     if low < high:
-        yield Named(aten.clamp.default, (low, high))
+        yield Named(aten.hardtanh.default if (low, high) == (0, 6) else aten.clamp.default, (low, high))
     if high < 50.0:
         yield Named(aten.softshrink.default, (50.0 - high,))
 

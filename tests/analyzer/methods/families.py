@@ -38,12 +38,12 @@ def head(x: Tensor, linear: nn.Module) -> Tensor:
 class GhostNorm(nn.Module):
     """Batch normalisation in virtual batches, as TabNet's."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, size: int) -> None:
         super().__init__()
-        self.bn = nn.BatchNorm1d(width)
+        self.bn, self.size = nn.BatchNorm1d(width), size
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.cat([self.bn(part) for part in x.chunk(math.ceil(x.shape[0] / 2), 0)], 0)
+        return torch.cat([self.bn(part) for part in x.chunk(math.ceil(x.shape[0] / self.size), 0)], 0)
 
 
 def sparsemax(z: Tensor) -> Tensor:
@@ -56,16 +56,16 @@ def sparsemax(z: Tensor) -> Tensor:
     return torch.clamp(z - total.gather(-1, size - 1) / size.to(z.dtype), min=0)
 
 
-@family(2, 6)
+@family(3, 6)
 class TabNet(nn.Module):
     """Sparse masks, gated units with ghost batch normalisation, residuals scaled by the root of a half."""
 
-    def __init__(self) -> None:
+    def __init__(self, size: int = 1) -> None:
         super().__init__()
         self.norm = nn.BatchNorm1d(6)
         self.layers = nn.ModuleList([nn.Linear(6 if i == 0 else 4, 8, bias=False) for i in range(3)])
-        self.norms = nn.ModuleList([GhostNorm(8) for _ in range(3)])
-        self.choose, self.choose_norm = nn.Linear(2, 6, bias=False), GhostNorm(6)
+        self.norms = nn.ModuleList([GhostNorm(8, size) for _ in range(3)])
+        self.choose, self.choose_norm = nn.Linear(2, 6, bias=False), GhostNorm(6, size)
         self.last = nn.Linear(2, 3, bias=False)
 
     def features(self, x: Tensor) -> Tensor:
@@ -83,9 +83,17 @@ class TabNet(nn.Module):
             mask = sparsemax(self.choose_norm(self.choose(att)) * prior)
             prior = prior * (1.3 - mask)
             found = self.features(mask * x)
-            out = out + torch.relu(found[:, :2])
+            out = out + torch.relu(found[:, :2] + 1)
             att = found[:, 2:]
         return cast(Tensor, self.last(out))
+
+
+@family(3, 6)
+class TabNetAtOnce(TabNet):
+    """The same, the batch one part."""
+
+    def __init__(self) -> None:
+        super().__init__(128)
 
 
 EDGES = torch.tensor([[0, 1, 2, 3, 4, 0, 2, 5, 5], [1, 2, 3, 4, 0, 2, 5, 1, 3]])
