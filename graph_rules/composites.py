@@ -87,9 +87,10 @@ def _both(rule: Callable[[CompositeParams], Rule]) -> Callable[[CompositeParams]
 
 
 #: Composite name -> the rules it adds to :func:`base`. Those that zennit has too are zennit's: the box is for a first
-#: convolution only, and excitation backprop takes activations by their derivative. Sources: Montavon et al. 2019 (epsilon-plus, gamma),
-#: Lapuschkin et al. 2019 (flat), Zhang et al. 2016 (excitation backprop), Achtibat et al. 2024 (attn-lrp; where the
-#: authors' package adds epsilon whatever the sign of a denominator, here it takes the sign, as everywhere).
+#: convolution only, and excitation backprop takes activations by their derivative. Sources: Montavon et al. 2019
+#: (epsilon-plus, gamma), Lapuschkin et al. 2019 (flat), Zhang et al. 2016 (excitation backprop), Achtibat et al. 2024
+#: (attn-lrp; where the authors' package adds epsilon whatever the sign of a denominator, here it takes the sign, as
+#: everywhere).
 COMPOSITES: dict[str, Callable[[CompositeParams], dict[str, Rule]]] = {
     "epsilon": _both(_epsilon),
     "zplus": _both(_zplus),

@@ -75,9 +75,9 @@ class Named(NamedTuple):
 def recognise(module: fx.GraphModule, node: fx.Node) -> Rewrite | Refusal | None:
     """Nodes that compute a known function of one value -> that function, of the earliest value that it is one of."""
     best: tuple[fx.Node, Named] | None = None
-    again = False
+    again = False  # whether it reads its value in several places, as a function written out does
     for base, nodes in _functions(module, node):
-        again = again or len(base.users) > 1
+        again = again or sum(base in each.all_input_nodes for each in nodes) > 1
         named = _named(_program(module, base, nodes)) if len(nodes) > 1 else None
         best = best if named is None else (base, named)
     if best is None:
@@ -91,7 +91,7 @@ def recognise(module: fx.GraphModule, node: fx.Node) -> Rewrite | Refusal | None
 
 
 def _functions(module: fx.GraphModule, end: fx.Node) -> Iterator[tuple[fx.Node, list[fx.Node]]]:
-    """Values that a node is an elementwise function of and of nothing else computed, the nearest first, with the nodes between."""
+    """Values of which, and of nothing else computed, a node is an elementwise function, the nearest first; the nodes between."""
     waiting, nodes = {end}, list[fx.Node]()
     while len(nodes) < MOST:
         inner = [each for each in waiting if _elementwise(module, each, end)]

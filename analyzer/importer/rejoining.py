@@ -15,7 +15,7 @@ import torch
 from torch import fx
 
 from analyzer.importer.folding import BATCH_NORMS
-from analyzer.importer.rewriting import Refusal, Rewrite, erase_unread
+from analyzer.importer.rewriting import Refusal, Rewrite, constant_of, erase_unread
 
 aten = torch.ops.aten
 
@@ -33,7 +33,7 @@ def rejoin(module: fx.GraphModule, node: fx.Node) -> Rewrite | Refusal | None:
     if len(found) < len(joined):
         return None
     first = found[0]
-    if any(each.target is not first.target or each.args[1:] != first.args[1:] for each in found):
+    if not all(_alike(module, each, first) for each in found):
         return OTHER_PARAMETERS
     parts = [each.args[0] for each in found]
     whole = _whole([part for part in parts if isinstance(part, fx.Node)])
@@ -49,6 +49,20 @@ def rejoin(module: fx.GraphModule, node: fx.Node) -> Rewrite | Refusal | None:
     read = [node, *joined, *found, *parts, *split]
     erase_unread(module, *dict.fromkeys(each for each in read if isinstance(each, fx.Node)))
     return Rewrite(node, result, f"parts normalised by {first.meta.get('onnx')!r} put together")
+
+
+def _alike(module: fx.GraphModule, node: fx.Node, other: fx.Node) -> bool:
+    """Whether two nodes are one operator with equal arguments, the first aside."""
+    if node.target is not other.target or len(node.args) != len(other.args):
+        return False
+    return all(_equal(module, a, b) for a, b in zip(node.args[1:], other.args[1:], strict=True))
+
+
+def _equal(module: fx.GraphModule, one: object, other: object) -> bool:
+    a, b = constant_of(module, one), constant_of(module, other)
+    if a is None or b is None:
+        return one == other
+    return a.shape == b.shape and torch.equal(a, b)
 
 
 def _whole(parts: Sequence[fx.Node]) -> fx.Node | None:

@@ -37,7 +37,7 @@ def arg_min(node: Node, x: Tensor) -> Tensor:
 
 @operator("TopK")
 def top_k(node: Node, x: Tensor, k: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """The k largest or smallest along an axis in order; of equal ones that with the lower index first. A single one is a maximum."""
+    """The k largest or smallest along an axis in order; of equal ones that with the lower index first."""
     count = integers(k)[0] if k is not None else int(node.required("k"))
     axis, largest = int(node.attr("axis", -1)), bool(node.attr("largest", 1))
     if count == 1 and x.is_floating_point() and x.dim():

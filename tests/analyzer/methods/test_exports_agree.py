@@ -52,7 +52,7 @@ def agree(models: list[Model], x: np.ndarray, method: str, params: dict[str, Any
     found = []
     for model in models:
         try:
-            found.append(model.explain(x, method, target, precision=precision, **{**quick, **params}).attribution)
+            found.append(model.explain(x, method, target, precision=precision, **{**quick, **params}).raw)
         except AnalyzerError as refusal:
             found.append(refusal.code)
     if any(isinstance(each, str) for each in found):
