@@ -104,9 +104,7 @@ def disjoint(node: fx.Node) -> bool:
         kernel, stride, dilation = (_per_axis(value, rank) for value in given)
         stride, dilation = stride or kernel, dilation or [1] * rank
         windows = _shapes(node)[1][-rank:]
-        return all(
-            n == 1 or s >= d * (k - 1) + 1 for n, k, s, d in zip(windows, kernel, stride, dilation, strict=True)
-        )
+        return all(n == 1 or s >= d * (k - 1) + 1 for n, k, s, d in zip(windows, kernel, stride, dilation, strict=True))
     return False
 
 

@@ -47,7 +47,7 @@ _NEAR = 2e-6
 
 
 class Step(NamedTuple):
-    """One node of a function: arguments are numbers of earlier steps, -1 for the function's own, or constants."""
+    """One node of a function; its arguments are constants or :class:`Value`."""
 
     target: Any
     args: tuple[Any, ...]
@@ -55,7 +55,7 @@ class Step(NamedTuple):
 
 
 class Value(NamedTuple):
-    """An argument that is computed: the number of its step."""
+    """An argument that is computed: the number of its step, -1 for the function's own argument."""
 
     step: int
 

@@ -205,14 +205,20 @@ OTHERS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
                       *block(4, 6, nn.LeakyReLU)),
         (4, 4),
     ),
-    "average-pool": (lambda: ended(*block(3, 6, nn.ReLU), nn.AvgPool2d(2), *block(6, 6, nn.ReLU), nn.AvgPool2d(3, 2, 1)), (12, 12)),
-    "max-pool": (lambda: ended(*block(3, 6, nn.ReLU), nn.MaxPool2d(3, 2, 1), *block(6, 6, nn.LeakyReLU), nn.MaxPool2d(2)), (12, 12)),
+    "average-pool": (
+        lambda: ended(*block(3, 6, nn.ReLU), nn.AvgPool2d(2), *block(6, 6, nn.ReLU), nn.AvgPool2d(3, 2, 1)), (12, 12),
+    ),
+    "max-pool": (
+        lambda: ended(*block(3, 6, nn.ReLU), nn.MaxPool2d(3, 2, 1), *block(6, 6, nn.LeakyReLU), nn.MaxPool2d(2)), (12, 12),
+    ),
     "global-max-pool": (
         lambda: nn.Sequential(*block(3, 6, nn.ReLU), nn.AdaptiveMaxPool2d(1), nn.Flatten(), nn.Linear(6, 5)), (12, 12),
     ),
     "normalised": (lambda: ended(*block(3, 6, nn.ReLU6, True), *block(6, 6, nn.Hardswish, True)), (12, 12)),
     "unmerged": (lambda: ended(*block(3, 6, nn.ReLU), nn.BatchNorm2d(6), *block(6, 6, nn.ReLU)), (12, 12)),
-    "resampled": (lambda: ended(*block(3, 6, nn.ReLU), nn.Dropout(), nn.Upsample(scale_factor=2), *block(6, 6, nn.ReLU)), (12, 12)),
+    "resampled": (
+        lambda: ended(*block(3, 6, nn.ReLU), nn.Dropout(), nn.Upsample(scale_factor=2), *block(6, 6, nn.ReLU)), (12, 12),
+    ),
     "residual": (Residual, (12, 12)),
     "no-convolution": (
         lambda: nn.Sequential(nn.Flatten(), nn.Linear(432, 8), nn.BatchNorm1d(8), nn.Hardswish(), nn.Linear(8, 5)), (12, 12),

@@ -56,7 +56,8 @@ KNOWN: dict[str, tuple[Function, Function, object]] = {
     ),
     "bounded": (lambda x: torch.minimum(torch.maximum(x, c(-0.5)), c(0.7)), lambda x: x.clamp(-0.5, 0.7), aten.clamp.default),
     "soft-shrink": (
-        lambda x: torch.relu(x - c(0.4)) - torch.relu(-x - c(0.4)), lambda x: functional.softshrink(x, 0.4), aten.softshrink.default,
+        lambda x: torch.relu(x - c(0.4)) - torch.relu(-x - c(0.4)), lambda x: functional.softshrink(x, 0.4),
+        aten.softshrink.default,
     ),
     "tanh": (lambda x: c(2.0) * torch.sigmoid(c(2.0) * x) - c(1.0), torch.tanh, aten.tanh.default),
 }  # fmt: skip

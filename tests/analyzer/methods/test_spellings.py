@@ -49,15 +49,18 @@ FUNCTIONS: dict[str, list[str]] = {
         f"{ZERO}; {SIX}; r = Min(z, six); h = Max(r, zero)",
     ],
     "gelu": [
-        "h = Gelu(z)", f"{ONE}; {HALF}; {number('r', ROOT)}; a = Mul(z, r); b = Erf(a); c = Add(b, one); d = Mul(z, c); h = Mul(d, half)",
+        "h = Gelu(z)", f"{ONE}; {HALF}; {number('r', ROOT)}; a = Mul(z, r); b = Erf(a); c = Add(b, one); "
+        "d = Mul(z, c); h = Mul(d, half)",
         f"{ONE}; {HALF}; {number('r', 1 / ROOT)}; a = Div(z, r); b = Erf(a); c = Add(one, b); d = Mul(c, half); h = Mul(d, z)",
         f"{ONE}; {HALF}; {number('r', ROOT)}; u = Mul(z, half); a = Mul(z, r); b = Erf(a); c = Add(b, one); h = Mul(u, c)",
     ],
     "gelu-tanh": [
         'h = Gelu <approximate = "tanh"> (z)',
-        f"{ONE}; {HALF}; {THREE}; {number('k', 0.044715)}; {number('r', TANH)}; a = Pow(z, three); b = Mul(k, a); c = Add(z, b); "
+        f"{ONE}; {HALF}; {THREE}; {number('k', 0.044715)}; {number('r', TANH)}; a = Pow(z, three); b = Mul(k, a); "
+        f"c = Add(z, b); "
         "d = Mul(r, c); e = Tanh(d); f = Add(one, e); g = Mul(half, z); h = Mul(g, f)",
-        f"{ONE}; {HALF}; {number('k', 0.044715)}; {number('r', TANH)}; s = Mul(z, z); a = Mul(k, s); b = Add(a, one); c = Mul(z, b); "
+        f"{ONE}; {HALF}; {number('k', 0.044715)}; {number('r', TANH)}; s = Mul(z, z); a = Mul(k, s); b = Add(a, one); "
+        f"c = Mul(z, b); "
         "d = Mul(c, r); e = Tanh(d); f = Add(e, one); g = Mul(f, z); h = Mul(g, half)",
     ],
     "silu": ["s = Sigmoid(z); h = Mul(z, s)", f"{ONE}; n = Neg(z); e = Exp(n); d = Add(one, e); h = Div(z, d)"],
@@ -76,7 +79,8 @@ FUNCTIONS: dict[str, list[str]] = {
     "mish": ["h = Mish(z)", "p = Softplus(z); t = Tanh(p); h = Mul(z, t)", f"{SOFTPLUS}; t = Tanh(p); h = Mul(t, z)"],
     "elu": [
         "h = Elu <alpha = 0.7> (z)",
-        f"{ZERO}; {ONE}; {number('a', 0.7)}; e = Exp(z); f = Sub(e, one); g = Mul(a, f); m = Greater(z, zero); h = Where(m, z, g)",
+        f"{ZERO}; {ONE}; {number('a', 0.7)}; e = Exp(z); f = Sub(e, one); g = Mul(a, f); m = Greater(z, zero); "
+        f"h = Where(m, z, g)",
     ],
     "soft-shrink": [
         "h = Shrink <lambd = 0.2, bias = 0.2> (z)",
@@ -123,13 +127,15 @@ FUNCTIONS["maxima"] = [
     f"{TIED}; a = Constant <value_ints = [2, 3]> (); k = ReduceMax <keepdims = 0> (q, a); h = Concat <axis = 1> (k, k)",
     f"{TIED}; g_ = GlobalMaxPool(q); k = Flatten(g_); h = Concat <axis = 1> (k, k)",
     f"{TIED}; g_ = MaxPool <kernel_shape = [2, 1]> (q); k = Flatten(g_); h = Concat <axis = 1> (k, k)",
-    f"{TIED}; o = Constant <value_ints = [1]> (); g_, w_ = TopK <axis = 2> (q, o); k = Flatten(g_); h = Concat <axis = 1> (k, k)",
+    f"{TIED}; o = Constant <value_ints = [1]> (); g_, w_ = TopK <axis = 2> (q, o); k = Flatten(g_); "
+    f"h = Concat <axis = 1> (k, k)",
 ]
 FUNCTIONS["means"] = [
     f"{TIED}; a = Constant <value_ints = [2, 3]> (); k = ReduceMean <keepdims = 0> (q, a); h = Concat <axis = 1> (k, k)",
     f"{TIED}; g_ = GlobalAveragePool(q); k = Flatten(g_); h = Concat <axis = 1> (k, k)",
     f"{TIED}; g_ = AveragePool <kernel_shape = [2, 1]> (q); k = Flatten(g_); h = Concat <axis = 1> (k, k)",
-    f"{TIED}; {TWO}; a = Constant <value_ints = [2, 3]> (); p = ReduceSum <keepdims = 0> (q, a); k = Div(p, two); h = Concat <axis = 1> (k, k)",
+    f"{TIED}; {TWO}; a = Constant <value_ints = [2, 3]> (); p = ReduceSum <keepdims = 0> (q, a); k = Div(p, two); "
+    f"h = Concat <axis = 1> (k, k)",
 ]
 
 
@@ -139,7 +145,7 @@ def spelled(body: str) -> Model:
     rng = np.random.default_rng(3)
     text = (
         '<ir_version: 9, opset_import: ["" : 20]> net (float[2, 5] x) => (float[2, 3] y) '
-        "{ z = Gemm(x, W0, C0); %s; y = Gemm(h, W1, C1) }" % body
+        f"{{ z = Gemm(x, W0, C0); {body}; y = Gemm(h, W1, C1) }}"
     )
     model = parser.parse_model(text.replace(";", "\n"))
     for name, value in {
