@@ -100,7 +100,7 @@ COMPOSITES: dict[str, Callable[[CompositeParams], dict[str, Rule]]] = {
     "w2": _both(lambda s: r.WSquare(s.stabilizer, s.zero_bias)),
     "flat": _both(lambda s: r.Flat(s.stabilizer)),
     "excitation-backprop": lambda s: (
-        _both(_zplus)(s) | dict.fromkeys(("relu", "activation", "self-gate", "batch-norm"), r.Gradient())
+        _both(_zplus)(s) | dict.fromkeys(("relu", "activation", "batch-norm"), r.Gradient())
     ),
     "epsilon-plus": lambda s: {"convolution": _zplus(s), "linear": _epsilon(s)},
     "epsilon-plus-flat": lambda s: {
