@@ -93,7 +93,7 @@ class GraphMatmul(nn.Module):
         return cast(Tensor, self.last(x.sum(1)))
 
 
-@family(6, 4)
+@family(1, 6, 4)
 class GraphScatter(nn.Module):
     """Message passing over edges: gather, scatter-add, mean by degree, attention by a softmax over neighbours."""
 
@@ -103,6 +103,7 @@ class GraphScatter(nn.Module):
         self.score, self.last = nn.Linear(5, 1), nn.Linear(10, 3)
 
     def forward(self, x: Tensor) -> Tensor:
+        x = x[0]  # one graph of six nodes
         src, dst = EDGES
         m = torch.relu(self.message(torch.cat([x[src], x[dst]], -1)))
         sums = torch.zeros(x.shape[0], 5).scatter_add(0, dst[:, None].expand_as(m), m)
