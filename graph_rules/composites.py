@@ -92,9 +92,11 @@ def _both(rule: Callable[[CompositeParams], Rule]) -> Callable[[CompositeParams]
     return lambda s: {"convolution": rule(s), "linear": rule(s)}
 
 
-#: Composite name -> the rules it adds to :func:`base`. Sources: Montavon et al. 2019 (epsilon-plus, gamma),
-#: Lapuschkin et al. 2019 (flat), Zhang et al. 2016 (excitation backprop), Achtibat et al. 2024 (attn-lrp; where the
-#: authors' package adds epsilon whatever the sign of a denominator, here it takes the sign, as everywhere).
+#: Composite name -> the rules it adds to :func:`base`. Those that zennit has too are zennit's: the box is for a first
+#: convolution only, and excitation backprop takes activations by their derivative. Sources: Montavon et al. 2019
+#: (epsilon-plus, gamma), Lapuschkin et al. 2019 (flat), Zhang et al. 2016 (excitation backprop), Achtibat et al. 2024
+#: (attn-lrp; where the authors' package adds epsilon whatever the sign of a denominator, here it takes the sign, as
+#: everywhere).
 COMPOSITES: dict[str, Callable[[CompositeParams], dict[str, Rule]]] = {
     "epsilon": _both(_epsilon),
     "zplus": _both(_zplus),
@@ -103,7 +105,9 @@ COMPOSITES: dict[str, Callable[[CompositeParams], dict[str, Rule]]] = {
     "gamma": _both(_gamma),
     "w2": _both(lambda s: r.WSquare(s.stabilizer, s.zero_bias)),
     "flat": _both(lambda s: r.Flat(s.stabilizer)),
-    "excitation-backprop": _both(_zplus),
+    "excitation-backprop": lambda s: (
+        _both(_zplus)(s) | dict.fromkeys(("relu", "rectifier", "activation", "batch-norm"), r.Gradient())
+    ),
     "epsilon-plus": lambda s: {"convolution": _zplus(s), "linear": _epsilon(s)},
     "epsilon-plus-flat": lambda s: {
         "first": r.Flat(s.stabilizer), "convolution": _zplus(s), "linear": _epsilon(s)
@@ -117,7 +121,9 @@ COMPOSITES: dict[str, Callable[[CompositeParams], dict[str, Rule]]] = {
         "linear": _epsilon(s),
     },
     "attn-lrp": _attention,
-    "epsilon-gamma-box": lambda s: {"first": _box(s), "convolution": _gamma(s), "linear": _epsilon(s)},
+    "epsilon-gamma-box": lambda s: {
+        "first-convolution": _box(s), "convolution": _gamma(s), "linear": _epsilon(s)
+    },
 }  # fmt: skip
 
 

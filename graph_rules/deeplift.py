@@ -131,7 +131,8 @@ def disjoint(node: fx.Node) -> bool:
         given = [node.args[i] if len(node.args) > i else None for i in (1, 2, 4)]
         kernel, stride, dilation = (_per_axis(value, rank) for value in given)
         stride, dilation = stride or kernel, dilation or [1] * rank
-        return all(s >= d * (k - 1) + 1 for k, s, d in zip(kernel, stride, dilation, strict=True))
+        windows = _shapes(node)[1][-rank:]
+        return all(n == 1 or s >= d * (k - 1) + 1 for n, k, s, d in zip(windows, kernel, stride, dilation, strict=True))
     return False
 
 

@@ -11,6 +11,7 @@ two active tensors a ``product``; ``mm`` with a constant matrix is ``linear``, o
 from __future__ import annotations
 
 from collections.abc import Container
+from operator import getitem
 
 from torch import fx
 
@@ -330,7 +331,8 @@ _CELLS = ("LSTM", "GRU", "QLinearLSTM", "DynamicQuantizeLSTM")
 #: What norms, averages and elementwise functions are written with. No movement that mixes up elements.
 _NORMALISING_GROUPS = ("activation", "addition", "product", "quotient", "average", "norm", "reduced-product")
 _NORMALISING = {
-    aten.amax.default, aten.amin.default, aten.max.default, aten.min.default, aten.maximum.default,
+    aten.amax.default, aten.amin.default, aten.max.default, aten.min.default, aten.max.dim, aten.min.dim, getitem,
+    aten.maximum.default,
     aten.minimum.default, aten.logsumexp.default, aten.view.default, aten._unsafe_view.default, aten.expand.default,
     aten.unsqueeze.default, aten.squeeze.dim, aten.squeeze.dims, aten.squeeze.default, aten.clone.default,
     aten.alias.default, aten._to_copy.default, aten.where.self, aten.masked_fill.Scalar,

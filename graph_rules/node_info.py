@@ -5,7 +5,7 @@ Belongs here: these facts, found once per trace and explained output. Not here: 
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from operator import getitem
 
@@ -27,7 +27,8 @@ class NodeInfo:
     kind
         One of :data:`graph_rules.kinds.KINDS`.
     positions
-        ``first`` for a layer (convolution or linear) that no other one lies before, ``last`` for the last one.
+        ``first`` for a layer (convolution or linear) that no other one lies before, and ``first-convolution`` if it is one;
+        ``last`` for the last one.
     depth
         Layers on the longest path from the explained input to the node, itself included, over layers on the longest path
         from there to the explained output: 0 at the input, 1 at the output and at the last layer; the k-th of n layers in a
@@ -52,7 +53,7 @@ def node_infos(output: fx.Node, sources: tuple[fx.Node, ...]) -> dict[fx.Node, N
     active = active_nodes(sources, output)
     inner = [n for n in output.graph.nodes if n in active and n not in sources and n.op == "call_function"]
     kinds = {node: kind(node, active) for node in inner}
-    positions = _positions(output, {node for node, what in kinds.items() if what in LAYERS})
+    positions = _positions(output, {node: what for node, what in kinds.items() if what in LAYERS})
     depths = _depths(inner, kinds, active)
     names = {node: str(node.meta.get("onnx", node.name)) for node in ruled_nodes(output, sources)}
     siblings: dict[str, set[str]] = {}
@@ -77,7 +78,7 @@ def _depths(inner: list[fx.Node], kinds: dict[fx.Node, str], active: Container[f
     return {node: number / longest for node, number in count.items()}
 
 
-def _positions(output: fx.Node, layers: set[fx.Node]) -> dict[fx.Node, tuple[str, ...]]:
+def _positions(output: fx.Node, layers: Mapping[fx.Node, str]) -> dict[fx.Node, tuple[str, ...]]:
     below: set[fx.Node] = set()
     first: set[fx.Node] = set()
     ordered = [node for node in output.graph.nodes if node in layers]
@@ -87,7 +88,8 @@ def _positions(output: fx.Node, layers: set[fx.Node]) -> dict[fx.Node, tuple[str
         elif node in layers:
             first.add(node)
             below.add(node)
-    return {
-        node: tuple(name for name, here in (("first", node in first), ("last", node is ordered[-1])) if here)
-        for node in ordered
-    }
+    held = {
+        "first": first, "last": set(ordered[-1:]),
+        "first-convolution": {node for node in first if layers[node] == "convolution"},
+    }  # fmt: skip
+    return {node: tuple(name for name, nodes in held.items() if node in nodes) for node in ordered}

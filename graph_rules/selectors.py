@@ -6,7 +6,7 @@ A selector is, from the most to the least specific:
 
 1. the exact name of an ONNX node, ``/layer1/conv1/Conv``;
 2. a glob of such names, ``/layer1/*``;
-3. a position, ``first`` or ``last`` layer;
+3. a position, ``first`` or ``last`` layer, ``first-convolution``: a first layer that is a convolution;
 4. an ONNX operator type, ``Conv``;
 5. a kind of :data:`graph_rules.kinds.KINDS`, ``convolution``;
 6. ``*``, any node.
@@ -27,7 +27,7 @@ from graph_rules.errors import RuleError
 from graph_rules.kinds import KINDS
 from graph_rules.node_info import NodeInfo
 
-POSITIONS = ("first", "last")
+POSITIONS = ("first", "last", "first-convolution")
 #: The categories of selectors, by how specific they are.
 ANY, KIND, OPERATOR, POSITION, GLOB, NAME = range(6)
 _RANGE = re.compile(r"(?P<base>.*)@depth(?P<depths>.*)", re.DOTALL)

@@ -5,7 +5,8 @@ one layer (``fusion``).
 
 The algebra. A convolution or matrix product gives z = W x + b. Batch normalisation gives
 y = g (z - m) / sqrt(v + e) + h, so with k = g / sqrt(v + e): y = (k W) x + (k (b - m) + h). A constant c added to z:
-y = W x + (b + c). A constant factor: y = (k W) x + k b. All act per output channel.
+y = W x + (b + c). A constant factor k or divisor 1 / k: y = (k W) x + k b. All act per output channel. They are folded in the
+order in which they run, so that whatever an exporter has folded itself, the same layers are left.
 
 A value that something else reads too is never folded away. A weight that several layers share is: the folded layer gets its
 own, the others keep theirs.
@@ -20,6 +21,7 @@ from analyzer.importer.rewriting import Refusal, Rewrite, add_constant, constant
 
 aten = torch.ops.aten
 BATCH_NORMS = (aten.native_batch_norm.default, aten._native_batch_norm_legit_no_training.default)
+CONSTANTS = (aten.add.Tensor, aten.sub.Tensor, aten.mul.Tensor, aten.div.Tensor, aten.neg.default)
 _LAYERS = (aten.convolution.default, aten.addmm.default, aten.mm.default)
 _VIEWS = (aten.view.default, aten._unsafe_view.default)
 _SQUEEZES = (aten.squeeze.dim, aten.squeeze.dims)
@@ -27,7 +29,7 @@ _SQUEEZES = (aten.squeeze.dim, aten.squeeze.dims)
 NO_LAYER = Refusal("what comes before it is no convolution or matrix product")
 READ_ELSEWHERE = Refusal("the layer's value is read elsewhere too")
 RESHAPED = Refusal("a reshape between the layer and it moves the channels to another axis")
-NOT_CONSTANT = Refusal("neither operand is a constant")
+NOT_CONSTANT = Refusal("it isn't linear in one computed operand beside a constant")
 SCALED_OPERAND = Refusal("it scales one of its operands")
 NOT_PER_CHANNEL = Refusal("the constant varies along other axes than the layer's channels")
 OTHER_SHAPE = Refusal("the constant broadcasts the value to a larger shape")
@@ -38,6 +40,11 @@ STATISTICS_READ = Refusal("its statistics are read too")
 COMPUTED_WEIGHTS = Refusal("the layer's weights are computed from the input")
 SCALED_PRODUCT = Refusal("the layer scales its matrix product")
 BIAS_PER_ROW = Refusal("the layer has another bias for every row")
+
+
+def fold(module: fx.GraphModule, node: fx.Node) -> Rewrite | Refusal:
+    """Whatever is constant behind a layer, in the order in which it runs."""
+    return fold_batch_norm(module, node) if node.target in BATCH_NORMS else fold_constant(module, node)
 
 
 def fold_batch_norm(module: fx.GraphModule, node: fx.Node) -> Rewrite | Refusal:
@@ -69,55 +76,51 @@ def fold_batch_norm(module: fx.GraphModule, node: fx.Node) -> Rewrite | Refusal:
     return Rewrite(users[0], replacement, change)
 
 
-def merge_bias(module: fx.GraphModule, node: fx.Node) -> Rewrite | Refusal:
-    """Layer without bias, then a per-channel constant added -> the layer with a bias."""
+def fold_constant(module: fx.GraphModule, node: fx.Node) -> Rewrite | Refusal:
+    """Layer, then a sum, difference, product or quotient with a per-channel constant -> the layer with other constants."""
     if node.kwargs.get("alpha", 1) != 1:
         return SCALED_OPERAND
-    found = _layer_and_constant(module, node)
-    if isinstance(found, Refusal):
-        return found
-    chain, constant = found
-    layer = chain[-1]
-    offset = _per_channel(layer, constant, node.meta["shape"])
-    if offset is None:
-        return NOT_PER_CHANNEL
-    replacement = _with_affine(module, layer, None, offset.double())
-    if isinstance(replacement, Refusal):
-        return replacement
-    final = _replace(module, node, chain, replacement)
-    return Rewrite(node, final, f"bias {node.meta.get('onnx')!r} merged into {layer.meta.get('onnx')!r}")
-
-
-def fold_scale(module: fx.GraphModule, node: fx.Node) -> Rewrite | Refusal:
-    """Layer, then a per-channel constant factor -> the layer with scaled weights."""
-    found = _layer_and_constant(module, node)
-    if isinstance(found, Refusal):
-        return found
-    chain, constant = found
-    if node.meta["dtype"] != chain[0].meta["dtype"]:
+    affine = _affine(module, node)
+    if affine is None:
+        return NOT_CONSTANT
+    value, k, offset = affine
+    chain = _chain_to_layer(value)
+    if isinstance(chain, Refusal):
+        return chain
+    if tuple(node.meta["shape"]) != tuple(value.meta["shape"]):
+        return OTHER_SHAPE
+    if node.meta["dtype"] != value.meta["dtype"]:
         return OTHER_TYPE
-    k = _per_channel(chain[-1], constant, node.meta["shape"])
-    if k is None:
+    spread = [None if v is None else _per_channel(chain[-1], v.double(), node.meta["shape"]) for v in (k, offset)]
+    if any(s is None and v is not None for s, v in zip(spread, (k, offset), strict=True)):
         return NOT_PER_CHANNEL
-    replacement = _with_affine(module, chain[-1], k.double(), torch.zeros_like(k).double())
+    replacement = _with_affine(module, chain[-1], *spread)
     if isinstance(replacement, Refusal):
         return replacement
     final = _replace(module, node, chain, replacement)
-    return Rewrite(node, final, f"factor {node.meta.get('onnx')!r} folded into {replacement.meta.get('onnx')!r}")
+    change = f"constant of {node.meta.get('onnx')!r} folded into {replacement.meta.get('onnx')!r}"
+    return Rewrite(node, final, change)
 
 
-def _layer_and_constant(module: fx.GraphModule, node: fx.Node) -> tuple[list[fx.Node], Tensor] | Refusal:
-    """The operands of an addition or product: the chain from the value to its layer, and the constant."""
-    for value, other in (node.args[:2], node.args[1::-1]):
-        constant = constant_of(module, other)
-        if isinstance(value, fx.Node) and constant is not None:
-            chain = _chain_to_layer(value)
-            if isinstance(chain, Refusal):
-                return chain
-            if tuple(node.meta["shape"]) != tuple(value.meta["shape"]):
-                return OTHER_SHAPE
-            return chain, constant
-    return NOT_CONSTANT
+def _affine(module: fx.GraphModule, node: fx.Node) -> tuple[fx.Node, Tensor | None, Tensor | None] | None:
+    """(z, k, c) where a node is k z + c of a computed z; None stands for k = 1 and for c = 0."""
+    left, *rest = node.args
+    if node.target is aten.neg.default:
+        return (left, torch.tensor(-1.0), None) if isinstance(left, fx.Node) else None
+    minus = node.target is aten.sub.Tensor
+    constant = constant_of(module, rest[0])
+    if constant is not None and isinstance(left, fx.Node):
+        if node.target is aten.mul.Tensor:
+            return left, constant, None
+        if node.target is aten.div.Tensor:
+            return (left, 1 / constant.double(), None) if bool((constant != 0).all()) else None
+        return left, None, -constant if minus else constant
+    constant, right = constant_of(module, left), rest[0]
+    if constant is None or not isinstance(right, fx.Node) or node.target is aten.div.Tensor:
+        return None
+    if node.target is aten.mul.Tensor:
+        return right, constant, None
+    return right, torch.tensor(-1.0) if minus else None, constant
 
 
 def _chain_to_layer(node: fx.Node) -> list[fx.Node] | Refusal:
@@ -175,8 +178,11 @@ def _per_channel(layer: fx.Node, constant: Tensor, shape: tuple[int, ...]) -> Te
     return full.reshape(-1).expand(channels) if full.shape[axis] in (1, channels) else None
 
 
-def _with_affine(module: fx.GraphModule, layer: fx.Node, k: Tensor | None, offset: Tensor) -> fx.Node | Refusal:
-    """The layer with output k z + offset, as a new node before it; k is 1 where it is None."""
+def _with_affine(module: fx.GraphModule, layer: fx.Node, k: Tensor | None, offset: Tensor | None) -> fx.Node | Refusal:
+    """The layer with output k z + offset, as a new node before it; None stands for k = 1 and for offset = 0."""
+    if offset is None:
+        assert k is not None
+        offset = torch.zeros_like(k)
     if layer.target is aten.convolution.default:
         return _affine_convolution(module, layer, k, offset)
     return _affine_product(module, layer, k, offset)

@@ -65,7 +65,9 @@ def fuse_softmax(module: fx.GraphModule, node: fx.Node) -> Rewrite | Refusal | N
     if not _is(shifted, aten.sub.Tensor) or shifted.kwargs.get("alpha", 1) != 1:
         return NO_MAXIMUM
     x, largest = shifted.args
-    if not isinstance(x, fx.Node) or not _is(largest, aten.amax.default) or largest.args[0] is not x:
+    if _is(largest, getitem) and largest.args[1] == 0:
+        largest = largest.args[0]
+    if not isinstance(x, fx.Node) or not _is(largest, aten.amax.default, aten.max.dim) or largest.args[0] is not x:
         return NO_MAXIMUM
     if not _keeps_axes(total) or not _keeps_axes(largest):
         return AXIS_DROPPED

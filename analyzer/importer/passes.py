@@ -1,8 +1,8 @@
 """Passes over a trace: small rewrites that keep the values and make rules see the layers that they are written for.
 
-Belongs here: the passes in their order, running them. Not here: the rewrites (``folding``, ``fusion``), what a pass reports
-(``rewriting``), and anything that changes what the model computes; every pass keeps the trace equal to onnxruntime, and tests
-hold it to that.
+Belongs here: the passes in their order, running them. Not here: the rewrites (``activations``, ``folding``, ``fusion``,
+``rejoining``), what a pass reports (``rewriting``), and anything that changes what the model computes; every pass keeps the
+trace equal to onnxruntime, and tests hold it to that.
 """
 
 from __future__ import annotations
@@ -10,19 +10,18 @@ from __future__ import annotations
 import torch
 from torch import fx
 
+from analyzer.importer import activations, folding
 from analyzer.importer.columns import join_columns
-from analyzer.importer.folding import BATCH_NORMS, fold_batch_norm, fold_scale, merge_bias
 from analyzer.importer.fusion import fuse_layer_norm, fuse_softmax
+from analyzer.importer.rejoining import rejoin
 from analyzer.importer.rewriting import Pass, PassResult, Refusal, Refused
 
 aten = torch.ops.aten
 
-_MERGE_BIAS = Pass("merge bias", (aten.add.Tensor,), merge_bias)
 PASSES = (
-    _MERGE_BIAS,
-    Pass("fold scale", (aten.mul.Tensor,), fold_scale),
-    _MERGE_BIAS,
-    Pass("fold batch normalisation", BATCH_NORMS, fold_batch_norm),
+    Pass("rejoin normalised parts", (aten.cat.default,), rejoin),
+    Pass("recognise activations", activations.ENDS, activations.recognise),
+    Pass("fold constants", (*folding.BATCH_NORMS, *folding.CONSTANTS), folding.fold),
     Pass("fuse layer normalisation", (aten.div.Tensor, aten.mul.Tensor), fuse_layer_norm),
     Pass("fuse softmax", (aten.div.Tensor,), fuse_softmax),
     Pass("join columns", (), join_columns),

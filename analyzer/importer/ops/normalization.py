@@ -59,7 +59,8 @@ def batch_normalization(
 
 def _group_norm(x: Tensor, scale: Tensor | None, bias: Tensor | None, groups: int, eps: float) -> Tensor:
     wide = at_least_float32(x).contiguous()
-    scale, bias = (None if v is None else v.to(wide.dtype) for v in (scale, bias))
+    # torch reads them as if they were contiguous
+    scale, bias = (None if v is None else v.to(wide.dtype).contiguous() for v in (scale, bias))
     samples, channels = x.shape[:2]
     area = math.prod(x.shape[2:])
     out, _, _ = aten.native_group_norm(wide, scale, bias, samples, channels, area, groups, eps)

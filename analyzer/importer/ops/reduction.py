@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -69,9 +70,28 @@ def _extreme(function: Callable[[Tensor, list[int], bool], Tensor], largest: boo
             return torch.full(shape, _lowest(x.dtype, largest), dtype=x.dtype)
         if x.dtype == torch.bool:
             return function(x.to(torch.uint8), axes, keep).to(torch.bool)
-        return function(x, axes, keep)
+        return _winner(x, axes, keep, largest) if x.dtype.is_floating_point else function(x, axes, keep)
 
     return reduce
+
+
+def _winner(x: Tensor, axes: list[int], keep: bool, largest: bool) -> Tensor:
+    """The extreme over axes as that over one: its derivative is one element's, of equal ones the first, as in pools."""
+    if len(axes) == 1:
+        return first_extreme(x, axes[0], keep, largest)[0]
+    kept = [axis for axis in range(x.dim()) if axis not in axes]
+    shape = [1 if axis in axes else size for axis, size in enumerate(x.shape)]
+    order = [*kept, *sorted(axes)]
+    rows = x if order == sorted(order) else torch.permute(x, order)
+    rows = rows.reshape([*rows.shape[: len(kept)], math.prod(x.shape[axis] for axis in axes)])
+    found = first_extreme(rows, -1, False, largest)[0]
+    return found.reshape(shape) if keep else found
+
+
+def first_extreme(x: Tensor, axis: int, keep: bool, largest: bool) -> tuple[Tensor, Tensor]:
+    """The largest or smallest element along an axis and its place; of equal ones the first."""
+    values, places = torch.max(x, axis, keep) if largest else torch.min(x, axis, keep)
+    return values, places
 
 
 def _lowest(dtype: torch.dtype, largest: bool) -> float:

@@ -58,12 +58,12 @@ def scatter_nd(node: Node, x: Tensor, indices: Tensor, updates: Tensor) -> Tenso
 
 
 def _tuples(node: Node, x: Tensor, indices: Tensor, updates: Tensor) -> Tensor:
-    """Slices of ``x`` at index tuples replaced by, or reduced with, ``updates``."""
+    """Slices of ``x`` at index tuples replaced by, or reduced with, ``updates``; reductions are those of ScatterElements."""
     reduction = node.attr("reduction", "none")
     depth = indices.shape[-1]
     columns = [from_front(part, x.shape[i]) for i, part in enumerate(torch.unbind(indices, -1))]
-    if reduction in ("none", "add") and depth:
-        return torch.index_put(x, tuple(columns), updates, accumulate=reduction == "add")
+    if reduction == "none" and depth:
+        return torch.index_put(x, tuple(columns), updates)
     rows, rest = math.prod(x.shape[:depth]), math.prod(x.shape[depth:])
     row = torch.zeros(indices.shape[:-1], dtype=torch.int64)
     for column, size in zip(columns, x.shape, strict=False):

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from analyzer.importer.graph import Node
 from analyzer.importer.ops.carriers import computed, from_ordered, rearranged, storage_only, to_ordered
+from analyzer.importer.ops.reduction import first_extreme
 from analyzer.importer.recorder import concrete, integers
 from analyzer.importer.table import operator
 
@@ -39,6 +40,8 @@ def top_k(node: Node, x: Tensor, k: Tensor | None = None) -> tuple[Tensor, Tenso
     """The k largest or smallest along an axis in order; of equal ones that with the lower index first."""
     count = integers(k)[0] if k is not None else int(node.required("k"))
     axis, largest = int(node.attr("axis", -1)), bool(node.attr("largest", 1))
+    if count == 1 and x.is_floating_point() and x.dim():
+        return first_extreme(x, axis, True, largest)
     comparable = to_ordered(x) if storage_only(x.dtype) else x
     values, indices = torch.sort(comparable, dim=axis, descending=largest, stable=True)
     if count > x.shape[axis]:

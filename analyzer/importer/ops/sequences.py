@@ -13,6 +13,7 @@ from torch import Tensor
 
 from analyzer.errors import InputError
 from analyzer.importer.graph import Node
+from analyzer.importer.ops.shape import divided
 from analyzer.importer.recorder import integers
 from analyzer.importer.table import operator
 
@@ -35,7 +36,10 @@ def split_to_sequence(node: Node, x: Tensor, sizes: Tensor | None = None) -> lis
         single = torch.split(x, 1, axis)
         return list(single) if node.attr("keepdims", 1) else [part.squeeze(axis) for part in single]
     wanted = integers(sizes)
-    return list(torch.split(x, wanted if sizes.dim() else wanted[0], axis))
+    if not sizes.dim():
+        length = x.shape[axis]
+        wanted = [min(wanted[0], length - start) for start in range(0, length, wanted[0])]
+    return list(divided(x, wanted, axis))
 
 
 @operator("SequenceAt", since=11)
@@ -63,7 +67,9 @@ def sequence_erase(node: Node, parts: Sequence[Tensor], position: Tensor | None 
 @operator("ConcatFromSequence", since=11)
 def concat_from_sequence(node: Node, parts: Sequence[Tensor]) -> Tensor:
     axis = int(node.required("axis"))
-    return torch.stack(list(parts), axis) if node.attr("new_axis", 0) else torch.cat(list(parts), axis)
+    if node.attr("new_axis", 0):
+        return torch.stack(list(parts), axis)
+    return torch.cat(list(parts), axis) if len(parts) > 1 else parts[0]
 
 
 @operator("SequenceMap", since=17, control=True)

@@ -6,6 +6,7 @@ Not here: taking elements by index (``indexing``), making tensors from nothing (
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -110,7 +111,12 @@ def split(node: Node, x: Tensor, sizes: Tensor | None = None) -> tuple[Tensor, .
             )
         chunk = -(-length // count)
         parts = [max(0, min(chunk, length - i * chunk)) for i in range(count)]
-    return tuple(torch.split(x, [int(v) for v in parts], axis))
+    return divided(x, [int(v) for v in parts], axis)
+
+
+def divided(x: Tensor, sizes: Sequence[int], axis: int) -> tuple[Tensor, ...]:
+    """Parts along an axis; a single one is the value itself."""
+    return (x,) if len(sizes) == 1 and sizes[0] == x.shape[axis] else tuple(torch.split(x, list(sizes), axis))
 
 
 @operator("Expand", since=8)
