@@ -18,6 +18,9 @@ from graph_rules.rule import Call, Needs, Plan
 #: Where an operator's upper bound stands among its arguments.
 _UPPER: Mapping[Any, int] = {aten.hardtanh.default: 2, aten.clamp.default: 2, aten.clamp.Tensor: 2}
 
+#: ONNX operators that activation functions are written out with.
+_ARITHMETIC = frozenset(("Mul", "Div", "Add", "Sub", "Where", "Max", "Min"))
+
 
 def upper_bound(call: Call) -> Any:
     """The bound above which a rectifier passes nothing more on, a number or a tensor; None where it has none."""
@@ -43,7 +46,9 @@ def _is_unit(node: fx.Node) -> bool:
 
 
 def _described(node: fx.Node, plan: Plan) -> str:
-    operator = str(node.meta.get("op") or getattr(node.target, "__name__", node.target))
+    operator = str(node.meta.get("op") or "")
+    if operator in _ARITHMETIC or not operator:  # an activation function that an exporter wrote out
+        operator = str(node.target).removeprefix("aten.").partition(".")[0]
     row = OPERATORS.get(node.target)
     clamp = row is not None and row.unit is Unit.CLAMP and kind(node, plan.active) == "activation"
     return f"{operator} as hard sigmoid or tangent" if clamp else operator

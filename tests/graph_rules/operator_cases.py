@@ -14,7 +14,7 @@ from tests.analyzer.importer.oracle import node_model
 
 Feed = dict[str, np.ndarray]
 Form = tuple[onnx.ModelProto, Feed]
-MS, ML = "com.microsoft", "ai.onnx.ml"
+MS, ML, NCHWC = "com.microsoft", "ai.onnx.ml", "com.microsoft.nchwc"
 _DRAW = np.random.default_rng(0)
 
 
@@ -58,6 +58,14 @@ def learned(op: str, feed: Feed, outputs: int = 1, since: int = 3, **attributes:
     return model, feed
 
 
+def blocked(op: str, feed: Feed, **attributes: Any) -> Form:
+    """One node on blocked channels; weights are baked in."""
+    baked = tuple(name for name in feed if name != "x")
+    model = node_model(op, feed, 1, 17, NCHWC, baked, {NCHWC: 1}, **attributes)
+    model.ir_version = 8
+    return model, {"x": feed["x"]}
+
+
 def branching() -> Form:
     """If: the branch that the condition takes."""
     out = [onnx.helper.make_tensor_value_info("b", onnx.TensorProto.FLOAT, [2, 3])]
@@ -76,6 +84,7 @@ def branching() -> Form:
     return onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 21)], ir_version=10), feed
 
 
+BLOCKED = f32(1, 64, 4, 4)  # a multiple of every processor's block
 X, W = f32(2, 4, 6, 6), f32(8, 4, 3, 3, scale=0.3)
 IMAGE = f32(1, 3, 6, 7)
 LAST = X.transpose(0, 2, 3, 1).copy()
@@ -107,6 +116,14 @@ FORMS: dict[tuple[str, str], list[Form]] = {
     ("", "SimplifiedLayerNormalization"): [standard("SimplifiedLayerNormalization", {"x": SEQUENCE, "g": f32(8)})],
     ("", "Trilu"): [standard("Trilu", {"x": f32(4, 5), "k": np.array(1)}), standard("Trilu", {"x": f32(4, 5)}, upper=0)],
     ("", "If"): [branching()],
+    (NCHWC, "ReorderInput"): [blocked("ReorderInput", {"x": BLOCKED})],
+    (NCHWC, "ReorderOutput"): [blocked("ReorderOutput", {"x": BLOCKED}, channels=50)],
+    (NCHWC, "Conv"): [blocked("Conv", {"x": BLOCKED, "w": f32(64, 64, 3, 3, scale=0.1), "b": f32(64)}, activation="Relu")],
+    (NCHWC, "MaxPool"): [blocked("MaxPool", {"x": BLOCKED}, kernel_shape=[2, 2], strides=[2, 2])],
+    (NCHWC, "AveragePool"): [blocked("AveragePool", {"x": BLOCKED}, kernel_shape=[2, 2], strides=[1, 1])],
+    (NCHWC, "GlobalMaxPool"): [blocked("GlobalMaxPool", {"x": BLOCKED})],
+    (NCHWC, "GlobalAveragePool"): [blocked("GlobalAveragePool", {"x": BLOCKED})],
+    (NCHWC, "Upsample"): [blocked("Upsample", {"x": BLOCKED}, scales=[1, 1, 2, 2])],
     (ML, "ArrayFeatureExtractor"): [learned("ArrayFeatureExtractor", {"x": ROWS, "i": i64(2, 0)}, since=1)],
     (ML, "FeatureVectorizer"): [
         learned("FeatureVectorizer", {"x": f32(5, 2), "z": f32(5, 3)}, since=1, inputdimensions=[2, 3])

@@ -186,7 +186,7 @@ def test_rectifiers_of_onnx_in_closed_form(name: str) -> None:
 
 #: Activation function -> its nodes, and the operator that the note names.
 OTHERS: dict[str, tuple[list[Any], str]] = {
-    "silu": ([helper.make_node("Sigmoid", ["z"], ["s"]), helper.make_node("Mul", ["z", "s"], ["a"])], "Sigmoid"),
+    "silu": ([helper.make_node("Sigmoid", ["z"], ["s"]), helper.make_node("Mul", ["z", "s"], ["a"])], "silu"),
     "gelu": ([helper.make_node("Gelu", ["z"], ["a"])], "Gelu"),
     "hard-swish": ([helper.make_node("HardSwish", ["z"], ["a"])], "HardSwish"),
     "hard-sigmoid": ([helper.make_node("HardSigmoid", ["z"], ["a"])], "HardSigmoid"),
