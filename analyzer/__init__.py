@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from analyzer.export.compile import Compiled, compile  # noqa: A004
     from analyzer.importer.parity import Parity
     from analyzer.jobs.rule_assignment import RuleRow, rules
-    from analyzer.methods.registry import MethodInfo, Parameter, methods  # the package is callable and stands for it
+    from analyzer.methods.parameters import Parameter
+    from analyzer.methods.registry import MethodInfo, methods  # the package is callable and stands for it
     from analyzer.model import Model, load
     from analyzer.tensor_spec import TensorSpec
 
@@ -46,7 +47,7 @@ _PUBLIC = {
     "RuleRow": "analyzer.jobs.rule_assignment",
     "rules": "analyzer.jobs.rule_assignment",
     "MethodInfo": "analyzer.methods.registry",
-    "Parameter": "analyzer.methods.registry",
+    "Parameter": "analyzer.methods.parameters",
 }
 
 __all__ = [

@@ -308,9 +308,11 @@ class OnnxModel:
         Raises
         ------
         InputError
-            ``data.bad_shape``, ``data.bad_type``, ``data.nonfinite``, ``data.missing_input``, ``data.unknown_input``.
+            ``model.no_inputs``; ``data.bad_shape``, ``data.bad_type``, ``data.nonfinite``, ``data.missing_input``,
+            ``data.unknown_input``.
         """
-        given = dict(x) if isinstance(x, Mapping) else {next(iter(self.inputs), ""): x}
+        self.require_inputs()
+        given = dict(x) if isinstance(x, Mapping) else {next(iter(self.inputs)): x}
         overridable = {value.name for value in self.proto.graph.input}
         for name in given:
             if name not in overridable:
@@ -319,7 +321,22 @@ class OnnxModel:
         for name in self.inputs:
             if name not in given:
                 raise InputError("data.missing_input", f"input {name!r} is missing", f"it takes {self.inputs[name]}")
-        return {name: fitted(name, np.asarray(value), self.inputs.get(name)) for name, value in given.items()}
+        feed = {name: fitted(name, np.asarray(value), self.inputs.get(name)) for name, value in given.items()}
+        loose = next((name for name, spec in self.inputs.items() if not spec.ranked), None)
+        if loose is not None and not any(value.ndim for value in feed.values()):  # which ends some native operators
+            raise InputError("data.bad_shape", f"input {loose!r} is one number", "give an array, batch axis first")
+        return feed
+
+    def require_inputs(self) -> None:
+        """Refuse a model without inputs that must be given.
+
+        Raises
+        ------
+        InputError
+            ``model.no_inputs``.
+        """
+        if not self.inputs:
+            raise InputError("model.no_inputs", "the model has no input that must be given: nothing can be explained")
 
     def in_parts(self, feed: dict[str, Array], run: Callable[[dict[str, Array]], dict[str, Array]]) -> dict[str, Array]:
         """Outputs of an input that is cut to the model's fixed batch where it must be."""

@@ -19,12 +19,23 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """Name, element type and shape of an input or output; a dynamic dimension is its name or None."""
+    """Element type and shape of an input or output.
+
+    Attributes
+    ----------
+    shape
+        A dynamic dimension is its name or None.
+    ranked
+        Whether the shape is declared at all; where it isn't, ``shape`` is empty, as a scalar's is.
+    """
 
     dtype: str
     shape: tuple[int | str | None, ...]
+    ranked: bool = True
 
     def __str__(self) -> str:
+        if not self.ranked:
+            return f"{self.dtype} of any rank"
         return f"{self.dtype} [{', '.join('?' if d is None else str(d) for d in self.shape)}]"
 
 
@@ -60,7 +71,7 @@ def spec_of(value: onnx.ValueInfoProto) -> TensorSpec:
     dims = (
         d.dim_value if d.HasField("dim_value") and d.dim_value > 0 else d.dim_param or None for d in tensor.shape.dim
     )
-    return TensorSpec("string" if dtype == "object" else dtype, tuple(dims))
+    return TensorSpec("string" if dtype == "object" else dtype, tuple(dims), tensor.HasField("shape"))
 
 
 def fitted(name: str, value: Array, spec: TensorSpec | None) -> Array:
@@ -85,7 +96,7 @@ def fitted(name: str, value: Array, spec: TensorSpec | None) -> Array:
         if kind not in "fiub" or (whole and kind == "f") or wraps:
             given = "text" if value.dtype.kind in "OSUT" else value.dtype.name
             raise InputError("data.bad_type", f"input {name!r} takes {spec}, not {given}", "convert it first")
-        value = value.astype(onnx.helper.tensor_dtype_to_np_dtype(_code(spec.dtype)))
+        value = value.astype(onnx.helper.tensor_dtype_to_np_dtype(code_of(spec.dtype)))
     fits = value.ndim == len(spec.shape) and all(
         not isinstance(want, int) or want == have for want, have in zip(spec.shape[1:], value.shape[1:], strict=True)
     )
@@ -123,5 +134,6 @@ def _holds(dtype: str, value: Array) -> bool:
     return bool(range_.min <= int(value.min()) and int(value.max()) <= range_.max)
 
 
-def _code(dtype: str) -> int:
+def code_of(dtype: str) -> int:
+    """ONNX's number of an element type."""
     return int(onnx.helper.np_dtype_to_tensor_dtype(np.dtype(dtype)))

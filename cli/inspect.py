@@ -12,7 +12,8 @@ from cli.rules import show_rules
 
 @click.command("inspect")
 @click.argument("model", type=click.Path())
-@click.option("--no-methods", is_flag=True, help="Don't trace the model to try the methods: quicker.")
+@click.option("--try-methods", is_flag=True, help="Run every method on a made-up input instead of looking.")
+@click.option("--no-methods", is_flag=True, help="Leave out which methods work.")
 @click.option("--rules", is_flag=True, help="Show instead which lrp rule each node gets.")
 @click.option("--composite", metavar="NAME", help="... with another composite.")
 @click.option("--rule", multiple=True, metavar="KEY=RULE", help="... with a rule, or a TOML file; repeatable.")
@@ -20,12 +21,13 @@ from cli.rules import show_rules
 @click.option("--input", "inputs", multiple=True, type=click.Path(), metavar="FILE", help="... on this input.")
 @common
 def command(
-    model: str, no_methods: bool, rules: bool, composite: str | None, rule: tuple[str, ...], params: tuple[str, ...],
-    inputs: tuple[str, ...], options: Options,
+    model: str, try_methods: bool, no_methods: bool, rules: bool, composite: str | None, rule: tuple[str, ...],
+    params: tuple[str, ...], inputs: tuple[str, ...], options: Options,
 ) -> None:  # fmt: skip
     """Show what MODEL takes, gives and contains, and which methods work on it.
 
-    For methods that don't work it names the nodes in the way. -v also lists all nodes.
+    For methods that don't work it names the nodes in the way. Nothing is run but
+    with --try-methods. -v also lists all nodes.
     """
     if rules or composite is not None or rule or params or inputs:
         named = () if composite is None else (f"composite={composite}",)
@@ -35,7 +37,7 @@ def command(
     from analyzer.jobs.inspection import inspect
 
     loaded = analyzer.load(model, options.device, threads=options.threads, tf32=options.tf32)
-    facts = inspect(loaded, try_methods=not no_methods, list_nodes=options.verbose)
+    facts = inspect(loaded, "none" if no_methods else "try" if try_methods else "look", options.verbose)
     if options.json:
         document(facts)
         return

@@ -7,6 +7,7 @@ Not here: what a node's axes count (``axis_flow``), the maps (they are methods).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from math import prod
 from operator import getitem
 
 from torch import fx
@@ -38,6 +39,7 @@ _FEATURES = (
 #: Made without bending: an output's own scores, or a projection that only attention reads.
 _STRAIGHT = ("convolution", "linear", "layer-sum", "bias", "scale", "shift", "movement")
 _SQUASHING = ("activation", "rectifier")
+_WHOLE_AXES = (aten.mean.dim, aten.sum.dim_IntList)
 _LINEAR_HEAD = ("linear", "average", "movement", "bias", "shift", "scale")
 
 
@@ -161,3 +163,17 @@ def in_the_way_of_cam(layer: fx.Node, output: fx.Node) -> list[fx.Node]:
         and node.op == "call_function"
         and kind(node, active) not in _LINEAR_HEAD
     ]
+
+
+def pooled_at_once(layer: fx.Node, output: fx.Node) -> bool:
+    """Whether every path from a feature map to the score averages over all of its places before anything mixes them."""
+    active, waiting = active_nodes((layer,), output), [layer]
+    count = prod(int(size) for size in layer.meta["shape"][:2])
+    while waiting:
+        for user in (user for user in waiting.pop().users if user in active):
+            what, size = kind(user, active), prod(int(size) for size in user.meta.get("shape", ()))
+            if what in ("movement", "scale", "shift", "bias") or (what == "average" and user.target in _WHOLE_AXES):
+                waiting.extend([user] if what != "average" or size > count else [])
+            elif what != "average" or size > count:
+                return False
+    return layer is not output

@@ -1,14 +1,18 @@
 """The parameters of the composites of layer-wise relevance propagation, each with its default and what it does.
 
-Belongs here: the one place where such a parameter stands; tables and the ``lrp`` method are built from it. Not here:
-composites, rules, anything that imports torch.
+Belongs here: the one place where such a parameter stands; tables and the ``lrp`` method are built from it; the composites'
+names. Not here: composites, rules, anything that imports torch.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
+CompositeName = Literal[
+    "epsilon", "zplus", "alpha-beta", "alpha1-beta0", "gamma", "w2", "flat", "excitation-backprop", "epsilon-plus",
+    "epsilon-plus-flat", "epsilon-alpha2-beta1", "epsilon-alpha2-beta1-flat", "attn-lrp", "epsilon-gamma-box",
+]  # fmt: skip
 Bound = float | tuple[float, ...]
 BoundLike = float | list[float] | tuple[float, ...] | None
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 
 from graph_rules import attention as a
 from graph_rules import rules as r
+from graph_rules.composite_params import CompositeName as CompositeName
 from graph_rules.composite_params import CompositeParams as CompositeParams
 from graph_rules.rule import Rule
 from graph_rules.rule_parser import RULES as RULES
@@ -97,7 +98,7 @@ def _both(rule: Callable[[CompositeParams], Rule]) -> Callable[[CompositeParams]
 #: (epsilon-plus, gamma), Lapuschkin et al. 2019 (flat), Zhang et al. 2016 (excitation backprop), Achtibat et al. 2024
 #: (attn-lrp; where the authors' package adds epsilon whatever the sign of a denominator, here it takes the sign, as
 #: everywhere).
-COMPOSITES: dict[str, Callable[[CompositeParams], dict[str, Rule]]] = {
+COMPOSITES: dict[CompositeName, Callable[[CompositeParams], dict[str, Rule]]] = {
     "epsilon": _both(_epsilon),
     "zplus": _both(_zplus),
     "alpha-beta": _both(_alpha_beta),
@@ -137,7 +138,9 @@ def deep_taylor(params: CompositeParams) -> SelectorTable:
     return SelectorTable("deep-taylor", base() | {"first": first, "convolution": plus, "linear": plus})
 
 
-def composite(name: str, params: CompositeParams, overrides: Mapping[str, str] | None = None) -> SelectorTable:
+def composite(
+    name: CompositeName, params: CompositeParams, overrides: Mapping[str, str] | None = None
+) -> SelectorTable:
     """The rule table of a named composite with the user's overrides.
 
     Raises
@@ -151,6 +154,6 @@ def composite(name: str, params: CompositeParams, overrides: Mapping[str, str] |
     return SelectorTable(name, base(params) | COMPOSITES[name](params), parsed)
 
 
-def names() -> tuple[str, ...]:
+def names() -> tuple[CompositeName, ...]:
     """All composites."""
     return tuple(COMPOSITES)

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from analyzer.executor.session import OutOfMemoryError
+from analyzer.executor.runtime_errors import OutOfMemoryError
 
 _lock = threading.Lock()
 #: Whether each of the runs under way wants TF32, and the user's switches, restored after the last of them.

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from analyzer.executor.batch_size import BatchSizeTuner, device_batch
 from analyzer.executor.io_binding import BoundSession
 from analyzer.executor.parallel import ordered_map
-from analyzer.executor.session import OutOfMemoryError
+from analyzer.executor.runtime_errors import OutOfMemoryError
 
 Array = NDArray[Any]
 #: Name -> array with one entry per evaluation on its first axis.

@@ -1,12 +1,11 @@
 """One onnxruntime session per model and set of wanted values.
 
-Belongs here: making a session, exposing inner values as outputs, running it, turning onnxruntime's errors into ours.
-Not here: masks and batches of perturbed inputs (``batched_runs``), devices (``devices``).
+Belongs here: making a session, exposing inner values as outputs, running it. Not here: onnxruntime's errors as ours
+(``runtime_errors``), masks and batches of perturbed inputs (``batched_runs``), devices (``devices``).
 """
 
 from __future__ import annotations
 
-import re
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,24 +14,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from analyzer.errors import AnalyzerError, InputError, UsageError
+from analyzer.errors import UsageError
 from analyzer.executor.devices import first_provider, prepare, providers
 from analyzer.executor.io_binding import HeldInputs, bindable, run_bound
+from analyzer.executor.runtime_errors import load_error, run_error
 
 Array = NDArray[Any]
-#: How onnxruntime and its providers say that memory ran out: arena, C++, CUDA, cuBLAS and cuDNN.
-_NO_MEMORY = (
-    "failed to allocate memory",
-    "bad_alloc",
-    "bad allocation",
-    "out of memory",
-    "alloc_failed",
-    "not enough memory",
-)
-
-
-class OutOfMemoryError(InputError):
-    """The runtime couldn't allocate what a run needs."""
 
 
 class Session:
@@ -88,7 +75,7 @@ class Session:
                 source if isinstance(source, bytes) else str(source), options, providers=providers(device, tf32)
             )
         except Exception as problem:
-            raise _load_error(problem) from None
+            raise load_error(problem) from None
         running = self._session.get_providers()[0]
         if running != first_provider(device):
             raise UsageError(
@@ -129,6 +116,8 @@ class Session:
             ``limit.memory``.
         """
         names = list(outputs if outputs is not None else self.outputs)
+        if not names:  # which onnxruntime takes for all
+            return {}
         try:
             got = self._run(names, feed, held or {})
         except Exception as problem:
@@ -169,34 +158,3 @@ def _outputs(names: Sequence[str]) -> bytes:
     extra.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
     content: bytes = extra.SerializeToString()
     return content
-
-
-def _reason(problem: Exception) -> str:
-    text = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", str(problem)).strip()
-    text = re.sub(r"^\S+\.(?:cc|h):\d+ .*?\) (?=[A-Z])", "", text)  # where in onnxruntime's source: nobody's business
-    first = text.splitlines()[0] if text else type(problem).__name__
-    return first if len(first) <= 300 else first[:300].rsplit(" ", 1)[0] + " …"
-
-
-def _load_error(problem: Exception) -> AnalyzerError:
-    return InputError(
-        "runtime.load_failed",
-        f"onnxruntime can't load the model: {_reason(problem)}",
-        "check the file with `python -m onnx.checker`, or re-export it",
-    )
-
-
-def run_error(problem: Exception) -> AnalyzerError:
-    """What a failed run was, as one of ours."""
-    text = str(problem)
-    if isinstance(problem, MemoryError) or any(sign in text.lower() for sign in _NO_MEMORY):
-        return OutOfMemoryError(
-            "limit.memory", f"onnxruntime ran out of memory: {_reason(problem)}", "give a smaller input or batch"
-        )
-    if "indices element out of data bounds" in text or "out of range" in text:
-        return InputError("runtime.op_failed", _reason(problem), "a number in the input is beyond what the model knows")
-    if "INVALID_ARGUMENT" in text and ("dimension" in text or "rank" in text.lower()):
-        return InputError("data.bad_shape", _reason(problem), "see `onnxplain inspect` for the shapes it takes")
-    if "INVALID_ARGUMENT" in text or "Required inputs" in text:
-        return InputError("data.bad_type", _reason(problem), "see `onnxplain inspect` for the inputs it takes")
-    return InputError("runtime.op_failed", f"onnxruntime failed: {_reason(problem)}", "try another input")

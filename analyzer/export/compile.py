@@ -131,6 +131,7 @@ def compile(  # noqa: A001  (analyzer.compile)
         batch, reason = model.fixed_batch, "the model's own batch is fixed"
     else:
         reason = ""
+    _require_own_outputs(model)
     feed = _example(model, example, batch)
 
     def record(count: int | None) -> Recorded:
@@ -178,13 +179,29 @@ def _is_input(target: TargetLike) -> bool:
     return isinstance(target, str) and target == "input"
 
 
+def _require_own_outputs(model: Model) -> None:
+    """Refuse a model that gives out an input as it is: what is written would have two values of one name.
+
+    Raises
+    ------
+    UnsupportedError
+        ``compile.output_is_input``.
+    """
+    both = [name for name in model.outputs if name in model.inputs]
+    if both:
+        raise UnsupportedError(
+            "compile.output_is_input", f"output {both[0]!r} is an input of the model", "export the model without it"
+        )
+
+
 def _example(model: Model, example: Any, batch: int) -> dict[str, Array]:
     if example is not None:
         return model.feed(example)
+    model.require_inputs()
     rng, feed = np.random.default_rng(0), {}
     for name, spec in model.inputs.items():
         open_sizes = [d for d in spec.shape[1:] if not isinstance(d, int)]
-        if open_sizes:
+        if open_sizes or not spec.ranked:
             raise UsageError(
                 "compile.open_sizes",
                 f"input {name!r} takes {spec}: only the batch may be open",

@@ -63,6 +63,11 @@ class Recorder(TorchDispatchMode):
         self.branches = False
         self._from_floats: set[fx.Node] = set()
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """False: nothing here is compiled, and True would import torch's compiler, a second of processor time."""
+        return False
+
     def __enter__(self) -> Recorder:
         _current.append(self)
         super().__enter__()  # type: ignore[no-untyped-call]
@@ -117,7 +122,7 @@ class Recorder(TorchDispatchMode):
             raise RuntimeError(f"{func} changes a recorded tensor in place")
         if torch.Tag.dynamic_output_shape in tags and (func is not aten.index.Tensor or _masked(args[1])):
             self.mark_data_dependent(*recorded)
-        out = func(*args, **kwargs)
+        out = self.compute(func, args, kwargs)
         if func in _ALIASES:
             self._nodes[out] = self._nodes[args[0]]
             return out
@@ -127,6 +132,10 @@ class Recorder(TorchDispatchMode):
             self._from_floats.add(node)
         self._track(out, node)
         return out
+
+    def compute(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """What a recorded call gives."""
+        return func(*args, **kwargs)
 
     def _argument(self, value: Any) -> Any:
         if not isinstance(value, Tensor):

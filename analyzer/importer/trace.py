@@ -95,9 +95,10 @@ class Trace:
 
 def trace(
     graph: Graph,
-    feed: Mapping[str, np.ndarray],
+    feed: Mapping[str, np.ndarray | Tensor],
     precision: torch.dtype | None = None,
     optimize: bool = True,
+    recorder: Recorder | None = None,
 ) -> Trace:
     """Record the model on a concrete input.
 
@@ -109,6 +110,8 @@ def trace(
         What coarser types are computed in: ``torch.float32`` for models of half precision, ``torch.float64``.
     optimize
         Whether to run the passes (folding batch normalisation, merging biases).
+    recorder
+        A recorder of another kind than the one on numbers.
 
     Raises
     ------
@@ -121,10 +124,11 @@ def trace(
         graph = without(graph, lacking)
         if not graph.outputs:
             raise unsupported(lacking)
-    if texts := [name for name in graph.inputs if name in feed and feed[name].dtype.kind in "OSU"]:
+    given = [(name, feed[name]) for name in graph.inputs if name in feed]
+    if texts := [name for name, value in given if isinstance(value, np.ndarray) and value.dtype.kind in "OSU"]:
         ends = text_ends((node.proto or NodeProto() for node in graph.nodes), texts)
         raise no_derivative(texts, [str(graph.nodes[at]) for at in ends])
-    recorder, watched = Recorder(), _Watched()
+    recorder, watched = recorder or Recorder(), _Watched()
     with torch.no_grad(), recorder:
         tensors: dict[str, Tensor] = {}
         for name in (*graph.inputs, *graph.initializers):  # a given initializer is an input like the others
@@ -184,6 +188,6 @@ class _Watched:
         return found
 
 
-def _input(array: np.ndarray, precision: torch.dtype | None) -> Tensor:
-    value = as_tensor(array)
+def _input(given: np.ndarray | Tensor, precision: torch.dtype | None) -> Tensor:
+    value = given if isinstance(given, Tensor) else as_tensor(given)
     return value.to(raised(value.dtype, precision))

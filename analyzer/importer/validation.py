@@ -188,6 +188,14 @@ def _check_operators(model: ModelProto, versions: Mapping[str, int]) -> None:
     operators = Operators(versions, functions)
     for index, node in _nodes(model.graph):
         operators.check(node, node_label(node, index))
+        for attribute in node.attribute:
+            if attribute.ref_attr_name:
+                raise InputError(
+                    "op.bad_attribute",
+                    f"{node_label(node, index)}: attribute {quoted(attribute.name)} is to be taken from a call, but the node "
+                    "is in no function",
+                    "re-export the model",
+                )
     for function in model.functions:
         operators = Operators({**versions, **imported_versions(function.opset_import)}, functions)
         for index, node in _nodes(function):

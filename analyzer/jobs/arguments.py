@@ -103,6 +103,7 @@ def read_all(model: Model, texts: Sequence[str]) -> list[Read]:
     UsageError
         ``data.inputs`` where a model with several inputs isn't given all of them.
     """
+    model.require_inputs()
     named: dict[str, str] = {}
     plain = []
     for text in texts:
@@ -160,11 +161,13 @@ def _read_plain(model: Model, path: str) -> Read:
 
 
 def _read(model: Model, name: str, path: str, key: str | None = None) -> LoadedInput:
-    from analyzer.inputs import read_input
+    from analyzer.inputs import read_array, read_input
 
-    taken = model.column_input(name)
+    taken, shape = model.column_input(name), model.column_input(name).shape
+    if not model.inputs[name].ranked and Path(path).suffix == ".npy":  # of any rank: that of the file
+        shape = (None,) * read_array(path).values.ndim
     return read_input(
-        path, name, taken.dtype, taken.shape, model.preprocess, key=key, features=taken.features, missing=taken.missing
+        path, name, taken.dtype, shape, model.preprocess, key=key, features=taken.features, missing=taken.missing
     )
 
 

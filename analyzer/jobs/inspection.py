@@ -1,6 +1,7 @@
 """What a model takes, gives and contains, and which methods work on it.
 
-Belongs here: facts about a model, JSON-ready. Not here: printing (``cli``), rules of its nodes (``rule_assignment``).
+Belongs here: facts about a model, JSON-ready. Not here: which methods work (``suitability``, ``trials``), printing (``cli``),
+rules of its nodes (``rule_assignment``).
 """
 
 from __future__ import annotations
@@ -8,34 +9,40 @@ from __future__ import annotations
 import collections
 import math
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
 import onnx
 
-from analyzer.errors import AnalyzerError, InputError
+from analyzer.errors import AnalyzerError
 from analyzer.importer.subgraphs import named_subgraphs, with_subgraphs
+from analyzer.jobs.suitability import looked_at
+from analyzer.jobs.trials import tried
 from analyzer.targets.resolve import scored_value
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from analyzer.model import Model
 
-#: Sizes of free axes in a trial input: height and width of pictures; all other axes, in the order in which they are tried.
-_FREE_SIDE, _FREE_LENGTHS = 224, (16, 1, 256)
 _WHOLE_NUMBERS = tuple(getattr(onnx.TensorProto, n) for n in ("INT32", "INT64", "BOOL", "UINT32", "UINT64", "STRING"))
 
 
-def inspect(model: Model, try_methods: bool = True, list_nodes: bool = False) -> dict[str, Any]:
+#: How it is found out which methods work: by looking at the model, by running them all, or not at all.
+Verdicts = Literal["look", "try", "none"]
+
+
+def inspect(model: Model, verdicts: Verdicts = "look", list_nodes: bool = False) -> dict[str, Any]:
     """Facts about a model, JSON-ready.
 
     Parameters
     ----------
-    try_methods
-        Run every method on a trial input to find out which work; imports torch.
+    verdicts
+        Whether, and how, it is found out which methods work; both ways import torch.
     list_nodes
         Also all nodes, as ``node_list``.
+
+    Raises
+    ------
+    InputError
+        ``runtime.load_failed``.
 
     Returns
     -------
@@ -44,6 +51,7 @@ def inspect(model: Model, try_methods: bool = True, list_nodes: bool = False) ->
     """
     from analyzer.targets.detection.finding import looks_like_a_detector
 
+    require_loadable(model)
     counts = operators(model)
     parameters, weight_bytes = weights(model)
     facts: dict[str, Any] = {
@@ -62,8 +70,10 @@ def inspect(model: Model, try_methods: bool = True, list_nodes: bool = False) ->
         "warnings": list(model.loaded.warnings),
         "explained": _explained(model),
     }
-    if try_methods:
-        facts |= _methods(model)
+    if verdicts == "try":
+        facts |= tried(model)
+    elif verdicts == "look":
+        facts |= looked_at(model)
     if list_nodes:
         facts["node_list"] = [
             {"graph": path, "name": node.name, "operator": _operator(node), "inputs": list(node.input),
@@ -71,6 +81,20 @@ def inspect(model: Model, try_methods: bool = True, list_nodes: bool = False) ->
             for path, node in _nodes(model)
         ]  # fmt: skip
     return facts
+
+
+def require_loadable(model: Model) -> None:
+    """Refuse a model that onnxruntime can't load.
+
+    Raises
+    ------
+    InputError
+        ``runtime.load_failed``.
+    """
+    from analyzer.executor.session import Session
+
+    source, folder = model.source()
+    Session(source, folder=folder, threads=1, optimize=False)
 
 
 def _file_facts(model: Model) -> dict[str, Any]:
@@ -161,99 +185,3 @@ def _item_bytes(data_type: int) -> float:
     if name.endswith(("INT4", "E2M1")):
         return 0.5
     return 0 if name == "STRING" else onnx.helper.tensor_dtype_to_np_dtype(data_type).itemsize
-
-
-def trial_input(model: Model, length: int = 16, seed: int = 0) -> dict[str, NDArray[Any]]:
-    """Random values that fit the model's inputs: a batch of one, pictures of 224 pixels, ``length`` on other axes."""
-    rng = np.random.default_rng(seed)
-    feed: dict[str, NDArray[Any]] = {}
-    for name, spec in model.inputs.items():
-        free = [axis for axis, size in enumerate(spec.shape) if not isinstance(size, int)]
-        first = spec.shape[0] if spec.shape else 1
-        # an axis before the batch is fixed and isn't 1, as in a recurrent state (layers, batch, width)
-        batch = 0 if not isinstance(first, int) or first == 1 else free[0] if free else None
-        default_size = _FREE_SIDE if len(spec.shape) == 4 else length
-        sizes = [size if isinstance(size, int) else default_size for size in spec.shape]
-        shape = [1 if axis == batch else size for axis, size in enumerate(sizes)]
-        if spec.dtype.startswith(("float", "bfloat")):
-            feed[name] = rng.standard_normal(shape).astype(spec.dtype if spec.dtype != "bfloat16" else np.float32)
-        else:
-            feed[name] = np.ones(shape, "str" if spec.dtype == "string" else spec.dtype)
-    return feed
-
-
-def _methods(model: Model) -> dict[str, Any]:
-    """Which methods work: perturbation methods where the model runs, white-box methods where it can be traced."""
-    from analyzer.methods import registry
-
-    feed, reason = _running_feed(model)
-    verdicts: dict[str, dict[str, Any]] = {}
-    parity, refusal = None, None
-    if feed is not None:
-        try:
-            parity = model.backends.tracer.require(feed)
-        except Exception as problem:
-            refusal = _failure(problem)
-    perturbed = _try(model, feed, "occlusion") if feed is not None else None
-    text = any(spec.dtype == "string" for spec in model.inputs.values())
-    for name, info in registry.methods().items():
-        if feed is None:
-            verdicts[name] = {"works": None, "reason": f"not tried: no trial input fits ({reason})"}
-        elif info.needs == "runtime" and perturbed is not None and (not text or "text" in info.modalities):
-            verdicts[name] = dict(perturbed)  # all of them run the model in the same way
-        elif info.derived_from in verdicts:
-            verdicts[name] = dict(verdicts[info.derived_from])
-        else:
-            verdicts[name] = (refusal if info.needs == "trace" else None) or _try(model, feed, name)
-    layer = next((v["layer"] for v in verdicts.values() if v.get("layer")), None)
-    return {"methods": verdicts, "parity": parity.to_dict() if parity else None, "cam_layer": layer}
-
-
-def _running_feed(model: Model) -> tuple[dict[str, NDArray[Any]] | None, str]:
-    """A trial input that the model runs on; else None and why the first one failed."""
-    reasons = []
-    for length in _FREE_LENGTHS:
-        try:
-            feed = trial_input(model, length)
-            model.predict(feed)
-            return feed, ""
-        except (AnalyzerError, TypeError, ValueError) as problem:
-            reasons.append(str(problem))
-    return None, reasons[0]
-
-
-def running_feed(model: Model) -> dict[str, NDArray[Any]]:
-    """A trial input that the model runs on.
-
-    Raises
-    ------
-    InputError
-        ``inspect.no_trial`` where none fits.
-    """
-    feed, reason = _running_feed(model)
-    if feed is None:
-        raise InputError("inspect.no_trial", f"no trial input fits the model ({reason})", "give an input")
-    return feed
-
-
-def _try(model: Model, feed: dict[str, NDArray[Any]], name: str) -> dict[str, Any]:
-    """Explain the trial input with few evaluations."""
-    longest = max(next(iter(feed.values())).shape[1:], default=1)
-    few = {
-        "integrated-gradients": {"steps": 1},
-        "smoothgrad": {"samples": 1},
-        "occlusion": {"window": -(-longest // 2)},
-    }
-    text = any(value.dtype.kind in "OSU" for value in feed.values())
-    params: dict[str, Any] = {} if text else few.get(name, {})
-    try:
-        done = model.explain(feed, method=name, **params)
-    except Exception as problem:
-        return _failure(problem)
-    return {"works": True, "reason": "", "layer": done.record.get("layer")}
-
-
-def _failure(problem: Exception) -> dict[str, Any]:
-    """The verdict on a method that failed; an internal error must not hide the other facts about the model."""
-    known = isinstance(problem, AnalyzerError)
-    return {"works": False, "reason": str(problem) if known else f"{type(problem).__name__}: {problem} [internal]"}

@@ -133,7 +133,7 @@ def unused(rows: Sequence[RuleRow], overrides: Iterable[str]) -> list[str]:
 
 
 def _traced(model: Model, x: Any, output: str | None, score: str) -> TracedScore:
-    from analyzer.jobs.inspection import running_feed
+    from analyzer.jobs.trials import running_feed
     from analyzer.targets.resolve import scored_value
 
     feed = running_feed(model) if x is None else model.feed(x)

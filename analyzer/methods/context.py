@@ -56,7 +56,7 @@ class Context(Evaluator):
 
     def at(self, values: Mapping[str, Array], times: int) -> Context:
         """The context at other explained values: ``times`` variations of the batch, one after the other."""
-        output = np.concatenate([self.output] * times)
+        output = np.concatenate([np.atleast_1d(self.output)] * times)
         return replace(self, engine=self.engine.at(values), target=self.target.repeated(times), output=output)
 
     def embedding(self, name: str, ids: Array) -> Array:

@@ -1,6 +1,7 @@
 """The registry: name -> method, with its parameters, family, needs and source.
 
-Belongs here: declaring, finding and describing methods, checking their parameters. Not here: any method, running one.
+Belongs here: declaring, finding and describing methods. Not here: any method, running one, what a parameter may be
+(``parameters``).
 """
 
 from __future__ import annotations
@@ -12,42 +13,20 @@ import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from analyzer.errors import UsageError
+from analyzer.methods.parameters import Parameter, valid
 from analyzer.nearest import did_you_mean
+
+if TYPE_CHECKING:
+    from analyzer.methods.prospect import Prospect
 
 Family = Literal["gradient", "relevance", "CAM", "perturbation", "model"]
 Needs = Literal["trace", "runtime"]
 #: What kinds of input most methods are for; and those that replace whole columns and words, text among them.
 ANY_NUMBERS = ("image", "table", "series", "tokens")
 ANY_ROWS = (*ANY_NUMBERS, "text")
-
-
-@dataclass(frozen=True)
-class Parameter:
-    """One parameter of a method.
-
-    Attributes
-    ----------
-    annotation
-        Its type, as in the function's signature.
-    default
-        What is used when it isn't given.
-    doc
-        One line: what it does, with unit or range.
-    """
-
-    name: str
-    annotation: Any
-    default: Any
-    doc: str
-
-    @property
-    def type_name(self) -> str:
-        """The type as text."""
-        text = getattr(self.annotation, "__name__", None) if isinstance(self.annotation, type) else None
-        return text or str(self.annotation).replace("typing.", "")
 
 
 @dataclass(frozen=True)
@@ -82,6 +61,11 @@ class MethodInfo:
         Parameters that are worth showing beside a map even at their defaults.
     expand
         Turns what was given into parameters before they are checked: reads a file that one of them names.
+    check_together
+        Refuses parameters, each of them valid, that don't go together.
+    fits
+        Refuses a :class:`~analyzer.methods.prospect.Prospect` that the method can't be used on, with the error that a call
+        would end in, where it needs more than all of its kind.
     """
 
     name: str
@@ -102,6 +86,8 @@ class MethodInfo:
     quick: Mapping[str, Any] = field(default_factory=dict)
     headline: tuple[str, ...] = ()
     expand: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None = field(default=None, repr=False)
+    check_together: Callable[[Mapping[str, Any]], None] | None = field(default=None, repr=False)
+    fits: Callable[[Prospect], None] | None = field(default=None, repr=False)
 
     @property
     def reads_a_layer(self) -> bool:
@@ -140,32 +126,13 @@ class MethodInfo:
                     f"{self.name} has no parameter {name!r}{did_you_mean(name, self.parameters)}",
                     f"its parameters: {', '.join(self.parameters) or 'none'}",
                 )
-        return {
-            name: _valid(self.name, parameter, given[name]) if name in given else parameter.default
+        found = {
+            name: valid(self.name, parameter, given[name]) if name in given else parameter.default
             for name, parameter in self.parameters.items()
         }
-
-
-def _valid(method: str, parameter: Parameter, value: Any) -> Any:
-    import numpy as np
-    from pydantic import ConfigDict, TypeAdapter, ValidationError
-
-    if isinstance(value, np.ndarray):
-        if "ndarray" in parameter.type_name or parameter.annotation is Any:
-            return value
-        value = value.tolist()
-    if value is parameter.default or value == parameter.default:
-        return parameter.default if type(value) is type(parameter.default) else value
-    try:
-        adapter = TypeAdapter(parameter.annotation, config=ConfigDict(arbitrary_types_allowed=True))
-        return adapter.validate_python(value)
-    except ValidationError as problem:
-        reason = problem.errors()[0]["msg"]
-        raise UsageError(
-            "params.invalid",
-            f"{method}: {parameter.name}={value!r} is not valid: {reason}",
-            f"{parameter.name} is {parameter.type_name}: {parameter.doc}",
-        ) from None
+        if self.check_together is not None:
+            self.check_together(found)
+        return found
 
 
 _METHODS: dict[str, MethodInfo] = {}
@@ -188,6 +155,8 @@ def method(
     headline: tuple[str, ...] = (),
     source: str,
     expand: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None = None,
+    check_together: Callable[[Mapping[str, Any]], None] | None = None,
+    fits: Callable[[Prospect], None] | None = None,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Register a function ``(context, *, parameters…) -> Result`` as a method; the arguments are :class:`MethodInfo`'s.
 
@@ -200,10 +169,7 @@ def method(
         parameters = {}
         for key, argument in inspect.signature(function).parameters.items():
             if argument.kind is argument.KEYWORD_ONLY:
-                annotation, doc = hints[key], ""
-                if typing.get_origin(annotation) is typing.Annotated:
-                    annotation, doc = typing.get_args(annotation)[:2]
-                parameters[key] = Parameter(key, annotation, argument.default, doc)
+                parameters[key] = Parameter.of(key, hints[key], argument.default)
         summary = (inspect.getdoc(function) or "").split("\n")[0]
         if name in _METHODS:
             raise ValueError(f"method {name!r} is registered twice")
@@ -226,6 +192,8 @@ def method(
             dict(quick or {}),
             headline,
             expand,
+            check_together,
+            fits,
         )
         return function
 

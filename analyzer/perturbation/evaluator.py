@@ -145,6 +145,15 @@ class Evaluator:
             )
         return found
 
+    def require_batch(self) -> None:
+        """Refuse inputs of which none can be changed, as :attr:`changed` does."""
+        _ = self.changed
+
+    def require_axes(self) -> None:
+        """Refuse inputs without an axis for masks, as :attr:`layout` does for one of them."""
+        for name in self.changed:
+            _ = self.changing(name).layout
+
     @functools.cached_property
     def columns(self) -> tuple[str, ...]:
         """The inputs of a table whose columns are inputs of their own; empty for other models."""

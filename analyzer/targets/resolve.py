@@ -6,6 +6,7 @@ Belongs here: telling kinds of targets apart, and resolving each. Not here: the 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -133,7 +134,14 @@ def _on_one(
     """A target that is linear in one value."""
     asked = scored
     scored, scores, in_layout = values.laid_out(scored)
+    single = scored.squashed_by is None and in_layout.size == max(1, len(in_layout) if in_layout.ndim else 1)
+    if single and scored.kind == "logit":
+        scored = replace(scored, kind="value")  # one number for each sample is no class's
     resolved = resolved_on(in_layout)
+    if scored.regression:
+        resolved = replace(
+            resolved, names=tuple(re.sub(r"\bclass (\d+)", r"output \1", name) for name in resolved.names)
+        )
     resolved = replace(resolved, weights=scored.pulled_back(resolved.weights, scores), value=scored.value)
     prediction = {"prediction": values.prediction(asked)}
     return Explained(values.model, scored, resolved, scores, prediction | record, values.known())

@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 
 from analyzer.errors import UnsupportedError, UsageError
 from analyzer.onnx_model import probabilities_of, producer
+from analyzer.targets.origin import REARRANGING, is_distribution, is_regression
 
 Kind = Literal["logit", "probability", "value"]
 
 _SQUASHING = {"Softmax", "LogSoftmax", "Sigmoid"}
-_REARRANGING = {"Identity", "Cast", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Dropout", "Transpose"}
 _RESHAPING = {"Reshape", "Flatten", "Squeeze", "Unsqueeze"}
 _MIXED: tuple[int, ...] = ()
 _FLOATING = {
@@ -44,6 +44,8 @@ class Scored:
         What the scores are.
     squashed_by
         The final operator of the output that was removed to get at the scores, or None.
+    regression
+        Whether the values are what was fitted, not scores of classes.
     permutation
         Where axes are transposed between that operator and the output: output axis -> axis of ``value``; else None.
     """
@@ -53,6 +55,7 @@ class Scored:
     kind: Kind
     squashed_by: str | None = None
     permutation: tuple[int, ...] | None = None
+    regression: bool = False
 
     def laid_out(self, scores: NDArray[Any], output: NDArray[Any]) -> NDArray[Any] | None:
         """The scores in the layout of the output, which targets index; None where their batch axes differ."""
@@ -98,8 +101,10 @@ def scored_in(graph: onnx.GraphProto, output: str | None, score: str) -> Scored:
         if score == "logit" and permutation is not _MIXED:
             return Scored(name, squashing.input[0], "logit", squashing.op_type, permutation)
         return Scored(name, value, "probability")
-    if value != name or _from_classifier(graph, value):
+    if value != name or _from_classifier(graph, value) or is_distribution(graph, value):
         return Scored(name, value, "probability")
+    if is_regression(graph, value):
+        return Scored(name, value, "value", regression=True)
     return Scored(name, value, "logit" if score == "logit" and _has_classes(graph, name) else "value")
 
 
@@ -135,7 +140,7 @@ def _squashing(graph: onnx.GraphProto, value: str) -> tuple[onnx.NodeProto | Non
             return None, None
         if node.op_type in _SQUASHING:
             return node, _MIXED if reshaped and permutation is not None else permutation
-        if node.op_type not in _REARRANGING:
+        if node.op_type not in REARRANGING:
             return None, None
         reshaped |= node.op_type in _RESHAPING
         if node.op_type == "Transpose":
@@ -150,7 +155,7 @@ def _from_classifier(graph: onnx.GraphProto, value: str) -> bool:
     """Whether the value comes from a classifier of the domain ``ai.onnx.ml``, normalised or not."""
     for _ in range(16):
         node = producer(graph, value)
-        if node is None or (node.op_type not in _REARRANGING and node.domain != "ai.onnx.ml"):
+        if node is None or (node.op_type not in REARRANGING and node.domain != "ai.onnx.ml"):
             return False
         if node.op_type.endswith("Classifier"):
             return True

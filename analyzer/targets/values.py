@@ -177,6 +177,8 @@ def _prediction(model: OnnxModel, scored: Scored, output: Array) -> dict[str, An
     kind = "probability" if scored.squashed_by or scored.kind == "probability" else scored.kind
     names = model.labels.name if model.labels is not None and rows.shape[1] > 1 else str
     best = [_best(row) for row in rows]
+    if scored.regression:  # nothing is best among them
+        names, best = "output {}".format, [np.arange(rows.shape[1])[:5]] * len(rows)
     return {
         "kind": kind,
         "top": [[[int(i), names(int(i)), float(row[i])] for i in order] for row, order in zip(rows, best, strict=True)],

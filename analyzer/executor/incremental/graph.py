@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -174,6 +174,13 @@ def _random(node: NodeProto) -> bool:
     return node.op_type in RANDOM
 
 
+def _standard(node: NodeProto, functions: Set[str]) -> bool:
+    """Whether ONNX's inference may see a node: in other domains it crashes where an input's type is unknown."""
+    if node.domain not in ("", "ai.onnx") and node.domain not in functions:
+        return False
+    return all(_standard(inner, functions) for graph in subgraphs(node) for inner in graph.node)
+
+
 def _inferred(
     proto: onnx.ModelProto, shapes: Mapping[str, Sequence[int]], weights: Mapping[str, TensorProto]
 ) -> tuple[dict[str, tuple[int, ...]], dict[str, int]]:
@@ -182,7 +189,7 @@ def _inferred(
     lean.opset_import.extend(proto.opset_import)
     lean.functions.extend(proto.functions)
     lean.graph.name = "shapes"
-    lean.graph.node.extend(proto.graph.node)
+    lean.graph.node.extend(node for node in proto.graph.node if _standard(node, {f.domain for f in proto.functions}))
     for value in proto.graph.input:
         if value.name in shapes:
             kind = value.type.tensor_type.elem_type

@@ -6,7 +6,8 @@ Belongs here: reading a layer's feature map, and mapping its positions to the in
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 
@@ -15,6 +16,9 @@ from analyzer.errors import UnsupportedError
 from analyzer.methods.cam.at_input import at_input, mapped_inputs
 from analyzer.methods.context import Array, Context, Result
 from analyzer.methods.registry import method
+
+if TYPE_CHECKING:
+    from analyzer.methods.prospect import Prospect
 
 Layer = Annotated[str, "ONNX node or value name; auto: the last feature map whose places are still mixed"]
 Rectify = Annotated[bool, "keep positive values only"]
@@ -72,10 +76,25 @@ def empty(context: Context, found: FeatureMap, raw: Array, relu: bool) -> list[s
     return [f"the map{which} is zero everywhere: {why}"]
 
 
+def _no_linear_head(layer: str, obstacles: Sequence[str]) -> UnsupportedError:
+    why = f"{', '.join(obstacles[:3])} in the way" if obstacles else "its positions don't count alike"
+    return UnsupportedError(
+        "method.unsuitable",
+        f"cam needs only global average pooling and a linear layer after {layer!r}: {why}",
+        "use grad-cam",
+    )
+
+
+def _has_linear_head(prospect: Prospect) -> None:
+    if prospect.layer.obstacles or not prospect.layer.pooled:
+        raise _no_linear_head(prospect.layer.name, prospect.layer.obstacles)
+
+
 @method(
     "cam",
     "CAM",
     compilable=True,
+    fits=_has_linear_head,
     signed=True,
     modalities=("image", "series"),
     source="Zhou et al. 2016, Learning deep features, eq. 2",
@@ -86,12 +105,7 @@ def cam(context: Context, *, layer: Layer = "auto", relu: Rectify = False) -> Re
     gradient, axes = context.numbers(found.gradients), found.spatial
     even = np.ptp(gradient, axis=axes).max(initial=0) <= 1e-4 * np.abs(gradient).max(initial=0) + 1e-12
     if found.obstacles or not even:
-        why = f"{', '.join(found.obstacles[:3])} in the way" if found.obstacles else "its positions don't count alike"
-        raise UnsupportedError(
-            "method.unsuitable",
-            f"cam needs only global average pooling and a linear layer after {found.name!r}: {why}",
-            "use grad-cam",
-        )
+        raise _no_linear_head(found.name, found.obstacles)
     weights = context.xp.sum(found.gradients, axis=axes, keepdims=True)  # of the pooled feature: w_k^c
     return as_result(context, found, summed(context, found, weights * found.values), relu)
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from analyzer.errors import UnsupportedError
 from analyzer.methods.cam.at_input import at_input, mapped_inputs
@@ -12,11 +13,29 @@ from analyzer.methods.gradient.gradients import per_input
 from analyzer.methods.gradient.guided_backprop import Rectifiers, guided_table, unit_notes
 from analyzer.methods.registry import method
 
+if TYPE_CHECKING:
+    from analyzer.methods.prospect import Prospect
+
+
+def _other_axes(layer: str, name: str, shape: Sequence[int]) -> UnsupportedError:
+    return UnsupportedError(
+        "method.unsuitable",
+        f"the map at {layer!r} has other axes than input {name!r} of shape {list(shape)}",
+        "use guided-backprop, or grad-cam",
+    )
+
+
+def _lies_over_an_input(prospect: Prospect) -> None:
+    if not prospect.mapped_inputs():
+        first = prospect.layer.inputs[0]
+        raise _other_axes(prospect.layer.name, first, prospect.evaluator.inputs[first].shape)
+
 
 @method(
     "guided-grad-cam",
     "CAM",
     compilable=True,
+    fits=_lies_over_an_input,
     modalities=("image", "series"),
     source="Selvaraju et al. 2017, Grad-CAM, section 3.2",
 )
@@ -35,11 +54,7 @@ def guided_grad_cam(
     names = mapped_inputs(context, found)
     if not names:
         name = found.inputs[0]
-        raise UnsupportedError(
-            "method.unsuitable",
-            f"the map at {found.name!r} has other axes than input {name!r} of shape {list(context.inputs[name].shape)}",
-            "use guided-backprop, or grad-cam",
-        )
+        raise _other_axes(found.name, name, context.inputs[name].shape)
     swept, maps = context.engine.sweep(guided_table(rectifiers)), {}
     guided = swept.relevance
     for name in names:

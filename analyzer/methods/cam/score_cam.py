@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,14 +13,33 @@ from analyzer.methods.cam.grad_cam import Layer, Rectify, as_result, feature_map
 from analyzer.methods.context import Array, Context, Result
 from analyzer.methods.registry import method
 
+if TYPE_CHECKING:
+    from analyzer.methods.prospect import Prospect
+
 #: Channels whose masks are held at once.
 _TOGETHER = 32
 #: Below this share of a channel's largest value its differences are rounding errors of the resampling.
 _EVEN = 1e-6
 
 
+def _cannot_mask(layer: str, name: str, value: Array) -> UnsupportedError:
+    return UnsupportedError(
+        "method.unsuitable",
+        f"score-cam can't mask input {name!r} of shape {list(value.shape)} with maps of layer {layer!r}",
+        "use grad-cam or ablation-cam",
+    )
+
+
+def _masks_an_input(prospect: Prospect) -> None:
+    names = prospect.mapped_inputs()
+    name = next(iter(names), prospect.layer.inputs[0])
+    value = prospect.evaluator.inputs[name]
+    if value.dtype.kind != "f" or not names:
+        raise _cannot_mask(prospect.layer.name, name, value)
+
+
 @method(
-    "score-cam", "CAM", signed=False, modalities=("image", "series"),
+    "score-cam", "CAM", signed=False, modalities=("image", "series"), fits=_masks_an_input,
     source="Wang et al. 2020, Score-CAM: score-weighted visual explanations, algorithm 1",
 )  # fmt: skip
 def score_cam(context: Context, *, layer: Layer = "auto", relu: Rectify = True) -> Result:
@@ -34,11 +54,7 @@ def score_cam(context: Context, *, layer: Layer = "auto", relu: Rectify = True) 
     name = next(iter(names), found.inputs[0])
     value = context.inputs[name]
     if value.dtype.kind != "f" or not names:
-        raise UnsupportedError(
-            "method.unsuitable",
-            f"score-cam can't mask input {name!r} of shape {list(value.shape)} with maps of layer {found.name!r}",
-            "use grad-cam or ablation-cam",
-        )
+        raise _cannot_mask(found.name, name, value)
     scores, masked = np.empty((len(value), count)), context.changing(name)
     for sample, x in enumerate(value):
         copies = (x * mask for mask in _masks(context, name, found.values[sample]))

@@ -14,6 +14,7 @@ from analyzer.methods.baselines import pool, typed
 from analyzer.methods.context import Array, Context, Result
 from analyzer.methods.gradient.gradients import per_input
 from analyzer.methods.gradient.smoothgrad import deviation, normal, shape_of
+from analyzer.methods.parameters import MOST, NOT_NEGATIVE, Bounds
 from analyzer.methods.registry import method
 
 #: Every row of a file is among the baselines.
@@ -29,8 +30,10 @@ _ALL = 2**31
 def gradient_shap(
     context: Context,
     *,
-    samples: Annotated[int, "number of random points, at least 2"] = 50,
-    noise: Annotated[float, "standard deviation of noise on the input as a fraction of its max - min"] = 0.0,
+    samples: Annotated[int, "number of random points, at least 2", Bounds(2, MOST)] = 50,
+    noise: Annotated[
+        float, "standard deviation of noise on the input as a fraction of its max - min", NOT_NEGATIVE
+    ] = 0.0,
     baselines: Annotated[
         Any,
         "a number, an array of baselines or samples:FILE, one of which each point draws, mean, blur, image:FILE, or id:N "
@@ -38,8 +41,6 @@ def gradient_shap(
     ] = 0.0,
 ) -> Result:
     """Mean over random points between a baseline and the input of the gradient there times the difference."""
-    if samples < 2 or not noise >= 0:
-        raise UsageError("params.invalid", "gradient-shap needs samples >= 2 and noise >= 0", "50 and 0 are usual")
     xp, engine = context.xp, context.engine
     ends = engine.values()
     wide = {k: xp.astype(v, xp.float64) for k, v in ends.items()}

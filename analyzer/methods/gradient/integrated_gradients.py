@@ -8,10 +8,10 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 
-from analyzer.errors import UsageError
 from analyzer.methods.baselines import BASELINE_HELP, references
 from analyzer.methods.context import Array, Context, Result
 from analyzer.methods.gradient.gradients import per_input
+from analyzer.methods.parameters import COUNT, Bounds
 from analyzer.methods.registry import method
 from analyzer.perturbation.fill_parameter import BACKGROUND_HELP
 
@@ -26,15 +26,13 @@ Rule = Literal["gausslegendre", "riemann_trapezoid", "riemann_middle", "riemann_
 def integrated_gradients(
     context: Context,
     *,
-    steps: Annotated[int, "number of points on the path, at least 1"] = 50,
+    steps: Annotated[int, "number of points on the path, at least 1", Bounds(1, 5_000)] = 50,
     rule: Annotated[Rule, "quadrature rule of the path integral"] = "gausslegendre",
     baseline: Annotated[Any, f"start of the path: {BASELINE_HELP}"] = 0.0,
-    background: Annotated[int, BACKGROUND_HELP] = 100,
+    background: Annotated[int, BACKGROUND_HELP, COUNT] = 100,
     multiply_by_inputs: Annotated[bool, "multiply by input minus baseline; off gives the mean gradient"] = True,
 ) -> Result:
     """Gradient integrated along the straight path from a baseline to the input, times the difference."""
-    if steps < 1:
-        raise UsageError("params.invalid", f"steps must be at least 1, not {steps}", "50 is usual")
     ends = context.engine.values()
     starts = references(context, baseline, ends, background)
     path = _Path(context, ends, *quadrature(rule, steps), scored=multiply_by_inputs)

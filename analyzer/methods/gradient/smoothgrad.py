@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -10,15 +11,23 @@ from analyzer.errors import UsageError
 from analyzer.methods import registry
 from analyzer.methods.context import Array, Context, Result
 from analyzer.methods.gradient.gradients import per_input, with_norms
+from analyzer.methods.parameters import COUNT, NOT_NEGATIVE
 from analyzer.methods.registry import method
 
 #: The standard deviation may be this part of the largest number: far noise is some eight of them.
 _FAR = 0.1
 
 
+def _of_the_family(params: Mapping[str, Any]) -> None:
+    base = params["base"]
+    if registry.get(base).family != "gradient" or base == "smoothgrad":
+        raise UsageError("params.invalid", f"smoothgrad can't average {base!r}", "give a method of the gradient family")
+
+
 @method(
     "smoothgrad",
     "gradient",
+    check_together=_of_the_family,
     compilable=True,
     quick={"samples": 3},
     headline=("samples",),
@@ -28,8 +37,10 @@ def smoothgrad(
     context: Context,
     *,
     base: Annotated[str, "the method that is averaged, of the gradient family"] = "gradient",
-    samples: Annotated[int, "number of noisy copies, at least 1"] = 50,
-    noise: Annotated[float, "standard deviation of the noise as a fraction of max - min of each sample"] = 0.15,
+    samples: Annotated[int, "number of noisy copies, at least 1", COUNT] = 50,
+    noise: Annotated[
+        float, "standard deviation of the noise as a fraction of max - min of each sample", NOT_NEGATIVE
+    ] = 0.15,
     reduce: Annotated[
         Literal["mean", "square", "variance"], "mean of maps, mean of squared maps, or variance of maps"
     ] = "mean",
@@ -39,10 +50,6 @@ def smoothgrad(
     All samples of a batch get the same draws, each scaled to its own range: a single sample is explained as in a batch.
     """
     info = registry.get(base)
-    if info.family != "gradient" or base == "smoothgrad":
-        raise UsageError("params.invalid", f"smoothgrad can't average {base!r}", "give a method of the gradient family")
-    if samples < 1 or noise < 0:
-        raise UsageError("params.invalid", "smoothgrad needs samples >= 1 and noise >= 0", "50 and 0.15 are usual")
     xp, rng = context.xp, np.random.default_rng(context.seed)
     values = context.engine.values()
     wide = {k: xp.astype(v, xp.float64) for k, v in values.items()}

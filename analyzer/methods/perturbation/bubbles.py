@@ -10,6 +10,7 @@ import numpy as np
 
 from analyzer.errors import UsageError
 from analyzer.explanation import Result
+from analyzer.methods.parameters import COUNT, MOST, POSITIVE, SHARE, Bounds
 from analyzer.methods.registry import method
 from analyzer.perturbation.budget import BUDGET_HELP, STANDARD_ERROR_HELP
 from analyzer.perturbation.evaluator import Array, Evaluator
@@ -21,24 +22,44 @@ from analyzer.perturbation.random_masks import Draw, MonteCarlo, require_blendab
 _PRODUCTS = 250_000
 
 
+def _blended(evaluator: Evaluator) -> list[str]:
+    """The changed inputs whose values can be blended.
+
+    Raises
+    ------
+    UsageError
+        ``method.unsuitable``.
+    """
+    require_blendable(evaluator)
+    names = [name for name in evaluator.changed if evaluator.inputs[name].dtype.kind == "f"]
+    if not names or (evaluator.chosen is not None and len(names) < len(evaluator.chosen)):
+        raise UsageError(
+            "method.unsuitable", "bubbles blend values, which tokens can't be", "use rise, lime or kernel-shap"
+        )
+    return names
+
+
 @method(
     "bubbles", "perturbation", quick={"samples": 20}, headline=("samples",), needs="runtime", modalities=("image", "series"),
+    fits=lambda prospect: prospect.evaluator.changing(*_blended(prospect.evaluator)).require_axes(),
     source="Gosselin, Schyns 2001, Bubbles: a technique to reveal the use of information in recognition tasks",
 )  # fmt: skip
 def bubbles(
     evaluator: Evaluator,
     *,
     samples: Annotated[
-        int, "number of masks, each a model evaluation (or one per background sample), at least 3"
+        int, "number of masks, each a model evaluation (or one per background sample), at least 3", Bounds(3, MOST)
     ] = 1000,
     count: Annotated[
-        int, "bubbles in a mask, at least 1; no more than half of the elements, or they would hide nothing"
+        int, "bubbles in a mask, at least 1; no more than half of the elements, or they would hide nothing", COUNT
     ] = 10,
-    sigma: Annotated[float | None, "a bubble's standard deviation in elements; None: a sixteenth of each axis"] = None,
+    sigma: Annotated[
+        float | None, "a bubble's standard deviation in elements; None: a sixteenth of each axis", POSITIVE
+    ] = None,
     fill: Annotated[Fill, f"what shows between the bubbles: {BLENDED_FILL_HELP}"] = 0.0,
-    background: Annotated[int, BACKGROUND_HELP] = 100,
-    budget: Annotated[int | None, BUDGET_HELP] = None,
-    standard_error: Annotated[float | None, STANDARD_ERROR_HELP] = None,
+    background: Annotated[int, BACKGROUND_HELP, COUNT] = 100,
+    budget: Annotated[int | None, BUDGET_HELP, COUNT] = None,
+    standard_error: Annotated[float | None, STANDARD_ERROR_HELP, SHARE] = None,
 ) -> Result:
     """Correlation of the score with what each mask of Gaussian bubbles shows of an element.
 
@@ -47,14 +68,7 @@ def bubbles(
     The diagnostic image: the average of the masks weighted by the score's deviation from its mean, divided by both
     standard deviations, so that elements at the border, which bubbles show less often, count as the others.
     """
-    if samples < 3 or count < 1 or (sigma is not None and not 0 < sigma < np.inf):
-        raise UsageError("params.invalid", "bubbles needs samples >= 3, count >= 1, sigma > 0", "see the defaults")
-    require_blendable(evaluator)
-    names = [name for name in evaluator.changed if evaluator.inputs[name].dtype.kind == "f"]
-    if not names or (evaluator.chosen is not None and len(names) < len(evaluator.chosen)):
-        raise UsageError(
-            "method.unsuitable", "bubbles blend values, which tokens can't be", "use rise, lime or kernel-shap"
-        )
+    names = _blended(evaluator)
 
     def draw(name: str) -> Draw:
         sides = evaluator.changing(name).layout.sides

@@ -11,6 +11,7 @@ import numpy as np
 from analyzer.errors import UsageError
 from analyzer.executor.batched_runs import Rows, Source
 from analyzer.explanation import Result
+from analyzer.methods.parameters import COUNT
 from analyzer.methods.registry import ANY_ROWS, method
 from analyzer.perturbation.budget import Progress
 from analyzer.perturbation.evaluator import Evaluator
@@ -31,8 +32,8 @@ def feature_ablation(
         "count, slic, grid:8, words or columns (of text), or a mask of integers (of tokens or their embedding); None: what suits",
     ] = None,
     fill: Annotated[Fill, f"what replaces a segment: {FILL_HELP}"] = 0.0,
-    background: Annotated[int, BACKGROUND_HELP] = 100,
-    budget: Annotated[int | None, "most model evaluations per sample; fewer segments keep to it"] = None,
+    background: Annotated[int, BACKGROUND_HELP, COUNT] = 100,
+    budget: Annotated[int | None, "most model evaluations per sample; fewer segments keep to it", COUNT] = None,
 ) -> Result:
     """Drop of the score when a superpixel, column, word or piece of a series is replaced, one at a time."""
     space = features_of(evaluator, segments)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
-from analyzer.errors import UsageError
 from analyzer.explanation import Result
+from analyzer.methods.parameters import COUNT, MOST, SHARE, Bounds
 from analyzer.methods.registry import ANY_ROWS, method
 from analyzer.perturbation.budget import BUDGET_HELP, STANDARD_ERROR_HELP, Budget, SequentialSampling
 from analyzer.perturbation.coalitions import CoalitionScores, Design, design_of
@@ -27,16 +27,18 @@ def kernel_shap(
     evaluator: Evaluator,
     *,
     samples: Annotated[
-        int, "coalitions, each a model evaluation (or one per background sample), at least 2; 2**segments make it exact"
+        int,
+        "coalitions, each a model evaluation (or one per background sample), at least 2; 2**segments make it exact",
+        Bounds(2, MOST),
     ] = 1024,
     segments: Annotated[
         Any,
         "count, slic, grid:8, words or columns (of text), or a mask of integers (of tokens or their embedding); None: what suits",
     ] = None,
     baseline: Annotated[Any, f"what replaces a segment: {FILL_HELP}"] = 0.0,
-    background: Annotated[int, BACKGROUND_HELP] = 100,
-    budget: Annotated[int | None, BUDGET_HELP] = None,
-    standard_error: Annotated[float | None, STANDARD_ERROR_HELP] = None,
+    background: Annotated[int, BACKGROUND_HELP, COUNT] = 100,
+    budget: Annotated[int | None, BUDGET_HELP, COUNT] = None,
+    standard_error: Annotated[float | None, STANDARD_ERROR_HELP, SHARE] = None,
 ) -> Result:
     """Shapley values of superpixels, columns, words or pieces of a series; every element carries its segment's.
 
@@ -46,8 +48,6 @@ def kernel_shap(
     its ``standard_error`` has one number per segment. With background samples these are the interventional Shapley
     values: what a coalition leaves out takes their values, and its score is the mean over them.
     """
-    if samples < 2:
-        raise UsageError("params.invalid", f"samples must be at least 2, not {samples}", "some hundreds are usual")
     space = features_of(evaluator, segments)
     replacements = space.replacements(baseline, background)
     limits = Budget.of(samples, budget, standard_error, cost=replacements.cost)

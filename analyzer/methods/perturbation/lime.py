@@ -10,6 +10,7 @@ import numpy as np
 
 from analyzer.errors import UsageError
 from analyzer.explanation import Result
+from analyzer.methods.parameters import COUNT, MOST, NOT_NEGATIVE, POSITIVE, SHARE, Bounds
 from analyzer.methods.registry import ANY_ROWS, method
 from analyzer.perturbation.budget import BUDGET_HELP, STANDARD_ERROR_HELP, Budget, SequentialSampling
 from analyzer.perturbation.evaluator import Array, Evaluator
@@ -27,18 +28,20 @@ def lime(
     evaluator: Evaluator,
     *,
     samples: Annotated[
-        int, "number of perturbed copies, each a model evaluation (or one per background sample), at least 2"
+        int,
+        "number of perturbed copies, each a model evaluation (or one per background sample), at least 2",
+        Bounds(2, MOST),
     ] = 1000,
     segments: Annotated[
         Any, "count, slic, grid:8, words or columns (of text), or an integer mask; None: suits the input"
     ] = None,
-    features: Annotated[int | None, "largest number of segments with a weight (K of K-Lasso); None: all"] = None,
-    kernel_width: Annotated[float, "width of the exponential kernel on the cosine distance, above 0"] = 0.25,
-    alpha: Annotated[float, "ridge penalty of the final fit, at least 0"] = 1.0,
+    features: Annotated[int | None, "largest number of segments with a weight (K of K-Lasso); None: all", COUNT] = None,
+    kernel_width: Annotated[float, "width of the exponential kernel on the cosine distance, above 0", POSITIVE] = 0.25,
+    alpha: Annotated[float, "ridge penalty of the final fit, at least 0", NOT_NEGATIVE] = 1.0,
     fill: Annotated[Fill, f"what replaces a segment: {FILL_HELP}"] = "mean",
-    background: Annotated[int, BACKGROUND_HELP] = 100,
-    budget: Annotated[int | None, BUDGET_HELP] = None,
-    standard_error: Annotated[float | None, STANDARD_ERROR_HELP] = None,
+    background: Annotated[int, BACKGROUND_HELP, COUNT] = 100,
+    budget: Annotated[int | None, BUDGET_HELP, COUNT] = None,
+    standard_error: Annotated[float | None, STANDARD_ERROR_HELP, SHARE] = None,
 ) -> Result:
     """Weights of a local linear model of the score over superpixels, table columns, words or pieces of a series.
 
@@ -48,10 +51,6 @@ def lime(
     by the sandwich estimator of a weighted ridge fit. It is None where ``features`` leaves segments out, for their choice
     has no standard error, and where the copies are no more than the segments.
     """
-    if samples < 2 or kernel_width <= 0 or alpha < 0 or (features is not None and features < 1):
-        raise UsageError(
-            "params.invalid", "lime needs samples >= 2, kernel_width > 0, alpha >= 0, features >= 1", "see the defaults"
-        )
     space = features_of(evaluator, segments)
     replacements = space.replacements(fill, background, channelless=0.0)
     limits = Budget.of(samples, budget, standard_error, cost=replacements.cost)

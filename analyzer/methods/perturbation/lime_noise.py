@@ -11,6 +11,7 @@ import numpy as np
 from analyzer.errors import UsageError
 from analyzer.executor.batched_runs import Rows, rows_of
 from analyzer.explanation import Result
+from analyzer.methods.parameters import MOST, NOT_NEGATIVE, POSITIVE, Bounds
 from analyzer.methods.registry import method
 from analyzer.perturbation.evaluator import Array, Evaluator, one_by_one
 from analyzer.perturbation.gram import solved
@@ -21,20 +22,39 @@ _MOST = 2**28
 _POOR = 0.5
 
 
+def _continuous(evaluator: Evaluator) -> tuple[str, ...]:
+    """The changed inputs that can be noisy.
+
+    Raises
+    ------
+    UsageError
+        ``method.unsuitable`` where all of them hold whole numbers.
+    """
+    names = tuple(name for name in evaluator.changed if evaluator.inputs[name].dtype.kind == "f")
+    if not names:
+        what = f"input {evaluator.perturbed!r} holds whole numbers, which can't be noisy"
+        raise UsageError("method.unsuitable", what, "use lime")
+    return names
+
+
 @method(
     "lime-noise", "perturbation", quick={"samples": 60}, headline=("samples", "noise"), needs="runtime",
-    modalities=("table",),
+    modalities=("table",), fits=lambda prospect: prospect.evaluator.changing(*_continuous(prospect.evaluator)).require_batch(),
     source="Ribeiro, Singh, Guestrin 2016, Why should I trust you?, section 3, with noise in place of removed features; "
     "Garreau, von Luxburg 2020, Explaining the explainer, on Gaussian copies",
 )  # fmt: skip
 def lime_noise(
     evaluator: Evaluator,
     *,
-    samples: Annotated[int, "noisy copies, each a model evaluation, at least 2; in pairs of opposite noise"] = 1000,
+    samples: Annotated[
+        int, "noisy copies, each a model evaluation, at least 2; in pairs of opposite noise", Bounds(2, MOST)
+    ] = 1000,
     noise: Annotated[
-        float, "standard deviation of the noise as a fraction of max - min of each input of each sample, above 0"
+        float,
+        "standard deviation of the noise as a fraction of max - min of each input of each sample, above 0",
+        POSITIVE,
     ] = 0.1,
-    alpha: Annotated[float, "ridge penalty of the fit, at least 0"] = 0.0,
+    alpha: Annotated[float, "ridge penalty of the fit, at least 0", NOT_NEGATIVE] = 0.0,
     multiply_by_inputs: Annotated[bool, "multiply the weights by the input; off gives the weights"] = True,
 ) -> Result:
     """Weights w of a linear model fitted to the score around the input, times the input: r = w x.
@@ -46,8 +66,6 @@ def lime_noise(
     where w is the gradient, once there are as many pairs as elements. The record's ``r2`` says how much of the scores of all
     copies the linear model explains.
     """
-    if samples < 2 or not noise > 0 or alpha < 0:
-        raise UsageError("params.invalid", "lime-noise needs samples >= 2, noise > 0, alpha >= 0", "see the defaults")
     noisy = _NoisyInputs.of(evaluator, noise)
     pairs, size = samples // 2, sum(noisy.sizes)
     if pairs * size > _MOST:
@@ -95,11 +113,7 @@ class _NoisyInputs:
         UsageError
             ``method.unsuitable`` where all of them hold whole numbers.
         """
-        names = tuple(name for name in evaluator.changed if evaluator.inputs[name].dtype.kind == "f")
-        if not names:
-            what = f"input {evaluator.perturbed!r} holds whole numbers, which can't be noisy"
-            raise UsageError("method.unsuitable", what, "use lime")
-        return cls(evaluator, names, noise)
+        return cls(evaluator, _continuous(evaluator), noise)
 
     @property
     def sizes(self) -> list[int]:

@@ -11,6 +11,7 @@ import numpy as np
 from analyzer.errors import UnsupportedError, UsageError
 from analyzer.inputs.resampling import interpolation_matrix
 from analyzer.methods.context import Array, Context, Result
+from analyzer.methods.parameters import CELLS, COUNT, NOT_NEGATIVE, POSITIVE, Bounds
 from analyzer.methods.registry import method
 from analyzer.perturbation.fill_parameter import COLUMNS, Fill, replacement_for
 from analyzer.perturbation.spatial_layout import SpatialLayout
@@ -18,6 +19,7 @@ from analyzer.perturbation.spatial_layout import SpatialLayout
 
 @method(
     "meaningful-perturbation", "perturbation", quick={"steps": 10}, signed=False,
+    fits=lambda prospect: prospect.evaluator.require_batch(),
     source="Fong, Vedaldi 2017, Interpretable explanations of black boxes by meaningful perturbation, eq. 3 to 6",
 )  # fmt: skip
 def meaningful_perturbation(
@@ -27,15 +29,20 @@ def meaningful_perturbation(
         Fill,
         "what removed elements become: a number, mean, blur, noise, image:FILE or an array; tables and words: 0 for blur",
     ] = "blur",
-    steps: Annotated[int, "steps of Adam, at least 1"] = 200,
-    l1: Annotated[float, "price of removing everything, as a share of the score's change by doing so"] = 0.5,
-    tv: Annotated[float, "price of roughness: the mean over the mask of |difference of neighbours| ** 3"] = 0.5,
+    steps: Annotated[int, "steps of Adam, at least 1", COUNT] = 200,
+    l1: Annotated[
+        float, "price of removing everything, as a share of the score's change by doing so", NOT_NEGATIVE
+    ] = 0.5,
+    tv: Annotated[
+        float, "price of roughness: the mean over the mask of |difference of neighbours| ** 3", NOT_NEGATIVE
+    ] = 0.5,
     grid: Annotated[
         int | None,
         "cells of the mask per axis; None: a fourth of the axis, 4 to 28. Columns and words are cells of their own",
+        CELLS,
     ] = None,
-    rate: Annotated[float, "learning rate, above 0"] = 0.1,
-    jitter: Annotated[float, "random shift of the mask in every step, as a fraction of each axis"] = 0.02,
+    rate: Annotated[float, "learning rate, above 0", POSITIVE] = 0.1,
+    jitter: Annotated[float, "random shift of the mask in every step, as a fraction of each axis", Bounds(0, 1)] = 0.02,
 ) -> Result:
     """What a learned smooth mask removes so that the score falls most for the least region.
 
@@ -46,7 +53,6 @@ def meaningful_perturbation(
     is gained, else the mask would go on to noise that fools the model. Reported: 1 - m at the input's resolution, and the
     score before, after and with everything removed.
     """
-    _check(steps, grid, rate, l1, tv, jitter)
     masked, rng, adam = _masked_values(context, fill, grid), np.random.default_rng(context.seed), Adam(rate)
     mask = np.ones((len(masked.values), *masked.cells))
     filled, _ = masked.gradient(np.zeros_like(mask), masked.upsampling)
@@ -70,15 +76,6 @@ def meaningful_perturbation(
     }
     notes = ["nothing changes where all is replaced: choose another fill"] if (change < least).any() else []
     return masked.result(1 - mask, notes, record)
-
-
-def _check(steps: int, grid: int | None, rate: float, l1: float, tv: float, jitter: float) -> None:
-    if steps < 1 or (grid is not None and grid < 1) or rate <= 0 or l1 < 0 or tv < 0 or not 0 <= jitter < 1:
-        raise UsageError(
-            "params.invalid",
-            "it needs steps >= 1, grid >= 1, rate > 0, l1 >= 0, tv >= 0, 0 <= jitter < 1",
-            "see the defaults",
-        )
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,13 @@ import itertools
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 
 from analyzer.errors import UsageError
 from analyzer.explanation import Result
+from analyzer.methods.parameters import COUNT
 from analyzer.methods.perturbation.feature_ablation import feature_ablation
 from analyzer.methods.registry import ANY_ROWS, method
 from analyzer.perturbation.budget import Progress
@@ -21,23 +22,31 @@ from analyzer.perturbation.incremental import IncrementalWindows, Mode, Window, 
 from analyzer.perturbation.replacement import Replacement, cost_of, notes_of
 from analyzer.perturbation.spatial_layout import Array, SpatialLayout
 
+if TYPE_CHECKING:
+    from analyzer.methods.prospect import Prospect
+
 Size = int | tuple[int, ...] | list[int] | None
 
 
+def _has_windows(prospect: Prospect) -> None:
+    if not (prospect.evaluator.columns or prospect.evaluator.texts):
+        prospect.evaluator.require_axes()
+
+
 @method(
-    "occlusion", "perturbation", needs="runtime", modalities=ANY_ROWS,
+    "occlusion", "perturbation", needs="runtime", modalities=ANY_ROWS, fits=_has_windows,
     source="Zeiler, Fergus 2014, Visualizing and understanding convolutional networks, section 4.2",
 )  # fmt: skip
 def occlusion(
     evaluator: Evaluator,
     *,
     window: Annotated[
-        Size, "window size, one number or one per axis; None: an eighth of each axis, or one column or word"
+        Size, "window size, one number or one per axis; None: an eighth of each axis, or one column or word", COUNT
     ] = None,
-    stride: Annotated[Size, "step between windows; None: half the window"] = None,
+    stride: Annotated[Size, "step between windows; None: half the window", COUNT] = None,
     fill: Annotated[Fill, f"what replaces the window: {FILL_HELP}"] = 0.0,
-    background: Annotated[int, BACKGROUND_HELP] = 100,
-    budget: Annotated[int | None, "most model evaluations per sample; a larger stride keeps to it"] = None,
+    background: Annotated[int, BACKGROUND_HELP, COUNT] = 100,
+    budget: Annotated[int | None, "most model evaluations per sample; a larger stride keeps to it", COUNT] = None,
     incremental: Annotated[
         Mode,
         "compute only what a window can reach, where that pays (auto) or wherever it can be done (on), or never (off)",

@@ -5,39 +5,49 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 
-from analyzer.errors import UsageError
 from analyzer.executor.batched_runs import Rows
 from analyzer.executor.mask_ops import Grid
 from analyzer.explanation import Result
+from analyzer.methods.parameters import CELLS, COUNT, MOST, SHARE, Bounds
 from analyzer.methods.registry import method
 from analyzer.perturbation.budget import BUDGET_HELP, STANDARD_ERROR_HELP
 from analyzer.perturbation.evaluator import Array, Evaluator
 from analyzer.perturbation.fill_parameter import BACKGROUND_HELP, BLENDED_FILL_HELP, COLUMNS, Fill
 from analyzer.perturbation.moments import Moments
-from analyzer.perturbation.random_masks import Draw, DrawGrids, MonteCarlo
+from analyzer.perturbation.random_masks import Draw, DrawGrids, MonteCarlo, require_blendable
+
+if TYPE_CHECKING:
+    from analyzer.methods.prospect import Prospect
+
+
+def _can_be_masked(prospect: Prospect) -> None:
+    require_blendable(prospect.evaluator)
+    prospect.evaluator.require_axes()
 
 
 @method(
-    "rise", "perturbation", quick={"masks": 40}, needs="runtime",
+    "rise", "perturbation", quick={"masks": 40}, needs="runtime", fits=_can_be_masked,
     source="Petsiuk, Das, Saenko 2018, RISE: randomized input sampling for explanation, eq. 6 and section 3.2",
 )  # fmt: skip
 def rise(
     evaluator: Evaluator,
     *,
-    masks: Annotated[int, "number of masks, each a model evaluation (or one per background sample), at least 2"] = 4000,
-    grid: Annotated[int, "cells of a mask per axis; columns of a table and words are cells of their own"] = 8,
-    keep: Annotated[float, "probability that a cell shows, between 0 and 1"] = 0.5,
+    masks: Annotated[
+        int, "number of masks, each a model evaluation (or one per background sample), at least 2", Bounds(2, MOST)
+    ] = 4000,
+    grid: Annotated[int, "cells of a mask per axis; columns of a table and words are cells of their own", CELLS] = 8,
+    keep: Annotated[float, "probability that a cell shows, between 0 and 1", SHARE] = 0.5,
     fill: Annotated[Fill, f"what hidden elements become: {BLENDED_FILL_HELP}"] = 0.0,
     centre: Annotated[
         bool, "subtract the mean score (covariance with the mask over keep): less noise, 0 is neutral"
     ] = False,
-    background: Annotated[int, BACKGROUND_HELP] = 100,
-    budget: Annotated[int | None, BUDGET_HELP] = None,
-    standard_error: Annotated[float | None, STANDARD_ERROR_HELP] = None,
+    background: Annotated[int, BACKGROUND_HELP, COUNT] = 100,
+    budget: Annotated[int | None, BUDGET_HELP, COUNT] = None,
+    standard_error: Annotated[float | None, STANDARD_ERROR_HELP, SHARE] = None,
 ) -> Result:
     """Mean score over random smooth masks, weighted by how much of an element each shows.
 
@@ -48,8 +58,6 @@ def rise(
     by a constant alone, and the noise that the constant brings is gone. With ``standard_error`` it stops early: the
     record's ``relative_error`` is the largest standard error over the map's max - min.
     """
-    if masks < 2 or grid < 1 or not 0 < keep < 1:
-        raise UsageError("params.invalid", "rise needs masks >= 2, grid >= 1, 0 < keep < 1", "see the defaults")
 
     def draw(name: str) -> Draw | DrawGrids:
         value, sides = evaluator.inputs[name], evaluator.changing(name).layout.sides

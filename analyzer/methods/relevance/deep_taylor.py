@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from analyzer.engines.protocol import TableSpec
 from analyzer.errors import UsageError
 from analyzer.methods.context import Context, Result
 from analyzer.methods.gradient.gradients import per_input
 from analyzer.methods.registry import method
-from analyzer.methods.relevance.lrp import bounds
+from analyzer.methods.relevance.lrp import bounds, require_both
 from graph_rules.composite_params import BoundLike, CompositeParams
 from graph_rules.errors import RuleError
 
@@ -17,8 +17,18 @@ if TYPE_CHECKING:
     from graph_rules.tables import RuleTable
 
 
+def _table(low: Any, high: Any, zero_bias: bool) -> TableSpec:
+    def build() -> RuleTable:
+        from graph_rules import composites
+
+        return composites.deep_taylor(CompositeParams(low=low, high=high, zero_bias=zero_bias))
+
+    return TableSpec.of("deep-taylor", {"low": low, "high": high, "zero_bias": zero_bias}, build)
+
+
 @method(
-    "deep-taylor", "relevance", compilable=True, inner=True,
+    "deep-taylor", "relevance", compilable=True, inner=True, check_together=require_both,
+    fits=lambda prospect: prospect.require_rules(_table(*bounds(prospect.evaluator.model, None, None), zero_bias=False)),
     source="Montavon et al. 2017, Explaining nonlinear classification decisions with deep Taylor decomposition, table 1",
 )  # fmt: skip
 def deep_taylor(
@@ -46,15 +56,8 @@ def deep_taylor(
     unit are negative: relevance that arrives there (a negative score, for example) is lost.
     """
     lowest, highest = bounds(context.model, low, high)
-
-    def build() -> RuleTable:
-        from graph_rules import composites
-
-        return composites.deep_taylor(CompositeParams(low=lowest, high=highest, zero_bias=zero_bias))
-
-    table = TableSpec.of("deep-taylor", {"low": lowest, "high": highest, "zero_bias": zero_bias}, build)
     try:
-        swept = context.engine.sweep(table, initial)
+        swept = context.engine.sweep(_table(lowest, highest, zero_bias), initial)
     except RuleError as problem:
         raise UsageError("params.invalid", f"deep-taylor: {problem}", "see `onnxplain methods deep-taylor`") from None
     notes = []

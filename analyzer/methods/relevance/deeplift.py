@@ -12,6 +12,7 @@ from analyzer.explanation import Completeness
 from analyzer.methods.baselines import BASELINE_HELP, references
 from analyzer.methods.context import Array, Context, Result
 from analyzer.methods.gradient.gradients import per_input
+from analyzer.methods.parameters import COUNT
 from analyzer.methods.registry import method
 from analyzer.perturbation.fill_parameter import BACKGROUND_HELP
 
@@ -24,8 +25,18 @@ if TYPE_CHECKING:
     from graph_rules.tables import RuleTable
 
 
+def _table(variant: str, pooling: str) -> TableSpec:
+    def build() -> RuleTable:
+        from graph_rules.deeplift import TABLES
+
+        return TABLES[variant, pooling]
+
+    return TableSpec.of("deeplift", {"variant": variant, "pooling": pooling}, build)
+
+
 @method(
     "deeplift", "relevance", compilable=True, complete=True, tolerance=1e-3,
+    fits=lambda prospect: prospect.require_rules(_table("rescale", "auto")),
     source="Shrikumar, Greenside, Kundaje 2017, Learning important features through propagating activation "
     "differences; products, quotients and softmax split exactly",
 )  # fmt: skip
@@ -36,7 +47,7 @@ def deeplift(
         Literal["rescale", "reveal-cancel"], "nonlinearities take differences as a whole, or each sign by itself"
     ] = "rescale",
     baseline: Annotated[Any, f"the reference: {BASELINE_HELP}"] = 0.0,
-    background: Annotated[int, BACKGROUND_HELP] = 100,
+    background: Annotated[int, BACKGROUND_HELP, COUNT] = 100,
     pooling: Annotated[
         Literal["auto", "exact", "gradient"],
         "maxima hand differences on completely, or by the gradient as in the authors' package; auto: the gradient "
@@ -45,14 +56,8 @@ def deeplift(
     multiply_by_inputs: Annotated[bool, "multiply by input minus baseline; off gives the multipliers"] = True,
 ) -> Result:
     """Difference of the score from a baseline's, handed back node by node through differences of their values."""
-
-    def build() -> RuleTable:
-        from graph_rules.deeplift import TABLES
-
-        return TABLES[variant, pooling]
-
     xp = context.xp
-    table = TableSpec.of("deeplift", {"variant": variant, "pooling": pooling}, build)
+    table = _table(variant, pooling)
     ends = context.engine.values()
     starts = references(context, baseline, ends, background)
     shares: dict[str, list[Array]] = {name: [] for name in ends}

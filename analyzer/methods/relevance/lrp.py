@@ -6,7 +6,7 @@ import dataclasses
 import inspect
 import typing
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from analyzer.methods.registry import method
 from analyzer.methods.relevance.rule_files import expanded
 from analyzer.nearest import did_you_mean
 from analyzer.onnx_model import OnnxModel
-from graph_rules.composite_params import BoundLike, CompositeParams
+from graph_rules.composite_params import BoundLike, CompositeName, CompositeParams
 from graph_rules.errors import RuleError
 
 if TYPE_CHECKING:
@@ -46,11 +46,36 @@ def _takes_fields(params: type) -> Callable[[Callable[..., Any]], Callable[..., 
     return wrap
 
 
+def _require_composite(params: Mapping[str, Any]) -> None:
+    """Refuse unknown composites, and bounds of which one is missing, before anything is loaded."""
+    name, known = params["composite"], typing.get_args(CompositeName)
+    if name not in known:
+        raise UsageError(
+            "params.invalid",
+            f"unknown composite {name!r}{did_you_mean(name, known)}",
+            f"composites: {', '.join(known)}",
+        )
+    require_both(params)
+
+
+def require_both(params: Mapping[str, Any]) -> None:
+    """Refuse one bound without the other.
+
+    Raises
+    ------
+    UsageError
+        ``params.invalid``.
+    """
+    if (params["low"] is None) != (params["high"] is None):
+        raise UsageError("params.invalid", "the z-box needs both low and high", "give both, or neither")
+
+
 @method(
     "lrp", "relevance", compilable=True, headline=("composite",), complete=True, inner=True,
     source="Bach et al. 2015, On pixel-wise explanations; composites: Montavon et al. 2019, Layer-wise relevance "
     "propagation: an overview",
-    expand=expanded,
+    expand=expanded, check_together=_require_composite,
+    fits=lambda prospect: prospect.require_rules(table_of(prospect.evaluator.model, "epsilon-plus", None)),
 )  # fmt: skip
 @_takes_fields(CompositeParams)
 def lrp(
@@ -115,13 +140,7 @@ def table_of(model: OnnxModel, composite: str, rules: Mapping[str, str] | None, 
     def build() -> RuleTable:
         from graph_rules import composites
 
-        if composite not in composites.names():
-            raise UsageError(
-                "params.invalid",
-                f"unknown composite {composite!r}{did_you_mean(composite, composites.names())}",
-                f"composites: {', '.join(composites.names())}",
-            )
-        return composites.composite(composite, settings, rules)
+        return composites.composite(cast(CompositeName, composite), settings, rules)
 
     said = {"composite": composite, "rules": list((rules or {}).items()), "settings": dataclasses.asdict(settings)}
     return TableSpec.of("lrp", said, build, conserving=True)
@@ -137,8 +156,6 @@ def bounds(model: OnnxModel, low: BoundLike, high: BoundLike) -> tuple[Any, Any]
         spec = next(iter(model.inputs.values()))
         lowest, highest = model.preprocess.fit(spec.shape, spec.dtype).low_high()
         return tuple(float(v) for v in lowest), tuple(float(v) for v in highest)
-    if (low is None) != (high is None):
-        raise UsageError("params.invalid", "the z-box needs both low and high", "give both, or neither")
 
     def plain(value: Any) -> Any:
         if value is None or np.ndim(value) == 0:

@@ -2,21 +2,48 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 
-from analyzer.errors import UsageError
+from analyzer.errors import UnsupportedError, UsageError
 from analyzer.methods.baselines import baseline_of
-from analyzer.methods.context import Array, Context, Result
+from analyzer.methods.context import Array, Context, Evaluator, Result
 from analyzer.methods.gradient.gradients import per_input
+from analyzer.methods.parameters import COUNT, POSITIVE
 from analyzer.methods.registry import method
+
+if TYPE_CHECKING:
+    from analyzer.methods.prospect import Prospect
 
 Root = Literal["search", "nearest"] | float | list[Any] | np.ndarray[Any, Any]
 
 
+def _require_rows(evaluator: Evaluator, names: Iterable[str]) -> None:
+    """Refuse inputs whose first axis doesn't count the samples: each sample has a root point of its own.
+
+    Raises
+    ------
+    UnsupportedError
+        ``method.unsuitable``.
+    """
+    for name in names:
+        if evaluator.batch_axis(name) != 0:
+            raise UnsupportedError(
+                "method.unsuitable",
+                f"taylor needs samples along the first axis of input {name!r} of shape {list(evaluator.inputs[name].shape)}",
+                "use integrated-gradients",
+            )
+
+
+def _has_rows(prospect: Prospect) -> None:
+    assert prospect.traced is not None
+    _require_rows(prospect.evaluator, prospect.traced.nodes)
+
+
 @method(
-    "taylor", "relevance",
+    "taylor", "relevance", fits=_has_rows,
     source="Montavon et al. 2017, Explaining nonlinear classification decisions with deep Taylor decomposition, eq. 2; "
     "Montavon, Samek, Müller 2018, section 4.2",
 )  # fmt: skip
@@ -26,13 +53,14 @@ def taylor(
     root: Annotated[
         Root, "search: along the gradient, then towards 0; nearest: the nearest root found; or the root point itself"
     ] = "search",
-    tolerance: Annotated[float, "how near to 0 the score at the root must be, relative to the input's score"] = 1e-3,
-    steps: Annotated[int, "how many steps of each search, at least 1"] = 50,
+    tolerance: Annotated[
+        float, "how near to 0 the score at the root must be, relative to the input's score", POSITIVE
+    ] = 1e-3,
+    steps: Annotated[int, "how many steps of each search, at least 1", COUNT] = 50,
 ) -> Result:
     """First-order expansion of the score at a nearby point where it is zero: gradient there times the difference."""
-    if steps < 1 or not tolerance > 0:
-        raise UsageError("params.invalid", "taylor needs steps >= 1 and tolerance > 0", "50 and 1e-3 are usual")
     ends = context.engine.values()
+    _require_rows(context, ends)
     if isinstance(root, str):
         roots = find_roots(context, ends, root == "nearest", tolerance, steps)
     else:

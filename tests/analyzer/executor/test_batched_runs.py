@@ -15,7 +15,7 @@ from analyzer.errors import AnalyzerError, InputError
 from analyzer.executor import batch_size
 from analyzer.executor.batch_size import BatchSizeTuner
 from analyzer.executor.batched_runs import BatchedRuns, Rows, rows_of
-from analyzer.executor.session import OutOfMemoryError, run_error
+from analyzer.executor.runtime_errors import OutOfMemoryError, run_error
 
 Array = NDArray[Any]
 

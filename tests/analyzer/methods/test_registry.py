@@ -14,7 +14,8 @@ import pytest
 import analyzer
 from analyzer.errors import UsageError
 from analyzer.methods import registry
-from analyzer.methods.registry import MethodInfo, Parameter, get, method
+from analyzer.methods.parameters import Parameter
+from analyzer.methods.registry import MethodInfo, get, method
 from analyzer.nearest import did_you_mean
 
 NAMES = list(analyzer.methods())

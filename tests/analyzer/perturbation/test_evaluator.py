@@ -14,7 +14,8 @@ import analyzer
 from analyzer.executor import masked_model, session_pool
 from analyzer.executor.batch_size import BatchSizeTuner
 from analyzer.executor.masked_model import CannotMaskError
-from analyzer.executor.session import OutOfMemoryError, Session
+from analyzer.executor.runtime_errors import OutOfMemoryError
+from analyzer.executor.session import Session
 from tests.analyzer.methods.linear import linear, weights_of
 from tests.common.models import Case, cases, cnn, mlp, two_inputs
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -96,3 +98,23 @@ def test_nothing_changes_outside_the_region(seed: int) -> None:
                         assert (where[:, axis] >= bound.low[0]).all()
                         assert (where[:, axis] < bound.high[0]).all()
     assert touched.any()
+
+
+def test_shapes_are_not_inferred_beyond_standard_operators() -> None:
+    """ONNX's inference of a LabelEncoder ends the process where its input's type is unknown, as behind other domains' nodes."""
+    code = """
+from onnx import TensorProto, helper
+from analyzer.executor.incremental import Graph, Source
+nodes = [
+    helper.make_node("Relu", ["x"], ["r"]),
+    helper.make_node("Unknown", ["r"], ["t"], domain="com.example"),
+    helper.make_node("LabelEncoder", ["t"], ["y"], domain="ai.onnx.ml", classes_strings=["1"], default_string="?"),
+]
+infos = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 1]) for name in "xy"]
+opsets = [helper.make_opsetid("", 9), helper.make_opsetid("ai.onnx.ml", 1), helper.make_opsetid("com.example", 1)]
+model = helper.make_model(helper.make_graph(nodes, "g", infos[:1], infos[1:]), opset_imports=opsets, ir_version=7)
+shapes = Graph(Source(model), {"x": (1, 1)}).shapes
+assert shapes == {"x": (1, 1), "r": (1, 1)}, shapes
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, (done.returncode, done.stderr)
