@@ -66,7 +66,10 @@ class Result:
     notes
         What the user should know.
     record
-        Further figures for the explanation's record (R², standard errors, the layer that was chosen).
+        Further figures for the explanation's record (R², the layer that was chosen).
+    standard_errors
+        Input name -> how uncertain each element of a random method's map is, of the map's shape; NaN where that isn't known.
+        Left empty by methods that don't estimate it.
     """
 
     attributions: dict[str, Array]
@@ -74,6 +77,7 @@ class Result:
     completeness: Completeness | None = None
     notes: list[str] = field(default_factory=list)
     record: dict[str, Any] = field(default_factory=dict)
+    standard_errors: dict[str, Array] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -124,6 +128,9 @@ class Explanation:
         Everything else that reproduces it: model digest, versions, device, seed, timings, parity, notes.
     notable
         The parameters worth showing beside the map; None: all that are set.
+    standard_errors
+        Input name -> standard errors of a random method's map, of its shape; NaN where they aren't known, empty where a method
+        doesn't estimate them.
     """
 
     method: str
@@ -139,6 +146,7 @@ class Explanation:
     completeness: Completeness | None = None
     record: Mapping[str, Any] = field(default_factory=dict)
     notable: Mapping[str, Any] | None = None
+    standard_errors: Mapping[str, Array] = field(default_factory=dict)
     totals: Callable[[], dict[str, NodeTotals]] | None = field(default=None, repr=False, compare=False)
     """Computes :attr:`nodes`; not pickled."""
 
@@ -225,6 +233,8 @@ class Explanation:
         for name in self.attributions:
             if name != first:
                 arrays |= {f"attribution/{name}": self.attributions[name], f"raw/{name}": self.raws[name]}
+        for name, value in self.standard_errors.items():
+            arrays["standard_error" if name == first else f"standard_error/{name}"] = value
         for name, value in self.inputs.items():
             if name != first:
                 arrays[f"input/{name}"] = value

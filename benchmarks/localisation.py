@@ -42,7 +42,7 @@ METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     "occlusion": ("occlusion", {"window": 12, "stride": 4, "fill": "mean"}),
     "layer-cam": ("layer-cam", {}),
     "kernel-shap": ("kernel-shap", {"samples": 300, "segments": 50}),
-    "rise": ("rise", {"masks": 500, "centre": True, "fill": "mean"}),
+    "rise": ("rise", {"masks": 500, "fill": "mean"}),
     "lime": ("lime", {"samples": 300, "segments": 50}),
 }
 

@@ -99,7 +99,7 @@ def _explained(
     return Explanation(
         request.method, params, result.attributions, raws, feed, explained.target.names, explained.target.classes,
         explained.target.score(explained.output), explained.scored.kind, info.signed, complete, record,
-        info.notable(params), call.totals,
+        info.notable(params), result.standard_errors, call.totals,
     )  # fmt: skip
 
 

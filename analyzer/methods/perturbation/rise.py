@@ -33,8 +33,8 @@ def rise(
     keep: Annotated[float, "probability that a cell shows, between 0 and 1"] = 0.5,
     fill: Annotated[Fill, f"what hidden elements become: {BLENDED_FILL_HELP}"] = 0.0,
     centre: Annotated[
-        bool, "subtract the mean score (covariance with the mask over keep): less noise, 0 is neutral"
-    ] = False,
+        bool, "subtract the mean score, which leaves far less noise and makes 0 neutral; off is the paper's sum"
+    ] = True,
     background: Annotated[int, BACKGROUND_HELP] = 100,
     budget: Annotated[int | None, BUDGET_HELP] = None,
     standard_error: Annotated[float | None, STANDARD_ERROR_HELP] = None,

@@ -26,7 +26,7 @@ from tests.common.models import assemble
 Array = NDArray[Any]
 FORMS = tuple(SPECS)
 METHODS: dict[str, dict[str, Any]] = {
-    "occlusion": {"window": 4, "stride": 4}, "rise": {"masks": 300, "grid": 4, "centre": True},
+    "occlusion": {"window": 4, "stride": 4}, "rise": {"masks": 300, "grid": 4},
     "lime": {"samples": 100, "segments": "grid:4", "fill": 0}, "kernel-shap": {"samples": 100, "segments": "grid:4"},
     "bubbles": {"samples": 300, "count": 4}, "feature-ablation": {"segments": "grid:4"},
 }  # fmt: skip
