@@ -25,6 +25,7 @@ from analyzer.explain.finiteness import all_finite, require_finite_params, requi
 from analyzer.explain.fixed_batch import in_parts
 from analyzer.explain.request import Request
 from analyzer.explanation import Explanation, NodeTotals, Result
+from analyzer.inputs.fitted_range import strange
 from analyzer.methods import registry
 from analyzer.methods.context import Context, Evaluator
 from analyzer.onnx_model import OnnxModel
@@ -81,6 +82,7 @@ def _explained(
     record |= ran
     record["notes"] = [
         *explained.target.notes,
+        *strange(backends.model.fitted_ranges, evaluator.replaced),
         *result.notes,
         *_held(info, request, feed, result),
         *_together(result, len(explained.target.names)),

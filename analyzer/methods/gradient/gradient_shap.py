@@ -100,7 +100,10 @@ def _pool(context: Context, baselines: Any, name: str, end: Array) -> Array:
     """Baselines of one input; ``id:N`` is the embedding of that token at every position."""
     if isinstance(baselines, str):
         return np.asarray(context.numbers(baseline_of(context, baselines, name, end))[:1], np.float64)
-    return pool_of(baselines, name, end)
+    pool = pool_of(baselines, name, end)
+    if end.ndim <= 2:
+        context.replaced[name] = np.broadcast_to(pool, (len(pool), *end.shape[1:]))
+    return pool
 
 
 def pool_of(baselines: Any, name: str, end: Array) -> Array:

@@ -83,9 +83,12 @@ def baseline_of(context: Context, baseline: Any, name: str, end: Array) -> Array
         return context.embedding(name, ids)
     try:
         given = np.asarray(baseline, context.numbers(end[:1] if end.ndim else end).dtype)
-        return context.constant(np.broadcast_to(given, tuple(end.shape)))
+        start = np.broadcast_to(given, tuple(end.shape))
     except ValueError:
         raise _unfit(baseline, name, end.shape) from None
+    if start.ndim <= 2:
+        context.replaced[name] = start
+    return context.constant(start)
 
 
 def token_ids(context: Context, baseline: Any, name: str) -> Array | None:

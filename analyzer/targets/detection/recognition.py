@@ -232,7 +232,7 @@ def _split(outputs: Mapping[str, Array], levels: list[list[str]], axis: int, mor
     for boxes in _distances_first(outputs, levels, axis):
         scores = [next(n for n in names if n != box) for names, box in zip(levels, boxes, strict=True)]
         widths, counts = ({outputs[name].shape[axis] for name in names} for names in (boxes, scores))
-        if len(widths) != 1 or len(counts) != 1 or not (width := widths.pop()) in _DISTRIBUTIONS:
+        if len(widths) != 1 or len(counts) != 1 or (width := widths.pop()) not in _DISTRIBUTIONS:
             continue
         probable = all(_likely(outputs[name]) for name in scores)
         return Decode.model_validate({

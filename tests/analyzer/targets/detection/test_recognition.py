@@ -177,7 +177,11 @@ def detector(form: str) -> analyzer.Model:
     ]
     for at, (name, value) in enumerate(outputs_of(form).items()):
         likely = value.min() >= 0 and value.max() <= 1
-        part = np.where(value == 0.9, -0.8, 0).astype(np.float32) if likely or form == "yolov8" else np.zeros(1, np.float32)
+        part = (
+            np.where(value == 0.9, -0.8, 0).astype(np.float32)
+            if likely or form == "yolov8"
+            else np.zeros(1, np.float32)
+        )
         weights |= {f"value{at}": value.astype(np.float32), f"part{at}": part, f"less{at}": np.ones(1, np.float32)}
         nodes += [
             helper.make_node("Sub", [f"less{at}", "strength"], [f"missing{at}"]),
