@@ -15,6 +15,9 @@ from analyzer.methods.registry import method
 from analyzer.perturbation.fill_parameter import COLUMNS, Fill, replacement_for
 from analyzer.perturbation.spatial_layout import SpatialLayout
 
+#: Samples that a note names.
+_SHOWN = 3
+
 
 @method(
     "meaningful-perturbation", "perturbation", quick={"steps": 10}, signed=False,
@@ -42,9 +45,10 @@ def meaningful_perturbation(
     Notes
     -----
     Descends on l1 * mean(1 - m) + tv * mean(|grad m| ** 3) + f(mixed) / d with d = |f(x) - f(filled)|, so that prices mean
-    the same for every model and for logits. A logit has no lowest value as a probability has: below f(x) - d nothing more
-    is gained, else the mask would go on to noise that fools the model. Reported: 1 - m at the input's resolution, and the
-    score before, after and with everything removed.
+    the same for every model and for logits; d = |f(x)| where the two are alike. A logit has no lowest value as a probability
+    has: below f(x) - d nothing more is gained, else the mask would go on to noise that fools the model. Reported: 1 - m at
+    the input's resolution, averaged over the steps (as Polyak, Juditsky 1992), which takes out the noise of single steps
+    and ranks what is removed by how early it was; and the score before, after and with everything removed, for the last mask.
     """
     _check(steps, grid, rate, l1, tv, jitter)
     masked, rng, adam = _masked_values(context, fill, grid), np.random.default_rng(context.seed), Adam(rate)
@@ -52,12 +56,15 @@ def meaningful_perturbation(
     filled, _ = masked.gradient(np.zeros_like(mask), masked.upsampling)
     change = np.abs(context.score - filled)
     least = 1e-6 * np.maximum(np.abs(context.score), 1e-6)
-    scale = 1 / np.maximum(change, least)
+    alike = change < least
+    change = np.where(alike, np.maximum(np.abs(context.score), least), change)
+    scale, removed = 1 / change, np.zeros_like(mask)
     for step in range(steps):
         score, slope = masked.gradient(mask, masked.shifted(rng, jitter))
         falling = (scale * (score > context.score - change)).reshape(-1, *[1] * (mask.ndim - 1))
         slope = slope * falling * mask[0].size - l1 + tv * roughness(mask)
         mask = np.clip(mask - adam.step(slope), 0, 1)
+        removed += (1 - mask) / steps
         context.advance(step + 1, steps + 2)
     after, _ = masked.gradient(mask, masked.upsampling)
     context.advance(steps + 2, steps + 2)
@@ -68,8 +75,21 @@ def meaningful_perturbation(
         "score_filled": filled.tolist(),
         "removed": (1 - mask.reshape(len(mask), -1).mean(axis=1)).tolist(),
     }
-    notes = ["nothing changes where all is replaced: choose another fill"] if (change < least).any() else []
-    return masked.result(1 - mask, notes, record)
+    return masked.result(removed, _unchanging(alike, context.score, after), record)
+
+
+def _unchanging(alike: Array, before: Array, after: Array) -> list[str]:
+    """A note on samples whose score is the same where all of them is replaced, with what the mask came to."""
+    if not alike.any():
+        return []
+    some = np.flatnonzero(alike)
+    which = f" of sample {', '.join(map(str, some[:_SHOWN]))}" if len(alike) > 1 else ""
+    more = f" and {len(some) - _SHOWN} more" if len(some) > _SHOWN else ""
+    found = ", ".join(f"{before[at]:.4g} to {after[at]:.4g}" for at in some[:_SHOWN])
+    return [
+        f"replacing everything doesn't change the score{which}{more}; replacing what the mask removes takes it from {found}: "
+        "choose another fill"
+    ]
 
 
 def _check(steps: int, grid: int | None, rate: float, l1: float, tv: float, jitter: float) -> None:
