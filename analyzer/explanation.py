@@ -67,6 +67,8 @@ class Result:
         What the user should know.
     record
         Further figures for the explanation's record (R², the layer that was chosen).
+    signed
+        Whether negative values mean evidence against, where a parameter decides that; None: as the method says.
     standard_errors
         Input name -> how uncertain each element of a random method's map is, of the map's shape; NaN where that isn't known.
         Left empty by methods that don't estimate it.
@@ -77,6 +79,7 @@ class Result:
     completeness: Completeness | None = None
     notes: list[str] = field(default_factory=list)
     record: dict[str, Any] = field(default_factory=dict)
+    signed: bool | None = None
     standard_errors: dict[str, Array] = field(default_factory=dict)
 
 

@@ -98,9 +98,10 @@ def _explained(
     record.update(result.record)
     raws = {name: result.raws.get(name, value) for name, value in result.attributions.items()}
     complete = result.completeness if request.at is None else None  # others may carry the rest past an inner value
+    signed = info.signed if result.signed is None else result.signed
     return Explanation(
         request.method, params, result.attributions, raws, feed, explained.target.names, explained.target.classes,
-        explained.target.score(explained.output), explained.scored.kind, info.signed, complete, record,
+        explained.target.score(explained.output), explained.scored.kind, signed, complete, record,
         info.notable(params), result.standard_errors, call.totals,
     )  # fmt: skip
 
