@@ -15,6 +15,8 @@ from analyzer.methods.registry import method
 from analyzer.perturbation.fill_parameter import COLUMNS, Fill, replacement_for
 from analyzer.perturbation.spatial_layout import SpatialLayout
 
+#: A slope is the change over this part of an axis.
+_LENGTH = 12
 #: Samples that a note names.
 _SHOWN = 3
 
@@ -32,7 +34,9 @@ def meaningful_perturbation(
     ] = "blur",
     steps: Annotated[int, "steps of Adam, at least 1"] = 200,
     l1: Annotated[float, "price of removing everything, as a share of the score's change by doing so"] = 0.5,
-    tv: Annotated[float, "price of roughness: the mean over the mask of |difference of neighbours| ** 3"] = 0.5,
+    tv: Annotated[
+        float, "price of roughness: the mean over the mask of |change over a twelfth of the axis| ** 3; not of columns, words"
+    ] = 0.5,
     grid: Annotated[
         int | None,
         "cells of the mask per axis; None: a fourth of the axis, 4 to 28. Columns and words are cells of their own",
@@ -62,7 +66,7 @@ def meaningful_perturbation(
     for step in range(steps):
         score, slope = masked.gradient(mask, masked.shifted(rng, jitter))
         falling = (scale * (score > context.score - change)).reshape(-1, *[1] * (mask.ndim - 1))
-        slope = slope * falling * mask[0].size - l1 + tv * roughness(mask)
+        slope = slope * falling * mask[0].size - l1 + tv * masked.roughness(mask)
         mask = np.clip(mask - adam.step(slope), 0, 1)
         removed += (1 - mask) / steps
         context.advance(step + 1, steps + 2)
@@ -133,6 +137,12 @@ class _MaskedValues:
         slope = swept.relevance[self.name].astype(np.float64) * change
         return swept.score, multiplied(slope.sum(axis=others), [matrix.T for matrix in upsampling])
 
+    def roughness(self, mask: Array) -> Array:
+        """Derivative by each cell of the price of roughness: slopes are those along the axes, however many cells there are."""
+        if self.per_element:
+            return np.zeros_like(mask)
+        return roughness(mask, [cells / _LENGTH for cells in self.cells])
+
     def shifted(self, rng: np.random.Generator, jitter: float) -> list[Array]:
         """The matrices of a mask that is shifted at random by up to ``jitter`` of each axis."""
         sides = self.layout.sides
@@ -189,12 +199,12 @@ def multiplied(values: Array, matrices: Sequence[Array]) -> Array:
     return values
 
 
-def roughness(mask: Array) -> Array:
-    """Derivative of the sum over neighbours of |difference| ** 3 by each cell; (batch, *cells)."""
+def roughness(mask: Array, factors: Sequence[float] | None = None) -> Array:
+    """Derivative of the sum over neighbours of |factor * difference| ** 3 by each cell; (batch, *cells)."""
     slope = np.zeros_like(mask)
     for axis in range(1, mask.ndim):
         step = np.diff(mask, axis=axis)
-        derivative = 3 * step * np.abs(step)
+        derivative = 3 * step * np.abs(step) * (1.0 if factors is None else factors[axis - 1] ** 3)
         before, after = [(0, 0)] * mask.ndim, [(0, 0)] * mask.ndim
         before[axis], after[axis] = (1, 0), (0, 1)
         slope += np.pad(derivative, before) - np.pad(derivative, after)
