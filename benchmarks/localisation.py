@@ -30,7 +30,7 @@ METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     "guided-backprop": ("guided-backprop", {}),
     "deconvnet": ("deconvnet", {}),
     "integrated-gradients": ("integrated-gradients", {"steps": 32, "baseline": 0.5}),
-    "smoothgrad (square)": ("smoothgrad", {"samples": 25, "reduce": "square"}),
+    "smoothgrad (square)": ("smoothgrad", {"samples": 25, "noise": 0.15, "reduce": "square"}),
     "lrp epsilon": ("lrp", {"composite": "epsilon"}),
     "lrp epsilon-plus": ("lrp", {"composite": "epsilon-plus"}),
     "lrp epsilon-alpha2-beta1": ("lrp", {"composite": "epsilon-alpha2-beta1"}),

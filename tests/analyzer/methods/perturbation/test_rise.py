@@ -154,6 +154,17 @@ def test_standard_errors_are_the_spread_between_seeds() -> None:
         assert stated == pytest.approx(spread, rel=0.15)
 
 
+def test_by_default_what_speaks_against_is_negative_however_high_the_score() -> None:
+    """The paper's form is one colour there."""
+    w = np.ones((1, 16, 16), np.float32)
+    w[:, :, 8:] = -1
+    model, x = linear(w, bias=500.0), np.ones((1, 1, 16, 16), np.float32)
+    found = model.explain(x, method="rise", grid=4)
+    assert found.record["evaluations"] == 1000
+    assert found.attribution[..., :6].min() > 0 > found.attribution[..., 10:].max()
+    assert model.explain(x, method="rise", grid=4, centre=False).attribution.min() > 0
+
+
 def test_centring_takes_the_constants_noise_off() -> None:
     x, w = some(1, 1, 10, 10), weights_of(1, 10, 10)
     plain, centred = (
