@@ -35,7 +35,8 @@ def meaningful_perturbation(
     steps: Annotated[int, "steps of Adam, at least 1"] = 200,
     l1: Annotated[float, "price of removing everything, as a share of the score's change by doing so"] = 0.5,
     tv: Annotated[
-        float, "price of roughness: the mean over the mask of |change over a twelfth of the axis| ** 3; not of columns, words"
+        float,
+        "price of roughness: the mean over the mask of |change over a twelfth of the axis| ** 3; not of columns, words",
     ] = 0.5,
     grid: Annotated[
         int | None,

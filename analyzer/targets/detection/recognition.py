@@ -118,8 +118,9 @@ def _likely(values: Array) -> bool:
     return bool(values.size and (values >= 0).all() and (values <= 1 + 1e-3).all())
 
 
-def _inside(x: Array, y: Array, width: Array, height: Array, size: Size) -> bool:
-    """Whether boxes by their centres have a size and lie in the picture, and aren't all in its first few pixels."""
+def _inside(boxes: Array, size: Size) -> bool:
+    """Whether boxes (…, cx cy w h) have a size and lie in the picture, and aren't all in its first few pixels."""
+    x, y, width, height = np.moveaxis(boxes, -1, 0)
     near = (np.abs(x - size[1] / 2) <= size[1]) & (np.abs(y - size[0] / 2) <= size[0])
     spread = max(float(np.max(x + width / 2)), float(np.max(y + height / 2))) > 2
     return bool((width >= 0).all() and (height >= 0).all() and near.mean() >= _MOST and spread)
@@ -127,7 +128,7 @@ def _inside(x: Array, y: Array, width: Array, height: Array, size: Size) -> bool
 
 def _columns(rows: Array, size: Size, classes: int | None, masks: list[int]) -> Decode | None:
     """YOLOv8 and later: a box, class probabilities, and perhaps what belongs to a mask, a pose or an angle."""
-    if not _inside(*np.moveaxis(rows[..., :4], -1, 0), size):
+    if not _inside(rows[..., :4], size):
         return None
     every = rows.shape[2] - 4
     probable = next((at for at in range(every) if not _likely(rows[..., 4 + at])), every)
@@ -142,7 +143,7 @@ def _columns(rows: Array, size: Size, classes: int | None, masks: list[int]) -> 
 
 def _decoded_rows(rows: Array, size: Size, classes: int | None) -> Decode | None:
     """YOLOv5, v6, v7 and YOLOX with decoded boxes; YOLOv8 and later transposed where the classes are that many."""
-    if not (_inside(*np.moveaxis(rows[..., :4], -1, 0), size) and _likely(rows[..., 4:])):
+    if not (_inside(rows[..., :4], size) and _likely(rows[..., 4:])):
         return None
     if classes == rows.shape[2] - 4:
         return PRESETS["yolov8"].model_copy(update={"layout": "NC"})
