@@ -223,9 +223,9 @@ class FeatureSpace:
     ) -> Result:
         """A result with each segment's standard error on all its elements; NaN for a sample without.
 
-        An embedding's map is a sum over its width, of which segments' errors say nothing: there they stay in the record.
+        Of an embedding or a text, segments' errors say nothing of the map, a sum over them: there they stay in the record.
         """
-        if not self.embedded and any(each is not None for each in errors):
+        if not (self.embedded or self.evaluator.texts) and any(each is not None for each in errors):
             known = [np.full(s.count, np.nan) if e is None else e for s, e in zip(segmentations, errors, strict=True)]
             maps = [s.spread(each) for s, each in zip(segmentations, known, strict=True)]
             result.standard_errors = self.result(maps, (), {}).attributions

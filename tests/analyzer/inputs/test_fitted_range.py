@@ -20,8 +20,9 @@ MEAN, DEVIATION = np.array([14.0, 0.1, -300.0]), np.array([3.5, 0.2, 20.0])
 
 def model_of(form: str) -> onnx.ModelProto:
     """Three columns scaled to mean 0 and standard deviation 1, then a weighted sum; in one of several forms."""
-    n, weights = helper.make_node, {"w": np.ones((3, 1), np.float32)}
-    nodes, inputs = [], {"x": ["n", 3]}
+    n = helper.make_node
+    weights: dict[str, Any] = {"w": np.ones((3, 1), np.float32)}
+    inputs: dict[str, list[Any]] = {"x": ["n", 3]}
     if form == "Scaler":
         scaled = [n("Scaler", ["x"], ["z"], domain="ai.onnx.ml", offset=MEAN.tolist(), scale=(1 / DEVIATION).tolist())]
     elif form in ("Sub Div", "Mul Add"):
@@ -45,7 +46,7 @@ def model_of(form: str) -> onnx.ModelProto:
             n("ArrayFeatureExtractor", ["filled", "order"], ["x"], domain="ai.onnx.ml"),
             n("Scaler", ["x"], ["z"], domain="ai.onnx.ml", offset=MEAN.tolist(), scale=(1 / DEVIATION).tolist()),
         ]
-    nodes += [*scaled, n("MatMul", ["z", "w"], ["out"])]
+    nodes = [*scaled, n("MatMul", ["z", "w"], ["out"])]
     graph = helper.make_graph(
         nodes, "g", [helper.make_tensor_value_info(k, TensorProto.FLOAT, v) for k, v in inputs.items()],
         [helper.make_tensor_value_info("out", TensorProto.FLOAT, ["n", 1])],
@@ -111,7 +112,11 @@ METHODS = ("integrated-gradients", "deeplift", "gradient-shap", "kernel-shap", "
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_says_that_a_baseline_is_strange(method: str) -> None:
     model, x = analyzer.load(model_of("Sub Div"), "cpu", threads=1), MEAN[None].astype(np.float32)
-    quick = {"rise": {"masks": 10}, "meaningful-perturbation": {"steps": 2}, "gradient-shap": {"samples": 2}}
+    quick: dict[str, Any] = {
+        "rise": {"masks": 10},
+        "meaningful-perturbation": {"steps": 2},
+        "gradient-shap": {"samples": 2},
+    }
     found = [note for note in model.explain(x, method, **quick.get(method, {})).record["notes"] if "fitted on" in note]
     assert len(found) == 1
     assert "2 of 3 columns" in found[0]
@@ -120,7 +125,8 @@ def test_every_method_says_that_a_baseline_is_strange(method: str) -> None:
     name = {"integrated-gradients": "baseline", "deeplift": "baseline", "kernel-shap": "baseline"}.get(
         method, "baselines" if method == "gradient-shap" else "fill"
     )
-    usual = model.explain(x + 1, method, **quick.get(method, {}), **{name: MEAN})
+    params: dict[str, Any] = {**quick.get(method, {}), name: MEAN}
+    usual = model.explain(x + 1, method, **params)
     assert not any("fitted on" in note for note in usual.record["notes"])
 
 

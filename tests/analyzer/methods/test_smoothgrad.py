@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from onnx import helper
@@ -16,7 +18,7 @@ def parabola() -> analyzer.Model:
         helper.make_node("Mul", ["x", "x"], ["squares"]), helper.make_node("Mul", ["squares", "half"], ["z"]),
         helper.make_node("ReduceSum", ["z", "axes"], ["y"], keepdims=1),
     ]  # fmt: skip
-    weights = {"half": np.array([1.5], np.float32), "axes": np.array([1], np.int64)}
+    weights: dict[str, Any] = {"half": np.array([1.5], np.float32), "axes": np.array([1], np.int64)}
     return analyzer.load(assemble(nodes, {"x": (1, ["n", 5])}, {"y": (1, ["n", 1])}, weights), "cpu", threads=1)
 
 
