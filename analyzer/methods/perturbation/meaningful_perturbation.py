@@ -36,7 +36,7 @@ def meaningful_perturbation(
     l1: Annotated[float, "price of removing everything, as a share of the score's change by doing so"] = 0.5,
     tv: Annotated[
         float,
-        "price of roughness: the mean over the mask of |change over a twelfth of the axis| ** 3; not of columns, words",
+        "price of roughness: the mean over the mask of |change over a twelfth of the axis, or a cell| ** 3; not of columns",
     ] = 0.5,
     grid: Annotated[
         int | None,
@@ -52,7 +52,7 @@ def meaningful_perturbation(
     Descends on l1 * mean(1 - m) + tv * mean(|grad m| ** 3) + f(mixed) / d with d = |f(x) - f(filled)|, so that prices mean
     the same for every model and for logits; d = |f(x)| where the two are alike. A logit has no lowest value as a probability
     has: below f(x) - d nothing more is gained, else the mask would go on to noise that fools the model. Reported: 1 - m at
-    the input's resolution, averaged over the steps (as Polyak, Juditsky 1992), which takes out the noise of single steps
+    the input's resolution, averaged over the later half of the steps (as Polyak, Juditsky 1992) against single steps' noise,
     and ranks what is removed by how early it was; and the score before, after and with everything removed, for the last mask.
     """
     _check(steps, grid, rate, l1, tv, jitter)
@@ -69,7 +69,8 @@ def meaningful_perturbation(
         falling = (scale * (score > context.score - change)).reshape(-1, *[1] * (mask.ndim - 1))
         slope = slope * falling * mask[0].size - l1 + tv * masked.roughness(mask)
         mask = np.clip(mask - adam.step(slope), 0, 1)
-        removed += (1 - mask) / steps
+        if step >= steps // 2:
+            removed += (1 - mask) / (steps - steps // 2)
         context.advance(step + 1, steps + 2)
     after, _ = masked.gradient(mask, masked.upsampling)
     context.advance(steps + 2, steps + 2)
@@ -142,7 +143,7 @@ class _MaskedValues:
         """Derivative by each cell of the price of roughness: slopes are those along the axes, however many cells there are."""
         if self.per_element:
             return np.zeros_like(mask)
-        return roughness(mask, [cells / _LENGTH for cells in self.cells])
+        return roughness(mask, [max(1.0, cells / _LENGTH) for cells in self.cells])
 
     def shifted(self, rng: np.random.Generator, jitter: float) -> list[Array]:
         """The matrices of a mask that is shifted at random by up to ``jitter`` of each axis."""

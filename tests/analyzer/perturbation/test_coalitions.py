@@ -73,4 +73,5 @@ def test_where_all_pairs_of_some_sizes_are_drawn_only_the_others_make_an_error()
     design = design_of(14, 500, seed=0)
     values, errors = design.fit(~(~design.present[:, None] & members).any(axis=2) @ worth)
     np.testing.assert_allclose(values, truth, atol=1e-9)
+    assert errors is not None
     np.testing.assert_allclose(errors, 0, atol=1e-9)

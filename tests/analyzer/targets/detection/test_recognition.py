@@ -68,7 +68,7 @@ def by_level(rows: Array, strides: tuple[int, ...] = STRIDES) -> list[Array]:
 
 
 def logit(p: Array) -> Array:
-    return np.log(p + 1e-6) - np.log(1 - p)
+    return np.asarray(np.log(p + 1e-6) - np.log(1 - p))
 
 
 def grid_of(rows: Array, stride: int) -> Array:
@@ -166,7 +166,9 @@ def test_the_number_of_classes_in_the_metadata() -> None:
 
 def detector(form: str) -> analyzer.Model:
     """A model whose outputs are a family's, where a patch of the picture raises the object's class probability."""
-    nodes, weights, outputs = [], {}, {}
+    nodes: list[Any] = []
+    weights: dict[str, Any] = {}
+    outputs: dict[str, Any] = {}
     patch = np.zeros((1, 3, *SIZE), np.float32)
     patch[:, :, 16:24, 40:48] = 1 / 192
     weights |= {"patch": patch, "axes": np.array([1, 2, 3], np.int64), "one": np.array([1, 1, 1], np.int64)}
