@@ -66,11 +66,14 @@ class Result:
     notes
         What the user should know.
     record
-        Further figures for the explanation's record (R², standard errors, the layer that was chosen).
+        Further figures for the explanation's record (R², the layer that was chosen).
     shortfall
         Where a promised sum is missed: why, and what helps; in place of what the method declares.
     signed
-        Whether negative values mean evidence against, where a parameter makes that differ from what the method declares.
+        Whether negative values mean evidence against, where a parameter decides that; None: as the method says.
+    standard_errors
+        Input name -> how uncertain each element of a random method's map is, of the map's shape; NaN where that isn't known.
+        Left empty by methods that don't estimate it.
     """
 
     attributions: dict[str, Array]
@@ -80,6 +83,7 @@ class Result:
     record: dict[str, Any] = field(default_factory=dict)
     shortfall: str = ""
     signed: bool | None = None
+    standard_errors: dict[str, Array] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -130,6 +134,9 @@ class Explanation:
         Everything else that reproduces it: model digest, versions, device, seed, timings, parity, notes.
     notable
         The parameters worth showing beside the map; None: all that are set.
+    standard_errors
+        Input name -> standard errors of a random method's map, of its shape; NaN where they aren't known, empty where a method
+        doesn't estimate them.
     """
 
     method: str
@@ -145,6 +152,7 @@ class Explanation:
     completeness: Completeness | None = None
     record: Mapping[str, Any] = field(default_factory=dict)
     notable: Mapping[str, Any] | None = None
+    standard_errors: Mapping[str, Array] = field(default_factory=dict)
     totals: Callable[[], dict[str, NodeTotals]] | None = field(default=None, repr=False, compare=False)
     """Computes :attr:`nodes`; not pickled."""
 
@@ -231,6 +239,8 @@ class Explanation:
         for name in self.attributions:
             if name != first:
                 arrays |= {f"attribution/{name}": self.attributions[name], f"raw/{name}": self.raws[name]}
+        for name, value in self.standard_errors.items():
+            arrays["standard_error" if name == first else f"standard_error/{name}"] = value
         for name, value in self.inputs.items():
             if name != first:
                 arrays[f"input/{name}"] = value

@@ -25,6 +25,7 @@ from analyzer.executor.session_pool import SessionPool
 from analyzer.importer.loading import LoadedModel, tensor_to_numpy
 from analyzer.importer.parity import tolerance_of
 from analyzer.inputs.columns import ColumnInput, feature_names
+from analyzer.inputs.fitted_range import FittedRange, fitted_ranges
 from analyzer.inputs.graph_channels import channels_by_graph
 from analyzer.inputs.graph_missing import takes_missing
 from analyzer.inputs.graph_selection import explained_by_default, selecting_inputs
@@ -171,6 +172,11 @@ class OnnxModel:
         """What the metadata calls the inputs' columns."""
         widths = {name: ColumnInput(name, np.dtype(object), spec.shape).width for name, spec in self.inputs.items()}
         return feature_names(self.metadata, widths)
+
+    @functools.cached_property
+    def fitted_ranges(self) -> dict[str, FittedRange]:
+        """Input name -> what its columns were when the model was fitted, for inputs of which the file says it."""
+        return fitted_ranges(self.proto.graph, self.metadata, lambda tensor: tensor_to_numpy(tensor, self.loaded))
 
     @functools.cached_property
     def graph(self) -> Graph:

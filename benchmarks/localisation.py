@@ -30,7 +30,7 @@ METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     "guided-backprop": ("guided-backprop", {}),
     "deconvnet": ("deconvnet", {}),
     "integrated-gradients": ("integrated-gradients", {"steps": 32, "baseline": 0.5}),
-    "smoothgrad (square)": ("smoothgrad", {"samples": 25, "reduce": "square"}),
+    "smoothgrad (square)": ("smoothgrad", {"samples": 25, "noise": 0.15, "reduce": "square"}),
     "lrp epsilon": ("lrp", {"composite": "epsilon"}),
     "lrp epsilon-plus": ("lrp", {"composite": "epsilon-plus"}),
     "lrp epsilon-alpha2-beta1": ("lrp", {"composite": "epsilon-alpha2-beta1"}),
@@ -42,7 +42,7 @@ METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     "occlusion": ("occlusion", {"window": 12, "stride": 4, "fill": "mean"}),
     "layer-cam": ("layer-cam", {}),
     "kernel-shap": ("kernel-shap", {"samples": 300, "segments": 50}),
-    "rise": ("rise", {"masks": 500, "centre": True, "fill": "mean"}),
+    "rise": ("rise", {"masks": 500, "fill": "mean"}),
     "lime": ("lime", {"samples": 300, "segments": 50}),
 }
 

@@ -68,7 +68,8 @@ def _show(facts: dict[str, Any], options: Options) -> None:
     if facts["labels"]:
         line(options, f"{facts['labels']} class names in the file")
     if facts["detector"]:
-        how = "there is a decode spec" if facts["decode"] else "give a decode spec, see docs/detectors.md"
+        usual = "usual outputs are recognised, for others give a decode spec, see docs/detectors.md"
+        how = "there is a decode spec" if facts["decode"] else usual
         line(options, f"a detector, by its outputs: -t detection:0 explains a detection; {how}")
     for key, value in file["metadata"].items():
         line(options, f"metadata {key}: {value[:100]}")

@@ -49,6 +49,7 @@ def in_parts(backends: Backends, feed: dict[str, Array], request: Request, size:
         first,
         attributions={k: np.concatenate([part.attributions[k] for part in parts]) for k in first.attributions},
         raws={k: _stacked([part.raws[k] for part in parts]) for k in first.raws},
+        standard_errors=_joined_errors(parts),
         inputs=feed,
         target=tuple(name for part in parts for name in part.target),
         classes=tuple(c for part in parts for c in part.classes),
@@ -66,6 +67,17 @@ def _stacked(raws: Sequence[Array]) -> Array:
     if any(raw.ndim > 1 and raw.shape[-1] < longest for raw in raws):
         raws = [np.pad(raw, [(0, 0)] * (raw.ndim - 1) + [(0, longest - raw.shape[-1])]) for raw in raws]
     return np.concatenate(raws)
+
+
+def _joined_errors(parts: Sequence[Explanation]) -> dict[str, Array]:
+    """Standard errors of all parts; NaN for those without, empty where no part has any."""
+    names = dict.fromkeys(name for part in parts for name in part.standard_errors)
+    return {
+        name: np.concatenate(
+            [part.standard_errors.get(name, np.full_like(part.attributions[name], np.nan)) for part in parts]
+        )
+        for name in names
+    }
 
 
 def _joined_totals(parts: Sequence[Explanation]) -> dict[str, NodeTotals]:

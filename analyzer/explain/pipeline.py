@@ -26,6 +26,7 @@ from analyzer.explain.finiteness import all_finite, require_finite_params, requi
 from analyzer.explain.fixed_batch import in_parts
 from analyzer.explain.request import Request
 from analyzer.explanation import Explanation, NodeTotals, Result
+from analyzer.inputs.fitted_range import strange
 from analyzer.methods import registry
 from analyzer.methods.context import Context, Evaluator
 from analyzer.onnx_model import OnnxModel
@@ -82,6 +83,7 @@ def _explained(
     record |= ran
     record["notes"] = [
         *explained.target.notes,
+        *strange(backends.model.fitted_ranges, evaluator.replaced),
         *result.notes,
         *_held(info, request, feed, result),
         *_together(result, len(explained.target.names)),
@@ -102,7 +104,7 @@ def _explained(
     found = Explanation(
         request.method, params, result.attributions, raws, feed, explained.target.names, explained.target.classes,
         explained.target.score(explained.output), explained.scored.kind, signed, complete, record,
-        info.notable(params), call.totals,
+        info.notable(params), result.standard_errors, call.totals,
     )  # fmt: skip
     return found if request.place is not None else with_missed_sum(found, [found])
 

@@ -15,7 +15,10 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 CODE = "config.decode"
 #: The ways to write a box: which columns make one.
 CORNERS, CORNER_SIZE, CENTRE_SIZE = ("x0", "y0", "x1", "y1"), ("x", "y", "w", "h"), ("cx", "cy", "w", "h")
+DISTANCES = ("distances",)
 _OTHERS = ("objectness", "score", "class", "classes", "batch", "_")
+#: Columns that may have a width, and the one that they have without.
+_WIDE: dict[str, int | None] = {"classes": None, "_": 1, "distances": 4}
 _COLUMN = re.compile(r"(?P<name>\w+?)(:(?P<width>[1-9]\d{0,5}))?")
 
 
@@ -30,11 +33,14 @@ def _names(value: Any) -> tuple[str, ...]:
 
 def _column(value: Any) -> tuple[str, int | None]:
     match = _COLUMN.fullmatch(value) if isinstance(value, str) else None
-    known = {*CORNERS, *CORNER_SIZE, *CENTRE_SIZE, *_OTHERS}
-    if match is None or match["name"] not in known or (match["width"] and match["name"] not in ("classes", "_")):
-        raise ValueError(f"holds {str(value)[:40]!r}; columns are {', '.join(sorted(known))}, classes:N and _:N")
-    width = None if match["name"] == "classes" else 1
-    return match["name"], int(match["width"]) if match["width"] else width
+    known = {*CORNERS, *CORNER_SIZE, *CENTRE_SIZE, *DISTANCES, *_OTHERS}
+    if match is None or match["name"] not in known or (match["width"] and match["name"] not in _WIDE):
+        wide = ", ".join(f"{name}:N" for name in _WIDE)
+        raise ValueError(f"holds {str(value)[:40]!r}; columns are {', '.join(sorted(known))}, {wide}")
+    width = int(match["width"]) if match["width"] else _WIDE.get(match["name"], 1)
+    if match["name"] in DISTANCES and (width or 0) % 4:
+        raise ValueError(f"holds {str(value)[:40]!r}: distances are four numbers, or four distributions of one length")
+    return match["name"], width
 
 
 def _row(value: Any) -> tuple[str, ...]:
@@ -43,8 +49,8 @@ def _row(value: Any) -> tuple[str, ...]:
     names = [_column(each)[0] for each in value]
     if any(names.count(name) > 1 for name in names if name != "_"):
         raise ValueError("names a column twice")
-    if not any(set(box) <= set(names) for box in (CORNERS, CORNER_SIZE, CENTRE_SIZE)):
-        raise ValueError("holds no box: it takes x0, y0, x1, y1 or x, y, w, h or cx, cy, w, h")
+    if not any(set(box) <= set(names) for box in (CORNERS, CORNER_SIZE, CENTRE_SIZE, DISTANCES)):
+        raise ValueError("holds no box: it takes x0, y0, x1, y1 or x, y, w, h or cx, cy, w, h or distances")
     if "class" in names and "classes" in names:
         raise ValueError("holds both a class number and class scores")
     if "objectness" in names and "score" in names:
@@ -96,7 +102,8 @@ class Decode(BaseModel):
     count
         The output with the number of rows that are detections; the others are padding.
     row
-        What the numbers of a box are, in order: a box (``x0 y0 x1 y1``, ``x y w h`` from its corner, ``cx cy w h``), and
+        What the numbers of a box are, in order: a box (``x0 y0 x1 y1``, ``x y w h`` from its corner, ``cx cy w h``, or
+        ``distances`` from a grid cell's centre; ``distances:32`` for four distributions over 8 bins each), and
         ``objectness`` (or ``score``), ``classes`` (one score for each class, the rest of the row; ``classes:80`` for 80 of
         them), ``class`` (its number), ``batch`` (which sample it belongs to), ``_`` (nothing of interest; ``_:32`` for 32).
     layout
@@ -106,9 +113,13 @@ class Decode(BaseModel):
     decode
         What is still to be done. ``none``; ``yolox``: centre (t + g) s, size s exp t at grid cell g and stride s;
         ``yolov3`` (v2, v3): centre (sigmoid t + g) s, size anchor exp t; ``yolov5`` (v5, v7): centre (2 sigmoid t - 0.5 + g) s,
-        size anchor (2 sigmoid t)^2; ``ssd``: centre prior + t v size, size prior exp(t v) with variances v.
+        size anchor (2 sigmoid t)^2; ``ssd``: centre prior + t v size, size prior exp(t v) with variances v; ``distances``:
+        the corners lie at c s - t s and c s + t s for the left, upper, right and lower distance t from the cell's centre c = g
+        + offset, where t is the mean of a softmax over 0, 1, … if it is given as a distribution.
     strides
         Pixels between grid cells, for each level.
+    offset
+        Where in its cell the point lies from which ``distances`` are measured: 0.5 in the middle.
     anchors
         For each level a list of [width, height], in pixels.
     priors
@@ -136,8 +147,9 @@ class Decode(BaseModel):
     count: str | None = None
     row: Annotated[tuple[str, ...], BeforeValidator(_row)] = CORNERS
     layout: Literal["NC", "CN", "ACHW", "HWAC"] = "NC"
-    decode: Literal["none", "yolox", "yolov3", "yolov5", "ssd"] = "none"
+    decode: Literal["none", "yolox", "yolov3", "yolov5", "ssd", "distances"] = "none"
     strides: tuple[Annotated[Whole, Field(ge=1, le=4096)], ...] = ()
+    offset: Fraction = 0.5
     anchors: Annotated[tuple[tuple[tuple[float, ...], ...], ...], BeforeValidator(_anchors)] = ()
     priors: Annotated[str | tuple[tuple[float, ...], ...] | None, BeforeValidator(_priors)] = None
     variances: Annotated[
@@ -165,9 +177,11 @@ class Decode(BaseModel):
             raise ValueError("boxes and scores name different numbers of outputs")
         if self.ready and self.decode != "none":
             raise ValueError(f"detections with class numbers are ready: decode {self.decode} doesn't go with them")
-        if self.decode != "none" and not set(CENTRE_SIZE) <= names:
+        if (self.decode == "distances") != (set(DISTANCES) <= names):
+            raise ValueError("distances in row go with decode distances, and it with them")
+        if self.decode not in ("none", "distances") and not set(CENTRE_SIZE) <= names:
             raise ValueError(f"decode {self.decode} needs cx, cy, w, h in row")
-        if self.decode.startswith("yolo") and not self.strides:
+        if self.decode not in ("none", "ssd") and not self.strides:
             raise ValueError(f"decode {self.decode} needs strides")
         if self.anchors and len(self.anchors) != len(self.strides):
             raise ValueError(f"anchors has {len(self.anchors)} lists, strides {len(self.strides)} levels")

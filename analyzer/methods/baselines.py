@@ -137,12 +137,14 @@ def baseline_of(context: Context, baseline: Any, name: str, end: Array) -> Array
     ids = token_ids(context, baseline, name)
     if ids is not None:
         return context.embedding(name, ids)
+    given = typed(baseline, context.numbers(end[:1] if end.ndim else end).dtype)
     try:
-        return context.constant(
-            np.broadcast_to(typed(baseline, context.numbers(end[:1] if end.ndim else end).dtype), tuple(end.shape))
-        )
+        start = np.broadcast_to(given, tuple(end.shape))
     except ValueError:
         raise _unfit(baseline, name, end.shape) from None
+    if start.ndim <= 2:
+        context.replaced[name] = start
+    return context.constant(start)
 
 
 def typed(baseline: Any, dtype: Any) -> Array:

@@ -225,18 +225,13 @@ class SequentialSampling:
         self.estimates.append(Estimate(values, errors, self.budget.stopped(draws, values, errors)))
         return values
 
-    def record(self, summary: Callable[[Array], Any] = np.ndarray.tolist) -> dict[str, Any]:
-        """The record's figures by sample.
-
-        Parameters
-        ----------
-        summary
-            Makes of a sample's standard errors what the record says of them.
-        """
+    def record(self) -> dict[str, Any]:
+        """The record's figures by sample; ``standard_error`` has one number for each that was estimated."""
         errors = [estimate.errors for estimate in self.estimates]
         return {
             "evaluations": self.progress.done,
-            "standard_error": [None if each is None else summary(each) for each in errors],
+            "standard_error": [None if each is None else each.tolist() for each in errors],
+            "mean_standard_error": [None if each is None else float(np.mean(each)) for each in errors],
             "relative_error": [estimate.relative_error for estimate in self.estimates],
             "stopped": [estimate.stopped for estimate in self.estimates],
         }

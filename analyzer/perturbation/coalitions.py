@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from analyzer.perturbation.gram import WIDE, positive_solved, solved
+from analyzer.perturbation.fit_errors import Influence, widened
+from analyzer.perturbation.gram import WIDE, positive_solved
 
 Array = NDArray[Any]
 #: Strata of up to so many pairs are drawn without replacement.
@@ -89,8 +90,8 @@ class Design:
         Returns
         -------
         tuple
-            Values, and their standard errors from how much pairs of one size differ; None where too few pairs leave
-            nothing to estimate them from.
+            Values, and their standard errors from how much pairs of one size differ, see
+            :mod:`analyzer.perturbation.fit_errors`; None where too few pairs leave nothing to estimate them from.
         """
         count, pairs = self.present.shape[1], len(self.stratum)
         change = scores[1] - scores[0]
@@ -105,14 +106,15 @@ class Design:
         values = even + solution
         if not determined or pairs <= count - 1:
             return values, None if self.undrawn.any() or not determined else np.zeros(count)
-        influence = _influence(x, x * (weight * (y - x @ solution))[:, None], weight)
+        gram = _positive((x * weight[:, None]).T @ x)
+        influence = Influence.of(gram, x, weight, y - x @ solution)
         variance = np.zeros(count)
         for size in np.unique(self.stratum):
             inside = self.stratum == size
-            drawn = int(inside.sum())
-            deviation = influence[inside] - (influence[inside].mean(axis=0) if drawn > 1 else 0.0)
+            drawn, moved = int(inside.sum()), influence.moved(inside)
+            deviation = moved - (moved.mean(axis=0) if drawn > 1 else 0.0)
             variance += self.undrawn[inside][0] * drawn / max(drawn - 1, 1) * (deviation**2).sum(axis=0)
-        return values, np.sqrt(variance * pairs / (pairs - count + 1))
+        return values, widened(variance, influence.basis, self.undrawn)
 
 
 def least_squares(x: Array, y: Array) -> tuple[Array, bool]:
@@ -131,12 +133,6 @@ def least_squares(x: Array, y: Array) -> tuple[Array, bool]:
         return found, rows >= count - 1
     solution, _, rank, _ = np.linalg.lstsq(x, y, rcond=None)
     return np.asarray(solution), bool(rank == count - 1)
-
-
-def _influence(x: Array, gradients: Array, weight: Array) -> Array:
-    """How much each pair moves the values: its gradient times the inverse of the weighted products of columns."""
-    products = _positive((x * weight[:, None]).T @ x)
-    return np.asarray(solved(products, gradients.T).T)
 
 
 def _positive(products: Array) -> Array:

@@ -57,6 +57,8 @@ class Evaluator:
         Where perturbed copies were made last: inside the graph or on the host; None where there were none.
     files
         Records of the files that parameters named.
+    replaced
+        Table, or column of one -> what replaces its values, (n, columns) or (n,), as far as parameters say it.
     """
 
     model: OnnxModel
@@ -69,6 +71,7 @@ class Evaluator:
     engine_on: Callable[[dict[str, Array], Array], Engine] = field(kw_only=True, repr=False)
     masks: Literal["graph", "host"] | None = None
     files: list[dict[str, Any]] = field(default_factory=list)
+    replaced: dict[str, Array] = field(default_factory=dict)
 
     @property
     def batch(self) -> int:

@@ -218,6 +218,19 @@ class FeatureSpace:
         summed = wide.reshape(*wide.shape[:rank], -1).sum(axis=-1)
         return Result({name: summed}, {name: wide}, notes=list(notes), record=record)
 
+    def with_standard_errors(
+        self, result: Result, segmentations: Sequence[Segmentation], errors: Sequence[Array | None]
+    ) -> Result:
+        """A result with each segment's standard error on all its elements; NaN for a sample without.
+
+        Of an embedding or a text, segments' errors say nothing of the map, a sum over them: there they stay in the record.
+        """
+        if not (self.embedded or self.evaluator.texts) and any(each is not None for each in errors):
+            known = [np.full(s.count, np.nan) if e is None else e for s, e in zip(segmentations, errors, strict=True)]
+            maps = [s.spread(each) for s, each in zip(segmentations, known, strict=True)]
+            result.standard_errors = self.result(maps, (), {}).attributions
+        return result
+
     def cut(self, name: str, x: Array, how: Any) -> tuple[Array, tuple[str, ...]]:
         """The ids of one input of one sample, from 0, of its rank; and what the user should know."""
         from analyzer.inputs import segment_with_notes

@@ -81,9 +81,13 @@ def replacement_for(
         raise UsageError("params.invalid", f"background must be at least 1, not {background}", "100 is usual")
     given = evaluator.inputs[name] if values is None else values
     reader = _FillReader(evaluator, name, given, values is not None, columns, background, without)
-    if isinstance(fill, np.ndarray):
-        return reader.array(fill)
-    return reader.named(fill if isinstance(fill, str) else float(fill))
+    fill = fill if isinstance(fill, np.ndarray | str) else float(fill)
+    found = reader.array(fill) if isinstance(fill, np.ndarray) else reader.named(fill)
+    if isinstance(found, np.ndarray) and columns:
+        evaluator.replaced.update((column, found[:, at]) for at, column in enumerate(columns))
+    elif isinstance(found, np.ndarray) and values is None and found.ndim <= 2:
+        evaluator.replaced[name] = found
+    return found
 
 
 def column_replacements(evaluator: Evaluator, fill: Fill | list[Any], background: int = 100) -> dict[str, Replacement]:

@@ -108,13 +108,21 @@ class MonteCarlo:
         """Maps of the changed inputs, notes and the run's figures."""
         evaluator, count = self.evaluator, self.evaluator.batch
         sampling = SequentialSampling(self.budget, [self.budget.draws] * count, evaluator.advance)
-        found = [sampling.estimate(self._run(sample, sampling.progress)) for sample in range(count)]
+        values = self._by_input([sampling.estimate(self._run(sample, sampling.progress)) for sample in range(count)])
+        errors = self._by_input([np.asarray(estimate.errors) for estimate in sampling.estimates])
+        by_sample = [{name: each[sample] for name, each in errors.items()} for sample in range(count)]
+        stated = [next(iter(each.values())) if len(each) == 1 else each for each in by_sample]
+        record = {**sampling.record(), "standard_error": stated}
+        return Result(values, notes=self.replacements.notes, record=record, standard_errors=errors)
+
+    def _by_input(self, found: Sequence[Array]) -> dict[str, Array]:
+        """Numbers of each sample, those of all inputs one after the other, as maps."""
         maps, start = {}, 0
         for name, layout in self._layouts.items():
             end = start + math.prod(layout.sides)
             maps[name] = layout.shared(np.stack([each[start:end].reshape(layout.sides) for each in found]))
             start = end
-        return Result(maps, notes=self.replacements.notes, record=sampling.record(_mean))
+        return maps
 
     @functools.cached_property
     def _layouts(self) -> dict[str, SpatialLayout]:
@@ -186,10 +194,6 @@ def require_blendable(evaluator: Evaluator) -> None:
         f"this method blends inputs by masks, and {what} can't be blended",
         "use feature-ablation, kernel-shap, lime or occlusion; inputs=NAME leaves an input as it is",
     )
-
-
-def _mean(errors: Array) -> float:
-    return float(np.mean(errors))
 
 
 def _limited(total: int, drawn: Source, block: int) -> Source:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,11 +23,11 @@ from analyzer.targets.scores import Scored
 from analyzer.targets.target import Resolved, Target
 from analyzer.targets.values import Values, scored_of, scored_value
 
+if TYPE_CHECKING:
+    from analyzer.targets.detection.finding import Found
+
 __all__ = ["Explained", "resolve_on", "scored_of", "scored_value"]
 Array = NDArray[Any]
-_BEST = (
-    "the best detection is explained (detection:K or detection:CLASS:K takes another, OUTPUT[:,ROW,COLUMN] an element)"
-)
 
 
 @dataclass(frozen=True)
@@ -85,21 +85,17 @@ def resolve_on(
     """
     values = Values(model, feed, score, {} if fetched is None else fetched, outputs=gradients)
     record: dict[str, Any] = {}
-    notes: tuple[str, ...] = ()
-    if layer is None and model.decode is not None and isinstance(target, str) and target == "top1":
-        target, notes = "detection:0", (_BEST,)
-    if is_detection(target):
+    best = _best_detection(values) if layer is None and isinstance(target, str) and target == "top1" else None
+    if best is not None or is_detection(target):
         from analyzer.targets.detection.finding import find
 
         if layer is not None:
             raise UsageError("layer.twice", "a detection is no target of an inner value", "leave layer out")
-        found = find(model, feed, target)
+        found = best or find(model, feed, target)
         record = {"prediction": found.prediction(), **found.record()}
         if not gradients:
-            whole = replace(found.resolved, notes=(*found.resolved.notes, *notes))
-            return Explained(model, found.scored, whole, np.asarray(found.got[found.scored.value]), record)
+            return Explained(model, found.scored, found.resolved, np.asarray(found.got[found.scored.value]), record)
         name, resolved = found.class_scores()
-        resolved = replace(resolved, notes=(*resolved.notes, *notes))
         return _on_one(values, scored_of(model, name, score, None), lambda _: resolved, record)
     if isinstance(target, str) and any(leaf.detection for leaf in all_leaves(trees(target)[0])):
         from analyzer.targets.detection.combined import combined
@@ -126,6 +122,19 @@ def resolve_on(
     only = next(iter(scored)) if scored else scored_of(model, None, score, layer)
     dense = only.output in model.outputs and only.permutation is None  # else the classes aren't on axis 1
     return _on_one(values, only, lambda scores: resolve(target, scores, model.labels, place, dense), record)
+
+
+def _best_detection(values: Values) -> Found | None:
+    """A detector's best detection, for the default target; None for other models."""
+    model = values.model
+    if model.decode is None and not any(len(known.shape) == 4 for known in model.inputs.values()):
+        return None
+    from analyzer.targets.detection.finding import find_best, may_detect, recognised_on
+
+    if model.decode is None and not may_detect(model):
+        return None
+    spec = model.decode or recognised_on(model, values.feed, values.outputs())
+    return None if spec is None else find_best(model, values.feed, spec)
 
 
 def _on_one(

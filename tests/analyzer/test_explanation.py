@@ -70,6 +70,14 @@ def test_arrays_come_back_from_an_npz_as_they_were(tmp_path: Path) -> None:
             np.testing.assert_array_equal(arrays[key], expected)
 
 
+def test_standard_errors_lie_beside_the_maps_in_an_npz(tmp_path: Path) -> None:
+    errors = {"picture": np.abs(MAP), "row/1:0": np.abs(ROW)}
+    example(standard_errors=errors).save(tmp_path / "e.npz")
+    with np.load(tmp_path / "e.npz", allow_pickle=False) as arrays:
+        np.testing.assert_array_equal(arrays["standard_error"], errors["picture"])
+        np.testing.assert_array_equal(arrays["standard_error/row/1:0"], errors["row/1:0"])
+
+
 def test_the_record_comes_back_from_json_as_it_was(tmp_path: Path) -> None:
     found = example()
     found.save(tmp_path / "e.json")

@@ -72,7 +72,7 @@ def test_limits(call: Call, pictures_model: Path, picture: Path, tmp_path: Path)
         "-p",
         "occlusion.fill=inpaint",
     ]
-    ran = call(*words, "-p", "rise.centre=true", "-p", "standard_error=0.2", "-p", "occlusion.budget=9")
+    ran = call(*words, "-p", "standard_error=0.2", "-p", "occlusion.budget=9")
     assert ran.code == 0, ran.err
     assert "stride" in ran.err
     assert "budget" in ran.err

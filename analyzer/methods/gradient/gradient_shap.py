@@ -110,6 +110,8 @@ def _pool(context: Context, baselines: Any, name: str, end: Array) -> Array:
         return np.stack([np.asarray(context.numbers(each), np.float64) for each in rows])
     found = pool_of(baselines, name, end)
     typed(found, context.numbers(end[:1]).dtype)
+    if end.ndim <= 2:
+        context.replaced[name] = np.broadcast_to(found, (len(found), *end.shape[1:]))
     return found
 
 

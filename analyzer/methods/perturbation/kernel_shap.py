@@ -71,7 +71,8 @@ def kernel_shap(
         "sum": [float(estimate.values.sum()) for estimate in sampling.estimates],
         "baseline_score": baseline_scores,
     }
-    return space.result(maps, notes, record)
+    errors = [estimate.errors for estimate in sampling.estimates]
+    return space.with_standard_errors(space.result(maps, notes, record), segmentations, errors)
 
 
 @dataclass

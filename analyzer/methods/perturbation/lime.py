@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
@@ -16,8 +16,12 @@ from analyzer.perturbation.budget import BUDGET_HELP, STANDARD_ERROR_HELP, Budge
 from analyzer.perturbation.evaluator import Array, Evaluator
 from analyzer.perturbation.features import feature_notes
 from analyzer.perturbation.fill_parameter import BACKGROUND_HELP, FILL_HELP, Fill
+from analyzer.perturbation.fit_errors import Influence, widened
 from analyzer.perturbation.gram import WIDE, solved
 from analyzer.perturbation.text_features import features_of
+
+#: A fit whose R² is smaller is said to be poor.
+_POOR = 0.5
 
 
 @method(
@@ -69,7 +73,21 @@ def lime(
         r2.append(local.r2)
     counts = [segmentation.count for segmentation in segmentations]
     record = {"r2": r2, "segments": counts, **sampling.record()}
-    return space.result(maps, feature_notes(replacements, segmentations), record)
+    notes = [*feature_notes(replacements, segmentations), *_poor(r2)]
+    errors = [estimate.errors for estimate in sampling.estimates]
+    return space.with_standard_errors(space.result(maps, notes, record), segmentations, errors)
+
+
+def _poor(r2: Sequence[float]) -> list[str]:
+    """A note where the surrogate explains less than half of how scores vary."""
+    poor = [value for value in r2 if value < _POOR]
+    if not poor:
+        return []
+    of = f" of {len(poor)} of {len(r2)} samples" if len(r2) > 1 else ""
+    return [
+        f"the linear fit explains little of how the score varies (R² {min(poor):.2f}{of}): its weights hardly describe the "
+        "model; more samples, fewer segments or a smaller kernel_width may help, or kernel-shap"
+    ]
 
 
 def draw_present(draws: int, count: int, seed: int) -> Array:
@@ -168,8 +186,8 @@ class Surrogate:
     def standard_errors(self, present: Array, scores: Array, weights: Array) -> Array | None:
         """Of all segments' weights under new draws of the copies; None with chosen features or too few copies.
 
-        The sandwich inv(A) M inv(A) with A = Z'KZ + alpha and M = sum of (k e z)(k e z)' over the copies but the
-        unchanged one, which is no draw; times n / (n - segments - 1) (MacKinnon, White 1985, HC1).
+        The sandwich estimator of :mod:`analyzer.perturbation.fit_errors` over the copies but the unchanged one, which is no
+        draw.
         """
         number, count = present.shape
         if self.features is not None or number <= count + 1:
@@ -177,10 +195,11 @@ class Surrogate:
         kernel = self._kernel(present)
         z = present - np.average(present, axis=0, weights=kernel)
         residuals = scores - np.average(scores, weights=kernel) - z @ weights
-        gradients = (z * (kernel * residuals)[:, None])[1:]
-        influence = solved((z.T * kernel) @ z + self.alpha * np.eye(count), gradients.T)
-        variance = (influence.T**2).sum(axis=0) * number / (number - count - 1)
-        return np.asarray(np.sqrt(variance))
+        gram = (z.T * kernel) @ z + self.alpha * np.eye(count)
+        influence = Influence.of(gram, z, kernel, residuals, kernel / kernel.sum())
+        draws = slice(1, None)
+        moved = influence.moved(draws)
+        return widened(np.einsum("ij,ij->j", moved, moved), influence.basis[draws], np.ones(number - 1))
 
     def _chosen(self, z: Array, scores: Array, kernel: Array) -> Array:
         """The segments that get a weight: the largest support on the Lasso path of no more than ``features``."""

@@ -16,6 +16,11 @@ from analyzer.methods.registry import method
 from analyzer.perturbation.fill_parameter import COLUMNS, Fill, replacement_for
 from analyzer.perturbation.spatial_layout import SpatialLayout
 
+#: A slope is the change over this part of an axis.
+_LENGTH = 12
+#: Samples that a note names.
+_SHOWN = 3
+
 
 @method(
     "meaningful-perturbation", "perturbation", quick={"steps": 10}, signed=False,
@@ -34,7 +39,9 @@ def meaningful_perturbation(
         float, "price of removing everything, as a share of the score's change by doing so", NOT_NEGATIVE
     ] = 0.5,
     tv: Annotated[
-        float, "price of roughness: the mean over the mask of |difference of neighbours| ** 3", NOT_NEGATIVE
+        float,
+        "price of roughness: the mean over the mask of |change over a twelfth of the axis, or a cell| ** 3; not of columns",
+        NOT_NEGATIVE,
     ] = 0.5,
     grid: Annotated[
         int | None,
@@ -49,21 +56,26 @@ def meaningful_perturbation(
     Notes
     -----
     Descends on l1 * mean(1 - m) + tv * mean(|grad m| ** 3) + f(mixed) / d with d = |f(x) - f(filled)|, so that prices mean
-    the same for every model and for logits. A logit has no lowest value as a probability has: below f(x) - d nothing more
-    is gained, else the mask would go on to noise that fools the model. Reported: 1 - m at the input's resolution, and the
-    score before, after and with everything removed.
+    the same for every model and for logits; d = |f(x)| where the two are alike. A logit has no lowest value as a probability
+    has: below f(x) - d nothing more is gained, else the mask would go on to noise that fools the model. Reported: 1 - m at
+    the input's resolution, averaged over the later half of the steps (as Polyak, Juditsky 1992) against single steps' noise,
+    and ranks what is removed by how early it was; and the score before, after and with everything removed, for the last mask.
     """
     masked, rng, adam = _masked_values(context, fill, grid), np.random.default_rng(context.seed), Adam(rate)
     mask = np.ones((len(masked.values), *masked.cells))
     filled, _ = masked.gradient(np.zeros_like(mask), masked.upsampling)
     change = np.abs(context.score - filled)
     least = 1e-6 * np.maximum(np.abs(context.score), 1e-6)
-    scale = 1 / np.maximum(change, least)
+    alike = change < least
+    change = np.where(alike, np.maximum(np.abs(context.score), least), change)
+    scale, removed = 1 / change, np.zeros_like(mask)
     for step in range(steps):
         score, slope = masked.gradient(mask, masked.shifted(rng, jitter))
         falling = (scale * (score > context.score - change)).reshape(-1, *[1] * (mask.ndim - 1))
-        slope = slope * falling * mask[0].size - l1 + tv * roughness(mask)
+        slope = slope * falling * mask[0].size - l1 + tv * masked.roughness(mask)
         mask = np.clip(mask - adam.step(slope), 0, 1)
+        if step >= steps // 2:
+            removed += (1 - mask) / (steps - steps // 2)
         context.advance(step + 1, steps + 2)
     after, _ = masked.gradient(mask, masked.upsampling)
     context.advance(steps + 2, steps + 2)
@@ -74,8 +86,21 @@ def meaningful_perturbation(
         "score_filled": filled.tolist(),
         "removed": (1 - mask.reshape(len(mask), -1).mean(axis=1)).tolist(),
     }
-    notes = ["nothing changes where all is replaced: choose another fill"] if (change < least).any() else []
-    return masked.result(1 - mask, notes, record)
+    return masked.result(removed, _unchanging(alike, context.score, after), record)
+
+
+def _unchanging(alike: Array, before: Array, after: Array) -> list[str]:
+    """A note on samples whose score is the same where all of them is replaced, with what the mask came to."""
+    if not alike.any():
+        return []
+    some = np.flatnonzero(alike)
+    which = f" of sample {', '.join(map(str, some[:_SHOWN]))}" if len(alike) > 1 else ""
+    more = f" and {len(some) - _SHOWN} more" if len(some) > _SHOWN else ""
+    found = ", ".join(f"{before[at]:.4g} to {after[at]:.4g}" for at in some[:_SHOWN])
+    return [
+        f"replacing everything doesn't change the score{which}{more}; replacing what the mask removes takes it from {found}: "
+        "choose another fill"
+    ]
 
 
 @dataclass(frozen=True)
@@ -118,6 +143,12 @@ class _MaskedValues:
                 "choose another fill, or a method that needs no derivatives",
             )
         return swept.score, multiplied(slope.sum(axis=others), [matrix.T for matrix in upsampling])
+
+    def roughness(self, mask: Array) -> Array:
+        """Derivative by each cell of the price of roughness: slopes are those along the axes, however many cells there are."""
+        if self.per_element:
+            return np.zeros_like(mask)
+        return roughness(mask, [max(1.0, cells / _LENGTH) for cells in self.cells])
 
     def shifted(self, rng: np.random.Generator, jitter: float) -> list[Array]:
         """The matrices of a mask that is shifted at random by up to ``jitter`` of each axis."""
@@ -175,12 +206,12 @@ def multiplied(values: Array, matrices: Sequence[Array]) -> Array:
     return values
 
 
-def roughness(mask: Array) -> Array:
-    """Derivative of the sum over neighbours of |difference| ** 3 by each cell; (batch, *cells)."""
+def roughness(mask: Array, factors: Sequence[float] | None = None) -> Array:
+    """Derivative of the sum over neighbours of |factor * difference| ** 3 by each cell; (batch, *cells)."""
     slope = np.zeros_like(mask)
     for axis in range(1, mask.ndim):
         step = np.diff(mask, axis=axis)
-        derivative = 3 * step * np.abs(step)
+        derivative = 3 * step * np.abs(step) * (1.0 if factors is None else factors[axis - 1] ** 3)
         before, after = [(0, 0)] * mask.ndim, [(0, 0)] * mask.ndim
         before[axis], after[axis] = (1, 0), (0, 1)
         slope += np.pad(derivative, before) - np.pad(derivative, after)

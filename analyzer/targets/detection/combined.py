@@ -7,7 +7,7 @@ other kinds of targets, with which detections aren't combined.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -92,6 +92,7 @@ def combined(
         return Resolved(column, each.names, each.classes, each.notes)
 
     resolved = resolve_trees(tree, count, resolve_leaf)
+    resolved = replace(resolved, notes=tuple(dict.fromkeys(resolved.notes)))
     if not gradients:
         signs = map(float, resolved.weights[0])
         terms = tuple((sign, found[leaf].resolved) for sign, leaf in zip(signs, leaves, strict=True))

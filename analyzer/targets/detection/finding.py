@@ -7,7 +7,7 @@ Belongs here: applying a decode spec to a model and its inputs. Not here: what a
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from analyzer.errors import UsageError
 from analyzer.importer.loading import tensor_to_numpy
 from analyzer.inputs.decode import CODE, Decode
 from analyzer.targets.detection.proposals import Decoder, Proposals
+from analyzer.targets.detection.recognition import classes_named, recognised
 from analyzer.targets.detection.target import DetectionTarget, named, resolve_detections
 from analyzer.targets.scores import Scored
 from analyzer.targets.target import Resolved
@@ -115,7 +116,9 @@ class Found:
                 f"the class score of the detection's proposal is explained, {name}[{','.join(str(int(i)) for i in index)}]"
             )
         resolved = self.resolved
-        return name, Resolved(weights, resolved.names, resolved.classes, tuple(dict.fromkeys(notes)))
+        return name, Resolved(
+            weights, resolved.names, resolved.classes, tuple(dict.fromkeys((*resolved.notes, *notes)))
+        )
 
     def _elements(self) -> list[tuple[str, int, Array]]:
         """The outputs with boxes and class scores, each with the number of elements before it."""
@@ -127,25 +130,84 @@ class Found:
         return found
 
 
-def find(model: OnnxModel, feed: Mapping[str, Array], target: object) -> Found:
+def find(model: OnnxModel, feed: Mapping[str, Array], target: object, spec: Decode | None = None) -> Found:
     """A detection target resolved on a batch.
+
+    Parameters
+    ----------
+    spec
+        How the outputs are read; None: as the model's own spec says, or else as they are recognised.
 
     Raises
     ------
     UsageError
-        ``target.detection`` where the model has no decode spec; ``config.decode``, ``target.*``.
+        ``target.detection`` where the model has no decode spec and isn't recognised; ``config.decode``, ``target.*``.
     """
-    if model.decode is None:
+    given, outputs = spec or model.decode, None
+    if given is None:
+        outputs = model.values(feed, list(model.outputs))
+        given = recognised_on(model, feed, outputs)
+    if given is None:
         raise UsageError(
             "target.detection",
             "nothing says how this model's outputs are read as detections",
             "give a decode spec: --decode FILE, or MODEL.decode.toml beside the model; docs/detectors.md has examples",
         )
-    decoder = decoder_on(model, model.decode, feed)
+    decoder = decoder_on(model, given, feed)
     got = model.values(feed, decoder.wanted)
     batch = len(feed[decoder.picture])
     resolved, proposals = resolve_detections(target, decoder, got, batch, model.labels)
+    if model.decode is None:
+        resolved = replace(resolved, notes=(*resolved.notes, _read_as(given, decoder)))
     return Found(model, resolved, proposals, got)
+
+
+def find_best(model: OnnxModel, feed: Mapping[str, Array], spec: Decode) -> Found:
+    """The best detection of every sample; where one has none that is sure enough, its best proposal, with a note."""
+    try:
+        found = find(model, feed, "detection:0", spec)
+        note = "the best detection is explained"
+    except UsageError as problem:
+        if problem.code != "target.out_of_range":
+            raise
+        found = find(model, feed, "detection:0", spec.model_copy(update={"threshold": 0.0}))
+        scores = ", ".join(f"{detection.score:.2g}" for detection in found.resolved.detections)
+        note = f"no detection scores at least {spec.threshold:g}: the best proposal is explained, which scores {scores}"
+    note += " (detection:K or detection:CLASS:K takes another, OUTPUT[:,ROW,COLUMN] an element)"
+    return replace(found, resolved=replace(found.resolved, notes=(*found.resolved.notes, note)))
+
+
+def recognised_on(model: OnnxModel, feed: Mapping[str, Array], outputs: Mapping[str, Array]) -> Decode | None:
+    """The spec that a model's outputs for a batch of pictures fit; None where they aren't a known detector's."""
+    picture = _picture(feed)
+    if picture is None:
+        return None
+    known = len(model.labels) if model.labels is not None else classes_named(model.metadata)
+    return recognised({name: np.asarray(value) for name, value in outputs.items()}, _size(model, feed, picture), known)
+
+
+def may_detect(model: OnnxModel) -> bool:
+    """Whether the outputs' ranks are a detector's, so that it is worth looking at their values."""
+    ranks = [len(spec.shape) for spec in model.outputs.values()]
+    pictures = any(len(spec.shape) == 4 for spec in model.inputs.values())
+    return pictures and (3 in ranks or 0 in ranks or ranks.count(4) > 1 or (len(ranks) > 2 and ranks.count(4) == 0))
+
+
+def _read_as(spec: Decode, decoder: Decoder) -> str:
+    """What a spec that wasn't given takes the outputs for."""
+    names = ", ".join(decoder.wanted[:6]) + (", …" if len(decoder.wanted) > 6 else "")
+    return f"{names} are read as {spec.name or 'boxes and their class scores'}: --decode says otherwise"
+
+
+def _picture(feed: Mapping[str, Array]) -> str | None:
+    """The input that is a picture."""
+    return next((name for name, value in feed.items() if np.ndim(value) == 4 and value.dtype.kind in "fiu"), None)
+
+
+def _size(model: OnnxModel, feed: Mapping[str, Array], picture: str) -> tuple[int, int]:
+    """Height and width of the pictures."""
+    height, width = (feed[picture].shape[axis] for axis in model.axes(picture, feed[picture].shape).places)
+    return height, width
 
 
 def decoder_on(model: OnnxModel, spec: Decode, feed: Mapping[str, Array]) -> Decoder:
@@ -164,13 +226,12 @@ def decoder_on(model: OnnxModel, spec: Decode, feed: Mapping[str, Array]) -> Dec
             raise UsageError(
                 CODE, f"the decode spec names output {name[:80]!r}, which isn't there", f"outputs: {', '.join(outputs)}"
             )
-    picture = next((name for name, value in feed.items() if np.ndim(value) == 4 and value.dtype.kind in "fiu"), None)
+    picture = _picture(feed)
     if picture is None:
         raise UsageError(
             "target.detection", "a detection needs an input of pictures, of rank 4", f"inputs: {', '.join(feed)}"
         )
-    height, width = (feed[picture].shape[axis] for axis in model.axes(picture, feed[picture].shape).places)
-    return Decoder(spec, boxes, (height, width), picture, _priors(model, spec, feed))
+    return Decoder(spec, boxes, _size(model, feed, picture), picture, _priors(model, spec, feed))
 
 
 def looks_like_a_detector(model: OnnxModel) -> bool:

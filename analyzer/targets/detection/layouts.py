@@ -55,7 +55,7 @@ def rows_of(output: Array, layout: str, anchors: int) -> Array:
 
 
 def columns_of(rows: Array, spec: Decode) -> dict[str, Array]:
-    """The columns of rows (…, numbers) by name: (…,), and (…, classes) for ``classes``.
+    """The columns of rows (…, numbers) by name: (…,), and (…, width) for ``classes`` and ``distances``.
 
     Raises
     ------
@@ -72,7 +72,7 @@ def columns_of(rows: Array, spec: Decode) -> dict[str, Array]:
     found, start = {}, 0
     for name, width in spec.columns:
         stop = start + (rest if width is None else width)
-        found[name] = rows[..., start:stop] if name == "classes" else rows[..., start]
+        found[name] = rows[..., start:stop] if name in ("classes", "distances") else rows[..., start]
         start = stop
     return found
 

@@ -247,6 +247,9 @@ class Decoder:
 
     def _corners(self, columns: Mapping[str, Array], table: Array | None) -> Array:
         """x0, y0, x1, y1 in pixels."""
+        if self.spec.decode == "distances":
+            assert table is not None
+            return _from_distances(columns["distances"].astype(np.float64), table, self.spec.offset)
         form = next(form for form in (CORNERS, CORNER_SIZE, CENTRE_SIZE) if set(form) <= set(columns))
         raw = np.stack([columns[name].astype(np.float64) for name in form], axis=-1)
         with np.errstate(over="ignore", invalid="ignore"):
@@ -288,6 +291,16 @@ def _ssd(t: Array, prior: Array, variances: Array) -> Array:
     """Liu et al. 2016, SSD, eq. 2 solved for the box, with the variances of its implementation."""
     scaled = t * variances
     return np.concatenate([prior[:, :2] + scaled[:, :2] * prior[:, 2:], prior[:, 2:] * np.exp(scaled[:, 2:])], axis=1)
+
+
+def _from_distances(t: Array, cell: Array, offset: float) -> Array:
+    """Tian et al. 2019, FCOS, eq. 1; as distributions Li et al. 2020, Generalized focal loss, eq. 5: their means."""
+    if t.shape[-1] > 4:
+        bins = t.reshape(len(t), 4, -1)
+        powers = np.exp(bins - bins.max(axis=2, keepdims=True, initial=-np.inf))
+        t = (powers / powers.sum(axis=2, keepdims=True)) @ np.arange(bins.shape[2])
+    centre, stride = (cell[:, :2] + offset) * cell[:, 2:3], cell[:, 2:3]
+    return np.concatenate([centre - t[:, :2] * stride, centre + t[:, 2:] * stride], axis=1)
 
 
 _DECODERS = {"yolox": _yolox, "yolov3": _yolov3, "yolov5": _yolov5, "ssd": _ssd}

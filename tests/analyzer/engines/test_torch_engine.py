@@ -218,8 +218,8 @@ def test_integrated_gradients_of_tokens_go_from_an_embedding_of_zeros(
 def test_smoothgrad_of_tokens_is_noise_on_their_embedding(tokens: tuple[Model, dict[str, np.ndarray]]) -> None:
     model, _ = tokens
     x = np.array([[1, 5, 5, 0, 2]])
-    still = model.explain(x, method="smoothgrad", target=1, noise=0.0, samples=2)
-    noisy = model.explain(x, method="smoothgrad", target=1, noise=0.5, samples=20)
+    still = model.explain(x, method="smoothgrad", target=1, noise=0.0, samples=2, reduce="mean")
+    noisy = model.explain(x, method="smoothgrad", target=1, noise=0.5, samples=20, reduce="mean")
     plain = model.explain(x, method="gradient", target=1)
     np.testing.assert_allclose(still.raw, plain.raw, rtol=1e-5, atol=1e-7)
     assert noisy.raw.shape == (1, 5, 4)

@@ -129,7 +129,7 @@ def test_ready() -> None:
 def test_the_page_shows_specs_that_are_right_and_names_every_key_and_preset() -> None:
     page = (ROOT / "docs" / "detectors.md").read_text(encoding="utf-8")
     examples = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
-    assert len(examples) == 8
+    assert len(examples) == 9
     for example in examples:
         load_decode(tomllib.loads(example))
     known = [name for name in Decode.model_fields if name != "name"]

@@ -21,7 +21,7 @@ PARAMS: dict[str, dict[str, Any]] = {
     "feature-ablation": {},
     "lime": {"samples": 400, "fill": 0.0, "alpha": 1e-3},
     "kernel-shap": {"samples": 400},
-    "rise": {"masks": 2000, "centre": True},
+    "rise": {"masks": 2000},
     "bubbles": {"samples": 1500, "count": 4},
     "meaningful-perturbation": {"fill": 0.0, "steps": 120, "tv": 0.0},
 }

@@ -72,14 +72,15 @@ def test_each_sample_stops_at_its_own_error_and_the_total_shrinks() -> None:
             nonlocal done
             list(sampling.progress.counted([0.0] * (draws - done)))
             done = draws
-            return values, np.full(2, start / np.sqrt(draws))
+            return values, np.full(1, start / np.sqrt(draws))
 
         np.testing.assert_array_equal(sampling.estimate(after), values)
         ends = [draws for draws in limits.checkpoints() if start / np.sqrt(draws) <= 0.1]
         assert done == (ends[0] if ends else 400)
-    record = sampling.record(lambda errors: float(errors.max()))
+    record = sampling.record()
     assert record["stopped"] == ["standard error", "standard error", "all samples"]
-    assert record["relative_error"] == record["standard_error"]
+    assert record["standard_error"] == [[error] for error in record["relative_error"]]
+    assert record["mean_standard_error"] == record["relative_error"]
     assert calls[-1] == (record["evaluations"],) * 2
     assert calls[0] == (3, 3600)
 
@@ -161,8 +162,8 @@ def test_it_stops_where_the_error_is_small_enough(method: str, count: str) -> No
 
 def test_rise_that_stopped_equals_so_many_masks() -> None:
     x, model = some(1, 1, 12, 12), linear(weights_of(1, 12, 12))
-    stopped = model.explain(x, method="rise", standard_error=0.2, centre=True)
-    plain = model.explain(x, method="rise", masks=stopped.record["evaluations"], centre=True)
+    stopped = model.explain(x, method="rise", standard_error=0.2)
+    plain = model.explain(x, method="rise", masks=stopped.record["evaluations"])
     np.testing.assert_allclose(stopped.attribution, plain.attribution, rtol=1e-6, atol=1e-7)
 
 
@@ -173,7 +174,7 @@ def test_the_error_at_the_stop_is_the_true_one(method: str) -> None:
     model, more = linear(w), {"alpha": 1e-9} if method == "lime" else {}
     truth = w * x
     if method == "rise":
-        more, truth = {"centre": True, "masks": 50_000}, 0.5 * truth
+        more, truth = {"masks": 50_000}, 0.5 * truth
     else:
         game = network("Tanh", row(8, 2), 5)
         model, x, truth = game.model, game.x, game.truth[None]

@@ -75,8 +75,8 @@ def draws(count: int) -> Array:
 def test_rise_on_background_samples() -> None:
     x, w, background = some(2, 6), weights_of(6), some(5, 6, seed=3)
     effect = w * (x - background.mean(axis=0))
-    done = linear(w).explain(x, method="rise", masks=4000, keep=0.4, fill=background, centre=True)
-    error = np.array(done.record["standard_error"])[:, None]
+    done = linear(w).explain(x, method="rise", masks=4000, keep=0.4, fill=background)
+    error = np.array(done.record["standard_error"])
     assert (np.abs(done.attribution - 0.6 * effect) < 5 * error).all()
     assert done.record["evaluations"] == 4000 * 5 * 2
 

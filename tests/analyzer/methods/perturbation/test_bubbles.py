@@ -47,7 +47,7 @@ def test_the_map_is_the_correlation_of_score_and_mask() -> None:
         np.testing.assert_allclose(done.attribution[sample].ravel(), expected, atol=2e-4)
     assert done.attribution.shape == (2, 1, 10, 8)
     assert done.record["evaluations"] == 300
-    assert done.record["standard_error"] == pytest.approx([1 / np.sqrt(148)] * 2, rel=0.2)
+    assert done.record["mean_standard_error"] == pytest.approx([1 / np.sqrt(148)] * 2, rel=0.2)
 
 
 def test_what_speaks_for_and_against_is_found() -> None:

@@ -229,3 +229,20 @@ def test_wrong_parameters_are_refused(params: dict[str, Any]) -> None:
         linear(weights_of(3, 4, 4)).explain(np.ones((1, 3, 4, 4), np.float32), method="lime", **params)
     assert caught.value.code.partition(".")[0] in ("params", "segments", "fill")
     assert "\n" not in str(caught.value)
+
+
+def test_a_fit_that_explains_little_is_said_to() -> None:
+    """A product of two signs is no sum at all; half of one is."""
+    nodes = [
+        helper.make_node("Split", ["x", "halves"], ["a", "b"], axis=1), helper.make_node("Mul", ["a", "b"], ["ab"]),
+        helper.make_node("Mul", ["a", "much"], ["c"]), helper.make_node("Add", ["ab", "c"], ["y"]),
+    ]  # fmt: skip
+    notes = []
+    for much in (0.0, 2.0):
+        weights = {"halves": np.array([1, 1], np.int64), "much": np.array([[much]], np.float32)}
+        model = analyzer.load(assemble(nodes, {"x": (1, ["n", 2])}, {"y": (1, ["n", 1])}, weights), "cpu", threads=1)
+        done = model.explain(np.ones((1, 2), np.float32), "lime", fill=-1, kernel_width=100.0, samples=400)
+        notes.append([note for note in done.record["notes"] if "linear fit explains little" in note])
+        assert bool(notes[-1]) == (done.record["r2"][0] < 0.5)
+    assert "R² 0.0" in notes[0][0]
+    assert not notes[1]

@@ -187,6 +187,28 @@ def test_a_fill_that_changes_nothing_is_said() -> None:
     assert any("another fill" in note for note in done.record["notes"])
 
 
+def test_a_fill_that_changes_nothing_as_a_whole_but_in_part_is_said_with_what_came_of_it() -> None:
+    """Half of the columns speak for, half against: all together nothing changes, and yet the score falls to nothing."""
+    x, w = np.ones((2, 8), np.float32), np.repeat([2.0, -2.0], 4).astype(np.float32)
+    x[1, 7] = 0.5
+    done = linear(w, bias=8.0).explain(x, method="meaningful-perturbation", steps=100, tv=0.0)
+    (note,) = done.record["notes"]
+    before, after = done.record["score_before"], done.record["score_after"]
+    assert before[0] == done.record["score_filled"][0] == 8
+    assert after[0] < 2  # all that speaks for it is removed
+    assert f"of sample 0; replacing what the mask removes takes it from 8 to {after[0]:.4g}" in note
+    assert (done.attribution[0, :4] > 0.5).all()
+    np.testing.assert_array_equal(done.attribution[0, 4:], 0)
+
+
+def test_what_counts_more_is_removed_earlier_and_ranks_higher() -> None:
+    """Of what a mask removes as a whole the map keeps the order: the mean over the steps."""
+    x, w = np.ones((1, 8), np.float32), np.array([8.0, 4, 2, 1.5, 0, 0, 0, 0], np.float32)
+    found = linear(w).explain(x, method="meaningful-perturbation", l1=0.3, tv=0.0, rate=0.02).attribution[0]
+    assert (np.diff(found[:4]) <= 0).all()
+    np.testing.assert_array_equal(found[4:], 0)
+
+
 def test_no_fill_that_changes_something_is_said_to_change_nothing() -> None:
     region = np.zeros((4, 4), np.float32)
     region[1:3, 1:3] = 1

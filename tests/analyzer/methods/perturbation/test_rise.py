@@ -120,7 +120,7 @@ def test_what_never_varies_has_no_correlation() -> None:
 def test_the_map_is_the_papers_sum() -> None:
     """sum(score * mask) / (masks * keep), with the paper's masks and the scores computed apart."""
     x, w = some(2, 3, 12, 9), weights_of(3, 12, 9)
-    done = linear(w, bias=0.5).explain(x, method="rise", masks=70, grid=4, keep=0.3, fill=0.25, seed=6)
+    done = linear(w, bias=0.5).explain(x, method="rise", masks=70, grid=4, keep=0.3, fill=0.25, centre=False, seed=6)
     masks = naive((12, 9), 4, 0.3, 70, 6).astype(np.float64)
     for sample in range(2):
         mixed = 0.25 + masks[:, None] * (x[sample] - 0.25)
@@ -136,11 +136,11 @@ def test_columns_of_a_linear_model_have_their_expected_score(keep: float) -> Non
     x, w = some(2, 6), weights_of(6)
     effect = (x * w).astype(np.float64)
     others = effect.sum(axis=1, keepdims=True) - effect
-    done = linear(w, bias=0.5).explain(x, method="rise", masks=4000, keep=keep)
-    error = np.array(done.record["standard_error"])[:, None]
+    done = linear(w, bias=0.5).explain(x, method="rise", masks=4000, keep=keep, centre=False)
+    error = np.array(done.record["standard_error"])
     assert (np.abs(done.attribution - (0.5 + effect + keep * others)) < 5 * error).all()
-    centred = linear(w, bias=0.5).explain(x, method="rise", masks=4000, keep=keep, centre=True)
-    error = np.array(centred.record["standard_error"])[:, None]
+    centred = linear(w, bias=0.5).explain(x, method="rise", masks=4000, keep=keep)
+    error = np.array(centred.record["standard_error"])
     assert (np.abs(centred.attribution - (1 - keep) * effect) < 5 * error).all()
 
 
@@ -154,18 +154,45 @@ def test_standard_errors_are_the_spread_between_seeds() -> None:
         assert stated == pytest.approx(spread, rel=0.15)
 
 
+def test_by_default_what_speaks_against_is_negative_however_high_the_score() -> None:
+    """The paper's form is one colour there."""
+    w = np.ones((1, 16, 16), np.float32)
+    w[:, :, 8:] = -1
+    model, x = linear(w, bias=500.0), np.ones((1, 1, 16, 16), np.float32)
+    found = model.explain(x, method="rise", grid=4)
+    assert found.record["evaluations"] == 1000
+    assert found.attribution[..., :6].min() > 0 > found.attribution[..., 10:].max()
+    assert model.explain(x, method="rise", grid=4, centre=False).attribution.min() > 0
+
+
 def test_centring_takes_the_constants_noise_off() -> None:
     x, w = some(1, 1, 10, 10), weights_of(1, 10, 10)
     plain, centred = (
-        linear(w, bias=200.0).explain(x, method="rise", masks=300, grid=4, centre=c).record["standard_error"][0]
+        linear(w, bias=200.0).explain(x, method="rise", masks=300, grid=4, centre=c).record["mean_standard_error"][0]
         for c in (False, True)
     )
     assert centred < plain / 10
 
 
+@pytest.mark.parametrize("method", ["rise", "bubbles"])
+def test_every_elements_standard_error_is_its_spread_between_seeds(method: str) -> None:
+    """Kept for each element with the map, in the record and in the .npz; an element that counts varies more."""
+    x, w = np.ones((2, 1, 8, 8), np.float32), np.ones((1, 8, 8), np.float32)
+    model = linear(w)
+    params: dict[str, Any] = {"masks": 100, "grid": 4} if method == "rise" else {"samples": 100, "count": 3}
+    runs = [model.explain(x, method=method, seed=seed, **params) for seed in range(60)]
+    spread = np.std([run.attribution for run in runs], axis=0, ddof=1)
+    stated = np.mean([run.standard_errors["x"] for run in runs], axis=0)
+    assert stated.shape == runs[0].attribution.shape
+    np.testing.assert_allclose(stated, spread, rtol=0.45)
+    assert np.mean(stated) == pytest.approx(np.mean(spread), rel=0.1)
+    np.testing.assert_array_equal(runs[0].record["standard_error"], runs[0].standard_errors["x"])
+    assert runs[0].record["mean_standard_error"][1] == pytest.approx(float(runs[0].standard_errors["x"][1].mean()))
+
+
 def test_words_are_shown_or_replaced_never_blended() -> None:
     ids, w = np.array([[4, 2, 9, 0, 3, 7]]), weights_of(6)
-    done = linear(w, dtype=TensorProto.INT64).explain(ids, method="rise", masks=3000, fill=1, centre=True)
+    done = linear(w, dtype=TensorProto.INT64).explain(ids, method="rise", masks=3000, fill=1)
     error = done.record["standard_error"][0]
     assert (np.abs(done.attribution - 0.5 * (ids - 1) * w) < 5 * error).all()
 
@@ -173,7 +200,7 @@ def test_words_are_shown_or_replaced_never_blended() -> None:
 def test_a_series_and_channels_last() -> None:
     w = np.zeros((2, 40), np.float32)
     w[:, 10:16] = 1.0
-    done = linear(w).explain(np.ones((1, 2, 40), np.float32), method="rise", masks=800, centre=True)
+    done = linear(w).explain(np.ones((1, 2, 40), np.float32), method="rise", masks=800)
     assert done.attribution.shape == (1, 1, 40)
     assert 9 <= int(done.attribution[0, 0].argmax()) <= 16
     x = some(1, 12, 10, 3)
@@ -205,7 +232,7 @@ def test_a_product_shows_both_of_its_parts() -> None:
     weights = {"a": a, "b": b, "axes": np.array([1, 2, 3], np.int64)}
     proto = assemble(nodes, {"x": (1, ["n", 1, 16, 16])}, {"y": (1, ["n", 1])}, weights)
     x = np.ones((1, 1, 16, 16), np.float32)
-    found = analyzer.load(proto, "cpu").explain(x, method="rise", masks=3000, centre=True).attribution[0, 0]
+    found = analyzer.load(proto, "cpu").explain(x, method="rise", masks=3000).attribution[0, 0]
     inside = (a + b)[0, 0] > 0
     assert found[inside].mean() > 4 * np.abs(found[~inside]).mean()
     assert found[a[0, 0] > 0].mean() == pytest.approx(found[b[0, 0] > 0].mean(), rel=0.3)

@@ -70,7 +70,7 @@ def test_ultraface_finds_what_was_verified(shared: Path, picture: str) -> None:
 )
 @pytest.mark.parametrize(
     ("method", "params"),
-    [("rise", {"masks": 150, "grid": 8, "centre": True}), ("occlusion", {"window": 40, "stride": 40})],
+    [("rise", {"masks": 150, "grid": 8}), ("occlusion", {"window": 40, "stride": 40})],
 )
 def test_the_map_lies_in_the_box(
     shared: Path, name: str, picture: str, target: str, method: str, params: dict[str, Any]
