@@ -40,8 +40,11 @@ _INNER = (
 _ELEMENTWISE = frozenset((*ENDS, *_INNER))
 #: Most nodes of one function.
 MOST = 16
-#: Where functions are compared.
-_PLACES = torch.cat([torch.linspace(a, b, 250, dtype=torch.float64) for a, b in ((-1, 1), (-12, 12), (-60, 60))])
+#: Where functions are compared; 0 among them, where what keeps a logarithm or a quotient finite shows.
+_PLACES = torch.cat(
+    [torch.zeros(1, dtype=torch.float64)]
+    + [torch.linspace(a, b, 250, dtype=torch.float64) for a, b in ((-1, 1), (-12, 12), (-60, 60))]
+)
 #: How near two functions must be, relative to 1 + |x|: constants of a file are rounded to float32.
 _NEAR = 2e-6
 
@@ -115,9 +118,9 @@ def _elementwise(module: fx.GraphModule, node: fx.Node, end: fx.Node) -> bool:
 
 
 def _number(module: fx.GraphModule, constant: fx.Node) -> float | None:
-    """The number that all elements of a constant are, None where they differ."""
+    """The number that all elements of a constant are, None where they differ, or where only its shape is known."""
     value = constant_of(module, constant)
-    if value is None or not value.numel() or value.dtype == torch.bool:
+    if value is None or not value.numel() or value.dtype == torch.bool or value.is_meta:
         return None
     first = value.reshape(-1)[0]
     return float(first) if value.numel() == 1 or bool((value == first).all()) else None
@@ -146,7 +149,8 @@ def _named(program: tuple[Step, ...]) -> Named | None:
         return None
     allowed = _NEAR * (1 + _PLACES.abs())
     for named in _candidates(lambda x: float(_run(program, torch.tensor([x], dtype=torch.float64))[0])):
-        if bool(((named.of(_PLACES) - made).abs() <= allowed).all()):
+        wanted = named.of(_PLACES)
+        if bool(((wanted - made).abs() <= allowed).all() and (wanted[0] == 0) == (made[0] == 0)):
             return named
     return None
 

@@ -30,7 +30,7 @@ def explained(method: str, **given: Any) -> Explanation:
         ("grad-cam", {"layer": "relu"}, {"layer": "relu"}),
         ("lrp", {}, {"composite": "epsilon-plus"}),
         ("lrp", {"gamma": 0.5}, {"composite": "epsilon-plus", "gamma": 0.5}),
-        ("lrp", {"low": [0.0, 1.0]}, {"composite": "epsilon-plus", "low": [0.0, 1.0]}),
+        ("lrp", {"low": [0.0, 1.0], "high": 2.0}, {"composite": "epsilon-plus", "low": [0.0, 1.0], "high": 2.0}),
         ("integrated-gradients", {}, {"steps": 50}),
         ("integrated-gradients", {"rule": "riemann_middle"}, {"steps": 50, "rule": "riemann_middle"}),
         ("smoothgrad", {}, {"samples": 50}),

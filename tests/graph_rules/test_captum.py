@@ -144,7 +144,9 @@ class Quadratic(nn.Module):
 def test_smoothgrad_of_a_linear_model_is_its_gradient() -> None:
     x, net = pictures(2, 6), seeded(Linear)
     model = exported(net, x)
-    found = model.explain(x, method="smoothgrad", target=[0, 2], precision="float64", samples=7, noise=0.5).attribution
+    found = model.explain(
+        x, method="smoothgrad", target=[0, 2], precision="float64", samples=7, noise=0.5, reduce="mean"
+    ).attribution
     close(found, net.fc.weight.detach().numpy()[[0, 2]], 1e-6)
     spread = model.explain(x, method="smoothgrad", target=[0, 2], samples=7, noise=0.5, reduce="variance").attribution
     assert np.abs(spread).max() < 1e-6
@@ -156,7 +158,9 @@ def test_smoothgrad_of_a_linear_model_is_its_gradient() -> None:
 def test_smoothgrad_without_noise_is_its_base(base: str) -> None:
     x, net = pictures(2, 3, 12, 12, seed=5), seeded(VGGLike)
     model = exported(net, x)
-    found = model.explain(x, method="smoothgrad", target=TARGETS, base=base, samples=3, noise=0.0).attribution
+    found = model.explain(
+        x, method="smoothgrad", target=TARGETS, base=base, samples=3, noise=0.0, reduce="mean"
+    ).attribution
     close(found, model.explain(x, method=base, target=TARGETS).attribution, 1e-6)
     squared = model.explain(
         x, method="smoothgrad", target=TARGETS, base=base, samples=3, noise=0.0, reduce="square"

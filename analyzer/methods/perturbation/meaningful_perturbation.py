@@ -49,7 +49,7 @@ def meaningful_perturbation(
         CELLS,
     ] = None,
     rate: Annotated[float, "learning rate, above 0", POSITIVE] = 0.1,
-    jitter: Annotated[float, "random shift of the mask in every step, as a fraction of each axis", Bounds(0, 1)] = 0.02,
+    jitter: Annotated[float, "random shift of the mask in every step, as a fraction of each axis", Bounds(0, 0.5)] = 0.02,
 ) -> Result:
     """What a learned smooth mask removes so that the score falls most for the least region.
 

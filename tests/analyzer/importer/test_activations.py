@@ -120,3 +120,12 @@ def test_other_functions_stay_as_they_are(function: Function) -> None:
 def test_a_function_without_a_name_says_so() -> None:
     _, refused = passed(lambda x: x * torch.sigmoid(c(1.702) * x), torch.randn(4, 3, dtype=torch.float64))
     assert refused == [activations.NO_NAME.reason]
+
+
+@pytest.mark.parametrize("eps", [1e-5, 1e-12, 1e-30])
+def test_what_keeps_a_logarithm_finite_is_no_rounding(eps: float) -> None:
+    """|x| + eps is no |x|, however small eps is: its logarithm has a value at 0."""
+    x = torch.tensor([[0.0, 1.0, -2.0]])
+    module, _ = passed(lambda x: torch.log(x.abs() + eps), x)
+    assert aten.add.Tensor in operators(module)
+    assert bool(torch.isfinite(module(x)[0]).all())
