@@ -19,6 +19,7 @@ from analyzer.importer.rewriting import Refusal, Rewrite, constant_of, erase_unr
 
 aten = torch.ops.aten
 
+OWN_STATISTICS = Refusal("each part is normalised by its own statistics")
 OTHER_PARAMETERS = Refusal("its parts are normalised by different numbers")
 NOT_THE_WHOLE = Refusal("its parts aren't a whole value's in their order")
 
@@ -33,6 +34,8 @@ def rejoin(module: fx.GraphModule, node: fx.Node) -> Rewrite | Refusal | None:
     if len(found) < len(joined):
         return None
     first = found[0]
+    if first.args[3] is None or (first.target is aten.native_batch_norm.default and first.args[5]):
+        return OWN_STATISTICS
     if not all(_alike(module, each, first) for each in found):
         return OTHER_PARAMETERS
     parts = [each.args[0] for each in found]
