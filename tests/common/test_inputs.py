@@ -73,7 +73,7 @@ def quick(method: str) -> dict[str, Any]:
     return {**registry.get(method).quick, **QUICK.get(method, {})}
 
 
-@pytest.mark.parametrize("method", [*SWEEPING, *PERTURBING])
+@pytest.mark.parametrize("method", [*SWEEPING, "meaningful-perturbation", *PERTURBING])
 def test_every_input_gets_a_map_and_the_rest_is_named(method: str) -> None:
     e = network().explain(X, method, target=1, **quick(method))
     assert tuple(e.attributions) == suited(method)
@@ -86,7 +86,7 @@ def test_every_input_gets_a_map_and_the_rest_is_named(method: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["words", "row", "attention_mask"])
-@pytest.mark.parametrize("method", [*SWEEPING, *PERTURBING])
+@pytest.mark.parametrize("method", [*SWEEPING, "meaningful-perturbation", *PERTURBING])
 def test_a_named_input_is_the_only_one_explained(method: str, name: str) -> None:
     if method in WORDLESS and name == "words":
         with pytest.raises(UsageError) as caught:

@@ -49,7 +49,9 @@ def meaningful_perturbation(
         CELLS,
     ] = None,
     rate: Annotated[float, "learning rate, above 0", POSITIVE] = 0.1,
-    jitter: Annotated[float, "random shift of the mask in every step, as a fraction of each axis", Bounds(0, 0.5)] = 0.02,
+    jitter: Annotated[
+        float, "random shift of the mask in every step, as a fraction of each axis", Bounds(0, 0.5)
+    ] = 0.02,
 ) -> Result:
     """What a learned smooth mask removes so that the score falls most for the least region.
 
@@ -61,30 +63,34 @@ def meaningful_perturbation(
     the input's resolution, averaged over the later half of the steps (as Polyak, Juditsky 1992) against single steps' noise,
     and ranks what is removed by how early it was; and the score before, after and with everything removed, for the last mask.
     """
-    masked, rng, adam = _masked_values(context, fill, grid), np.random.default_rng(context.seed), Adam(rate)
-    mask = np.ones((len(masked.values), *masked.cells))
-    filled, _ = masked.gradient(np.zeros_like(mask), masked.upsampling)
+    masked, rng = _MaskedInputs.of(context, fill, grid), np.random.default_rng(context.seed)
+    adams = [Adam(rate) for _ in masked.each]
+    masks = [np.ones((context.batch, *each.cells)) for each in masked.each]
+    filled, _ = masked.gradient([np.zeros_like(mask) for mask in masks])
     change = np.abs(context.score - filled)
     least = 1e-6 * np.maximum(np.abs(context.score), 1e-6)
     alike = change < least
     change = np.where(alike, np.maximum(np.abs(context.score), least), change)
-    scale, removed = 1 / change, np.zeros_like(mask)
+    scale, removed = 1 / change, [np.zeros_like(mask) for mask in masks]
     for step in range(steps):
-        score, slope = masked.gradient(mask, masked.shifted(rng, jitter))
-        falling = (scale * (score > context.score - change)).reshape(-1, *[1] * (mask.ndim - 1))
-        slope = slope * falling * mask[0].size - l1 + tv * masked.roughness(mask)
-        mask = np.clip(mask - adam.step(slope), 0, 1)
-        if step >= steps // 2:
-            removed += (1 - mask) / (steps - steps // 2)
+        score, slopes = masked.gradient(masks, [each.shifted(rng, jitter) for each in masked.each])
+        falling = scale * (score > context.score - change)
+        for at, (each, adam) in enumerate(zip(masked.each, adams, strict=True)):
+            mask = masks[at]
+            share = slopes[at] * falling.reshape(-1, *[1] * (mask.ndim - 1)) * mask[0].size * len(masks)
+            masks[at] = np.clip(mask - adam.step(share - l1 + tv * each.roughness(mask)), 0, 1)
+            if step >= steps // 2:
+                removed[at] += (1 - masks[at]) / (steps - steps // 2)
         context.advance(step + 1, steps + 2)
-    after, _ = masked.gradient(mask, masked.upsampling)
+    after, _ = masked.gradient(masks)
     context.advance(steps + 2, steps + 2)
+    cells = np.concatenate([mask.reshape(len(mask), -1) for mask in masks], axis=1)
     record = {
-        "evaluations": (steps + 2) * len(mask),
+        "evaluations": (steps + 2) * len(cells),
         "score_before": context.score.tolist(),
         "score_after": after.tolist(),
         "score_filled": filled.tolist(),
-        "removed": (1 - mask.reshape(len(mask), -1).mean(axis=1)).tolist(),
+        "removed": (1 - cells.mean(axis=1)).tolist(),
     }
     return masked.result(removed, _unchanging(alike, context.score, after), record)
 
@@ -104,8 +110,59 @@ def _unchanging(alike: Array, before: Array, after: Array) -> list[str]:
 
 
 @dataclass(frozen=True)
+class _MaskedInputs:
+    """All inputs that masks are learned for, together."""
+
+    context: Context
+    each: list[_MaskedValues]
+
+    @classmethod
+    def of(cls, context: Context, fill: Fill, grid: int | None) -> _MaskedInputs:
+        """The explained inputs with samples on their first axis; else the first explained one."""
+        explained = {entry.name: entry.tokens for entry in context.engine.explained}
+        names = [name for name in context.changed if name in explained] or list(explained)[:1]
+        values = context.engine.values()
+        return cls(
+            context, [_MaskedValues.of(context, name, values[name], explained[name], fill, grid) for name in names]
+        )
+
+    def gradient(
+        self, masks: Sequence[Array], upsampling: Sequence[Sequence[Array]] | None = None
+    ) -> tuple[Array, list[Array]]:
+        """Scores of the values blended by masks (batch, *cells), and their derivatives by each mask.
+
+        Parameters
+        ----------
+        upsampling
+            Per input the matrices that enlarge its mask; None for its own.
+        """
+        matrices = [each.upsampling for each in self.each] if upsampling is None else upsampling
+        parts = list(zip(self.each, masks, matrices, strict=True))
+        swept = self.context.engine.gradient({each.name: each.blended(mask, by) for each, mask, by in parts})
+        for sample, score in enumerate(swept.score):
+            self.context.require_scores(sample, score[None])
+        slopes = [each.slope(swept.relevance[each.name], by) for each, _, by in parts]
+        if not all(np.isfinite(slope).all() for slope in slopes):
+            raise UnsupportedError(
+                "result.nonfinite",
+                "the model has no derivative where its input is blended with the fill",
+                "choose another fill, or a method that needs no derivatives",
+            )
+        return swept.score, slopes
+
+    def result(self, removed: Sequence[Array], notes: list[str], record: dict[str, Any]) -> Result:
+        """How much of each element the masks remove, and the same by cell where these are larger."""
+        large, small = {}, {}
+        for each, mask in zip(self.each, removed, strict=True):
+            large[each.name] = each.layout.shared(multiplied(mask, each.upsampling))
+            if not each.per_element:
+                small[each.name] = each.layout.shared(mask)
+        return Result(large, small, notes=notes, record=record)
+
+
+@dataclass(frozen=True)
 class _MaskedValues:
-    """The explained values, what they are blended with, and the coarse mask that blends them.
+    """The explained values of one input, what they are blended with, and the coarse mask that blends them.
 
     Attributes
     ----------
@@ -117,7 +174,6 @@ class _MaskedValues:
         Per spatial axis the matrix (side, cells) that enlarges a mask.
     """
 
-    context: Context
     name: str
     values: Array
     replacement: Array
@@ -126,23 +182,39 @@ class _MaskedValues:
     per_element: bool
     upsampling: list[Array]
 
-    def gradient(self, mask: Array, upsampling: Sequence[Array]) -> tuple[Array, Array]:
-        """Scores of the values blended by a mask (batch, *cells), and their derivative by the mask."""
-        others = tuple(axis for axis in range(1, self.values.ndim) if axis not in self.layout.axes)
-        large, change = multiplied(mask, upsampling), self.values - self.replacement
-        blended = self.replacement + np.expand_dims(large, others) * change
-        swept = self.context.engine.gradient({self.name: blended.astype(self.values.dtype)})
-        for sample, score in enumerate(swept.score):
-            self.context.require_scores(sample, score[None])
+    @classmethod
+    def of(
+        cls, context: Context, name: str, values: Array, tokens: bool, fill: Fill, grid: int | None
+    ) -> _MaskedValues:
+        """Of an input; columns and words have cells of their own."""
+        layout = SpatialLayout.of(context.model, name, context.inputs[name].shape)
+        sides = layout.sides
+        per_element = tokens or (len(layout.shape) == 2 and sides[0] <= COLUMNS)
+        if per_element and isinstance(fill, str) and fill.startswith("blur"):
+            fill = 0.0  # columns and words have no neighbours
+        replacement = np.full_like(values, _number(fill)) if tokens else _one_array(context, name, fill)
+        if per_element:
+            cells, upsampling = list(sides), [np.eye(side) for side in sides]
+        else:
+            cells = [min(grid or int(np.clip(side // 4, 4, 28)), side) for side in sides]
+            upsampling = [interpolation_matrix(count, side) for count, side in zip(cells, sides, strict=True)]
+        return cls(name, values, replacement.astype(np.float64), layout, cells, per_element, upsampling)
+
+    def blended(self, mask: Array, upsampling: Sequence[Array]) -> Array:
+        """The values where the mask is 1, their replacement where it is 0."""
+        large = np.expand_dims(multiplied(mask, upsampling), self._others)
+        return np.asarray(self.replacement + large * (self.values - self.replacement), self.values.dtype)
+
+    def slope(self, gradient: Array, upsampling: Sequence[Array]) -> Array:
+        """A derivative by the blended values as one by the mask."""
         with np.errstate(invalid="ignore"):
-            slope = swept.relevance[self.name].astype(np.float64) * change
-        if not np.isfinite(slope).all():
-            raise UnsupportedError(
-                "result.nonfinite",
-                "the model has no derivative where its input is blended with the fill",
-                "choose another fill, or a method that needs no derivatives",
-            )
-        return swept.score, multiplied(slope.sum(axis=others), [matrix.T for matrix in upsampling])
+            slope = gradient.astype(np.float64) * (self.values - self.replacement)
+        return multiplied(slope.sum(axis=self._others), [matrix.T for matrix in upsampling])
+
+    @property
+    def _others(self) -> tuple[int, ...]:
+        """The axes that share a mask."""
+        return tuple(axis for axis in range(1, self.values.ndim) if axis not in self.layout.axes)
 
     def roughness(self, mask: Array) -> Array:
         """Derivative by each cell of the price of roughness: slopes are those along the axes, however many cells there are."""
@@ -158,30 +230,6 @@ class _MaskedValues:
             return self.upsampling
         rows = [np.clip(np.arange(side) + shift, 0, side - 1) for side, shift in zip(sides, shifts, strict=True)]
         return [matrix[at] for matrix, at in zip(self.upsampling, rows, strict=True)]
-
-    def result(self, removed: Array, notes: list[str], record: dict[str, Any]) -> Result:
-        """How much of each element a mask removes, and the same by cell where these are larger."""
-        layout = self.layout
-        large = {self.name: layout.shared(multiplied(removed, self.upsampling))}
-        small = {} if self.per_element else {self.name: layout.shared(removed)}
-        return Result(large, small, notes=notes, record=record)
-
-
-def _masked_values(context: Context, fill: Fill, grid: int | None) -> _MaskedValues:
-    explained = {entry.name: entry for entry in context.engine.explained}
-    name = next((name for name in context.changed if name in explained), next(iter(explained)))
-    values, layout = context.engine.values()[name], SpatialLayout.of(context.model, name, context.inputs[name].shape)
-    sides, tokens = layout.sides, explained[name].tokens
-    per_element = tokens or (len(layout.shape) == 2 and sides[0] <= COLUMNS)
-    if per_element and isinstance(fill, str) and fill.startswith("blur"):
-        fill = 0.0  # columns and words have no neighbours
-    replacement = np.full_like(values, _number(fill)) if tokens else _one_array(context, name, fill)
-    if per_element:
-        cells, upsampling = list(sides), [np.eye(side) for side in sides]
-    else:
-        cells = [min(grid or int(np.clip(side // 4, 4, 28)), side) for side in sides]
-        upsampling = [interpolation_matrix(count, side) for count, side in zip(cells, sides, strict=True)]
-    return _MaskedValues(context, name, values, replacement.astype(np.float64), layout, cells, per_element, upsampling)
 
 
 def _one_array(context: Context, name: str, fill: Fill) -> Array:
