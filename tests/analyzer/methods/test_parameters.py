@@ -65,7 +65,7 @@ def test_bounds_say_what_they_are(bounds: Bounds, text: str) -> None:
         ("smoothgrad", "base", "lrp", "can't average"),
         ("integrated-gradients", "steps", 10**9, "from 1 to 5,000"),
         ("gradient-shap", "samples", 1, "from 2"),
-        ("meaningful-perturbation", "jitter", 2, "from 0 to 1"),
+        ("meaningful-perturbation", "jitter", 2, "from 0 to 0.5"),
         ("meaningful-perturbation", "grid", 100_000, "1,024"),
         ("taylor", "tolerance", 0, "above 0"),
         ("lrp", "composite", "foo", "unknown composite 'foo'"),
