@@ -301,7 +301,7 @@ class Evaluator:
     def holes(self, name: str) -> bool:
         """Whether values of an input are missing: they must be replaced by selecting, for NaN times 0 is NaN."""
         value = self.inputs[name]
-        return value.dtype.kind == "f" and bool(np.isnan(value).any())
+        return name in self.model.takes_missing and value.dtype.kind == "f" and bool(np.isnan(value).any())
 
     def hosted(
         self, sample: int, source: Source, copies: Callable[[Rows], Mapping[str, Array]]
