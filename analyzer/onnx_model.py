@@ -317,7 +317,8 @@ class OnnxModel:
             ``model.no_inputs``; ``data.bad_shape``, ``data.bad_type``, ``data.nonfinite``, ``data.missing_input``,
             ``data.unknown_input``.
         """
-        self.require_inputs()
+        if not isinstance(x, Mapping):
+            self.require_inputs()
         given = dict(x) if isinstance(x, Mapping) else {next(iter(self.inputs)): x}
         overridable = {value.name for value in self.proto.graph.input}
         for name in given:

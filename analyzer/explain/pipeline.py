@@ -287,6 +287,7 @@ def _check(model: OnnxModel, info: registry.MethodInfo, feed: Mapping[str, Array
         able = ", ".join(name for name, known in registry.methods().items() if known.inner)
         raise UsageError("at.method", f"{info.name} can't be given at an inner value", f"methods that can: {able}")
     check(request.backend, request.precision)
+    model.require_inputs()
     request.require_inputs(feed)
     if isinstance(request.seed, bool) or not isinstance(request.seed, int | np.integer) or request.seed < 0:
         raise UsageError("seed.invalid", f"seed={request.seed!r} is no whole number from 0 on", "give seed=0")

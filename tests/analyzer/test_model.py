@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 import analyzer
@@ -204,3 +204,14 @@ def test_every_public_name_is_there() -> None:
     assert set(analyzer.__all__) <= set(dir(analyzer))
     with pytest.raises(AttributeError, match="'nonsense'"):
         analyzer.nonsense  # noqa: B018
+
+
+@pytest.mark.parametrize("backend", ["onnxruntime", "torch"])
+def test_a_model_without_inputs_still_runs(backend: str) -> None:
+    value = numpy_helper.from_array(np.array([1.0, 2.0], np.float32))
+    nodes = [helper.make_node("Constant", [], ["y"], value=value)]
+    model = analyzer.load(assemble(nodes, {}, {"y": (TensorProto.FLOAT, [2])}, {}), "cpu")
+    np.testing.assert_array_equal(model.predict({}, backend=backend)["y"], [1.0, 2.0])
+    with pytest.raises(InputError) as caught:
+        model.explain({}, "gradient")
+    assert caught.value.code == "model.no_inputs"
