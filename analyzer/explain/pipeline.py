@@ -54,7 +54,9 @@ def explain(backends: Backends, feed: dict[str, Array], request: Request) -> Exp
     if coupling.kind == "some" and backends.model.fixed_batch is None and _samples(feed) not in (None, 1):
         size = 1
     if size is not None:
-        return in_parts(backends, feed, request, size, explain)
+        found = in_parts(backends, feed, request, size, explain)
+        notes = list(dict.fromkeys([*found.record["notes"], *_coupled(backends.model, coupling)]))
+        return replace(found, record={**found.record, "notes": notes})
     with backends.model.held.hold(feed):
         return _explained(backends, feed, request, info, params, coupling)
 
@@ -90,6 +92,7 @@ def _explained(
         *_coupled(backends.model, coupling),
         *_random(explained, feed),
         *_guessed(backends.model, info, feed, result),
+        *_empty(info, result),
     ]
     record["seconds"] = {"method": ended - began, "total": ended - started}
     if evaluator.masks is not None:
@@ -110,8 +113,8 @@ def _explained(
 
 
 def _coupling(model: OnnxModel, feed: dict[str, Array], info: registry.MethodInfo) -> Coupling:
-    """How rows depend on each other: for methods that only run the model also what running it tells."""
-    if info.needs == "runtime":
+    """How rows depend on each other: by the operators, and where several rows are run together by running them."""
+    if info.needs == "runtime" or model.batch_of(feed) > 1:
         return model.coupling(feed, model.batch_of(feed))
     return NO_COUPLING if model.couples_rows is None else Coupling("some", model.couples_rows)
 
@@ -131,6 +134,15 @@ def _coupled(model: OnnxModel, coupling: Coupling) -> list[str]:
     fixed = model.fixed_batch not in (None, 1)
     then = "perturbed copies change each other's scores" if fixed else "samples and their copies are run one at a time"
     return [f"{coupling.reason} makes a row's outputs depend on the rows beside it: {then}"]
+
+
+def _empty(info: registry.MethodInfo, result: Result) -> list[str]:
+    """A note where all maps are zero; class activation maps have one of their own."""
+    if info.family == "CAM" or any(np.any(value) for value in result.attributions.values()):
+        return []
+    return [
+        "the map is zero everywhere: for this method and these parameters nothing that it looks at changes the score"
+    ]
 
 
 def _guessed(model: OnnxModel, info: registry.MethodInfo, feed: Mapping[str, Array], result: Result) -> list[str]:

@@ -55,7 +55,9 @@ class Request:
         params = {name: value for name, value in options.items() if name not in own}
         given = {name: value for name, value in options.items() if name in own}
         if given.get("inputs") is not None:
-            given["inputs"] = (given["inputs"],) if isinstance(given["inputs"], str) else tuple(given["inputs"])
+            given["inputs"] = (
+                (given["inputs"],) if isinstance(given["inputs"], str) else tuple(map(str, given["inputs"]))
+            )
         return cls(method, params, **given)
 
     def require_inputs(self, known: Mapping[str, Any]) -> None:

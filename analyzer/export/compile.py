@@ -39,7 +39,7 @@ from analyzer.methods.context import Context
 from analyzer.model import Model, load
 from analyzer.targets.grammar import is_per_sample, parse, with_scalars
 from analyzer.targets.language import TargetLike, resolve
-from analyzer.targets.resolve import Explained
+from analyzer.targets.resolve import Explained, explains_a_detection
 
 Array = NDArray[Any]
 
@@ -133,6 +133,12 @@ def compile(  # noqa: A001  (analyzer.compile)
         reason = ""
     _require_own_outputs(model)
     feed = _example(model, example, batch)
+    if isinstance(target, str) and target == "top1" and explains_a_detection(model, feed, score):
+        raise UsageError(
+            "target.not_compilable",
+            "the default target of a detector is its best detection, which no fixed graph finds",
+            "name an element of an output, as in OUTPUT[:,3098,5]",
+        )
 
     def record(count: int | None) -> Recorded:
         return _record(model, request, feed if count is None else _rows(feed, count))

@@ -61,6 +61,10 @@ def named_axes(given: str | Mapping[str, str] | None, inputs: Mapping[str, Tenso
     UsageError
         ``layout.unknown_input``, ``layout.invalid``.
     """
+    if not isinstance(given, str | Mapping | None):
+        raise UsageError(
+            "layout.invalid", f"{given!r} is no layout", "give letters, as in NTC, or input name -> letters"
+        )
     named = {next(iter(inputs), ""): given} if isinstance(given, str) else dict(given or {})
     for name, letters in named.items():
         if name not in inputs:

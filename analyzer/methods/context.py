@@ -90,7 +90,11 @@ class Context(Evaluator):
             return together
         found = Completeness(total, wanted)
         off = np.abs(found.delta).max(initial=0) > _OFF * np.abs(wanted).max(initial=0)
-        return together if len(total) > 1 and off and self._rows_mix() else found
+        return together if len(total) > 1 and off and (self._rows_mix() or self._rows_are_one_sample()) else found
+
+    def _rows_are_one_sample(self) -> bool:
+        """Whether no row can be run without the others, as the nodes of a graph."""
+        return self.model.coupling(self.inputs, self.batch).kind == "whole"
 
     def _rows_mix(self) -> bool:
         """Whether the first sample's score depends on the other rows; found out once, by setting those to 0."""

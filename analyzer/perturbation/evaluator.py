@@ -179,6 +179,10 @@ class Evaluator:
         value, axis = self.inputs[name], self.batch_axis(name)
         return value if axis is None else np.repeat(value.take([sample], axis), times, axis)
 
+    def generator(self, at: int = 0) -> np.random.Generator:
+        """The random numbers of the ``at``-th input: its own, so that they don't depend on how many are drawn at once."""
+        return np.random.default_rng([self.seed, at] if at else self.seed)
+
     def advance(self, done: int, total: int) -> None:
         """Report progress in model evaluations."""
         if self.progress is not None:

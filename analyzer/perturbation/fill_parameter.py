@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -222,10 +222,20 @@ class _FillReader:
             raise UsageError("params.invalid", f"fill {fill!r} doesn't suit an embedding", "give a number, such as 0")
         rows = self._table(path) if self.columns else self._samples(path)
         if kind == "samples":
-            return self._background(rows)
+            return self._named(self._background(rows), path)
         if len(rows) != 1:
             raise UsageError("fill.bad_shape", f"{path} holds {len(rows)} samples, not one", f'write "samples:{path}"')
         return self._one(rows)
+
+    def _named(self, found: Array | BackgroundRows, path: str) -> Array | BackgroundRows:
+        """Background samples, with a note where a file names columns that the model has no names for."""
+        header = self.evaluator.files[-1].get("feature_names") if self.evaluator.files else None
+        if not header or self.columns or self.evaluator.model.column_input(self.name).features:
+            return found
+        note = f"the columns of {path} are taken in their order: the model has no names for them"
+        if not isinstance(found, BackgroundRows):
+            return found
+        return replace(found, note="; ".join(filter(None, (found.note, note))))
 
     def _samples(self, path: str) -> Array:
         """A file's samples, (n, ...), in the model's input space."""

@@ -135,7 +135,7 @@ class MonteCarlo:
         """
         evaluator, replacements, done = self.evaluator, self.replacements[sample], 0
         masks = {
-            name: _masks(_generator(evaluator.seed, at), draw, self._layouts[name])
+            name: _masks(evaluator.generator(at), draw, self._layouts[name])
             for at, (name, draw) in enumerate(self.draws.items())
         }
         several = len(masks) > 1
@@ -161,11 +161,6 @@ class MonteCarlo:
             return values, errors
 
         return after
-
-
-def _generator(seed: int, at: int) -> np.random.Generator:
-    """The random numbers of one input: its own, so that blocks of any size draw the same."""
-    return np.random.default_rng([seed, at] if at else seed)
 
 
 def _masks(rng: np.random.Generator, draw: Draw | DrawGrids, layout: SpatialLayout) -> tuple[Source, Masks | Grid]:

@@ -87,8 +87,11 @@ def panel(explanation: Drawable, index: int) -> Panel:
     layer = explanation.record.get("layer")
     notes = [*explanation.record.get("notes", ()), *([f"layer {layer}"] if layer else []), *notes_on_map]
     r2 = explanation.record.get("r2")
-    if r2 is not None:
-        notes.append(f"R² of the linear fit: {r2[index]:.2f}")
+    if r2 is not None:  # one for every sample, or one where all rows are one sample
+        notes.append(f"R² of the linear fit: {r2[index if len(r2) > 1 else 0]:.2f}")
+    first, *others = explanation.attributions
+    if others and listed is None:
+        notes.append(f"the map of {first} is drawn; the files hold those of {', '.join(others)} too")
     kind: Any = explanation.score_kind
     return Panel(
         method=explanation.method,

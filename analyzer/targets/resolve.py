@@ -124,6 +124,11 @@ def resolve_on(
     return _on_one(values, only, lambda scores: resolve(target, scores, model.labels, place, dense), record)
 
 
+def explains_a_detection(model: OnnxModel, feed: dict[str, Array], score: str) -> bool:
+    """Whether the default target on an input is a detector's best detection."""
+    return _best_detection(Values(model, feed, score, {}, outputs=True)) is not None
+
+
 def _best_detection(values: Values) -> Found | None:
     """A detector's best detection, for the default target; None for other models."""
     model = values.model

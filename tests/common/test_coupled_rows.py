@@ -141,3 +141,32 @@ def test_how_much_a_random_score_varies_is_said() -> None:
     )
     notes = model.explain(X, "occlusion", target=1).record["notes"]
     assert any(note.startswith("RandomNormalLike draws random numbers: the same input scored from") for note in notes)
+
+
+def test_gradients_of_coupled_rows_are_those_of_each_row_alone() -> None:
+    whole = centred().explain(X, "gradient", target=1)
+    assert any(ALONE in note for note in whole.record["notes"])
+    for row in range(len(X)):
+        np.testing.assert_allclose(
+            whole.attribution[row], centred().explain(X[row : row + 1], "gradient", target=1).attribution[0], atol=1e-6
+        )
+
+
+@pytest.mark.parametrize("method", ["lime", "deeplift", "integrated-gradients"])
+def test_one_node_of_a_graph_is_drawn_and_summed_up(method: str, tmp_path: Any) -> None:
+    e = graph().explain({"x": X, "adjacency": ADJACENCY}, method, target="y[2,1]", inputs="x")
+    assert any(ONE in note for note in e.record["notes"])
+    assert not any("miss" in note for note in e.record["notes"])
+    e.save(tmp_path / "e.html")
+    if e.completeness is not None:
+        assert len(e.completeness.total) == 1
+        np.testing.assert_allclose(e.completeness.total, e.completeness.expected, atol=1e-2)
+
+
+def test_a_map_of_zeros_is_said() -> None:
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["h"]), helper.make_node("Sign", ["h"], ["y"])]
+    model = analyzer.load(
+        assemble(nodes, {"x": (FLOAT, ["n", 5])}, {"y": (FLOAT, ["n", 2])}, {"w": weights(1, 5, 2)}), "cpu"
+    )
+    notes = model.explain(X, "gradient", target=1).record["notes"]
+    assert any(note.startswith("the map is zero everywhere") for note in notes)

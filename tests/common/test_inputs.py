@@ -270,3 +270,20 @@ def test_a_compiled_explanation_has_the_named_inputs_alone() -> None:
     session = onnxruntime.InferenceSession(done.proto.SerializeToString(), providers=["CPUExecutionProvider"])
     got = session.run(["relevance"], X)[0]
     np.testing.assert_allclose(got, model.explain(X, "gradient-x-input", target=1).attributions["row"], atol=1e-6)
+
+
+def test_noise_of_several_inputs_doesn_t_depend_on_how_much_is_run_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = network()
+    want = model.explain(X, "smoothgrad", target=1, samples=6, backend="torch")
+    monkeypatch.setattr(type(model), "variations_at_once", lambda self, feed: 2)
+    got = model.explain(X, "smoothgrad", target=1, samples=6, backend="torch")
+    for name, value in want.attributions.items():
+        np.testing.assert_allclose(got.attributions[name], value, rtol=1e-4, atol=1e-7)
+    analyzer.compile(model, "smoothgrad", target=1, samples=6, example=X)  # held against torch
+
+
+def test_the_drawn_map_says_that_there_are_others(tmp_path: Any) -> None:
+    from analyzer.report.explained import panel
+
+    notes = panel(network().explain(X, "gradient", target=1), 0).notes
+    assert "the map of picture is drawn; the files hold those of words, row too" in notes

@@ -53,8 +53,8 @@ def smoothgrad(
     The defaults were measured on photos, see docs/defaults.md; the paper's are ``noise=0.15, reduce="mean"``.
     """
     info = registry.get(base)
-    xp, rng = context.xp, np.random.default_rng(context.seed)
-    values = context.engine.values()
+    xp, values = context.xp, context.engine.values()
+    rngs = {name: context.generator(at) for at, name in enumerate(values)}
     wide = {k: xp.astype(v, xp.float64) for k, v in values.items()}
     sigma = {k: deviation(context, k, v, noise) for k, v in wide.items()}
     first = {k: xp.zeros(v.shape, dtype=xp.float64) for k, v in values.items()}
@@ -64,7 +64,7 @@ def smoothgrad(
         times = min(chunk, samples - start)
 
         def noisy(name: str, value: Array) -> Any:
-            change = sigma[name] * context.constant(normal(rng, shape_of(context, name, value)))
+            change = sigma[name] * context.constant(normal(rngs[name], shape_of(context, name, value)))
             return xp.astype(value + change, values[name].dtype)
 
         varied = context.at({k: xp.concat([noisy(k, v) for _ in range(times)]) for k, v in wide.items()}, times)

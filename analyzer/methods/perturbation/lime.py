@@ -74,6 +74,9 @@ def lime(
     counts = [segmentation.count for segmentation in segmentations]
     record = {"r2": r2, "segments": counts, **sampling.record()}
     notes = [*feature_notes(replacements, segmentations), *_poor(r2)]
+    if features is None and limits.draws <= max(counts):
+        few = f"{limits.draws} copies for {max(counts)} segments"
+        notes.append(f"{few}: many weights fit alike, and R² says nothing; raise samples")
     errors = [estimate.errors for estimate in sampling.estimates]
     return space.with_standard_errors(space.result(maps, notes, record), segmentations, errors)
 

@@ -92,7 +92,12 @@ def meaningful_perturbation(
         "score_filled": filled.tolist(),
         "removed": (1 - cells.mean(axis=1)).tolist(),
     }
-    return masked.result(removed, _unchanging(alike, context.score, after), record)
+    notes = _unchanging(alike, context.score, after)
+    if not any(mask.any() for mask in removed):
+        notes.append(
+            "nothing is removed: no region lowers the score by what its removal costs; lower l1, or change fill"
+        )
+    return masked.result(removed, notes, record)
 
 
 def _unchanging(alike: Array, before: Array, after: Array) -> list[str]:

@@ -17,7 +17,9 @@ from analyzer.compiler import cache
 from analyzer.compiler.engine import CompiledEngine
 from analyzer.compiler.sweep_cache import SweepCache
 from analyzer.errors import AnalyzerError, ParityError, UnsupportedError
+from analyzer.executor.row_coupling import NO_COUPLING
 from analyzer.methods import registry
+from analyzer.onnx_model import OnnxModel
 from tests.common.models import assemble, cases, cnn, mlp, tokens
 
 CASES = {case.name: case for case in cases()}
@@ -296,7 +298,8 @@ def test_the_number_of_samples_may_be_a_factor(folder: Path) -> None:
     assert len(list(folder.iterdir())) == 1
 
 
-def test_a_batch_that_cant_be_free_is_part_of_the_question(folder: Path) -> None:
+def test_a_batch_that_cant_be_free_is_part_of_the_question(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(OnnxModel, "coupling", lambda *_: NO_COUPLING)  # its rows would be explained one at a time
     x = np.random.default_rng(1).standard_normal((4, 4)).astype(np.float32)
     model = load(counts())
     for rows in (x, x[:2]):
