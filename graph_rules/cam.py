@@ -6,6 +6,7 @@ Not here: what a node's axes count (``axis_flow``), the maps (they are methods).
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable
 from math import prod
 from operator import getitem
@@ -140,6 +141,20 @@ def _read_off(output: fx.Node, kinds: dict[fx.Node, str], flow: AxisFlow) -> set
         if kinds[node] in (*_STRAIGHT, "average", "softmax") or scores or (not users and kinds[node] in _SQUASHING):
             found.add(node)
     return found
+
+
+def own_maps(output: fx.Node, sources: tuple[fx.Node, ...]) -> list[tuple[fx.Node, fx.Node]]:
+    """Every grid that a detector puts one after the other, with the last feature map on the way to it alone.
+
+    None where there are no several grids, or where all have the same map.
+    """
+    flow, found = AxisFlow.through(output, sources), dict[fx.Node, fx.Node]()
+    for join in flow.joining:
+        for value in active_arguments(join, flow.active):
+            if flow.placed(value):
+                with contextlib.suppress(NoFeatureMapError):
+                    found[value] = last_feature_map(value, sources)
+    return list(found.items()) if len(set(found.values())) > 1 else []
 
 
 def _shared(flow: AxisFlow) -> set[fx.Node]:

@@ -151,6 +151,8 @@ class RecordingEngine:
     def at_layer(self, layer: str) -> FeatureMap:
         """See :class:`~analyzer.engines.protocol.Engine`."""
         traced = self.example.traced
+        if layer == "auto" and traced.grids:
+            raise NotCompilableError("which of a detector's grids is looked at depends on the target: name a layer")
         at = traced.feature_layer(layer)
         swept = self._swept(protocol.GRADIENT, "one", [(at.name, at.node)], self.given)
         return traced.feature_map(at, swept.values[at.name], swept.relevance[at.name], swept.score)

@@ -13,7 +13,7 @@ from analyzer.errors import UnsupportedError, UsageError
 from analyzer.importer.trace import Trace
 from analyzer.nearest import did_you_mean
 from graph_rules import sweep
-from graph_rules.cam import NoFeatureMapError, last_feature_map, layout
+from graph_rules.cam import NoFeatureMapError, last_feature_map, layout, own_maps
 from graph_rules.feature_layout import FeatureLayout
 
 
@@ -84,6 +84,15 @@ def feature_layer(trace: Trace, output: fx.Node, inputs: tuple[fx.Node, ...], la
             ) from None
     else:
         node = layer_named(trace, output, layer)
+    return _feature_layer(node, output, inputs, layer)
+
+
+def grid_layers(output: fx.Node, inputs: tuple[fx.Node, ...]) -> tuple[tuple[fx.Node, FeatureLayer], ...]:
+    """Every grid that a detector puts one after the other, with its own last feature map; none for other models."""
+    return tuple((grid, _feature_layer(node, output, inputs, "auto")) for grid, node in own_maps(output, inputs))
+
+
+def _feature_layer(node: fx.Node, output: fx.Node, inputs: tuple[fx.Node, ...], layer: str) -> FeatureLayer:
     name = str(node.meta.get("folded") or node.meta.get("onnx", layer))
     found = layout(node, output, inputs)
     if found is None and len(node.meta["shape"]) < 3:

@@ -20,7 +20,7 @@ from analyzer.engines.input_nodes import InputNode
 from analyzer.engines.parity import Verification
 from analyzer.engines.precision import float32_products
 from analyzer.engines.protocol import Absorbed, Array, FeatureMap, SweepLog, SweepResult, SweepSpec, TableSpec
-from analyzer.engines.traced_score import PRECISION, TracedScore, compared, reverse, selecting
+from analyzer.engines.traced_score import GRID, PRECISION, TracedScore, compared, reverse, selecting
 from analyzer.engines.tracer import Tracer
 from analyzer.errors import AnalyzerError, UnsupportedError
 from analyzer.importer.conversion import as_tensor, to_numpy
@@ -145,12 +145,27 @@ class TorchEngine:
     def at_layer(self, layer: str) -> FeatureMap:
         """See :meth:`Engine.at_layer <analyzer.engines.protocol.Engine.at_layer>`."""
         self.log.specs[SweepSpec(protocol.GRADIENT, "one", layer)] = None
+        layer = self._own_grid(layer)
         at = self.traced.feature_layer(layer)
         if self.given:
             self.traced.require_other_values()
         found = self._swept(self.traced.plan(protocol.GRADIENT, (at.node,)), "one", [(at.name, at.node)], self.given)
         self._beside[layer] = at.layout.split(found.values[at.name])[1]
         return self.traced.feature_map(at, found.values[at.name], found.relevance[at.name], found.score)
+
+    def _own_grid(self, layer: str) -> str:
+        """For ``auto`` on a detector of several grids the map of the one that the target lies on; else ``layer``.
+
+        A target lies on the grids at which its score has a gradient.
+        """
+        grids = self.traced.grids if layer == "auto" else ()
+        if not grids:
+            return layer
+        self.log.not_compilable = True  # another target may lie on another grid
+        plan = self.traced.plan(protocol.GRADIENT, tuple(grid for grid, _ in grids))
+        found = self._swept(plan, "one", [(grid.name, grid) for grid, _ in grids], self.given).relevance
+        own = [at.name for grid, at in grids if np.any(found[grid.name])]
+        return GRID + own[0] if len(own) == 1 else layer
 
     def difference(self, table: TableSpec, baseline: Mapping[str, Array]) -> tuple[SweepResult, Array, list[str]]:
         """See :meth:`Engine.difference <analyzer.engines.protocol.Engine.difference>`."""
@@ -175,6 +190,7 @@ class TorchEngine:
     def scores_with_layer(self, layer: str, values: Array) -> Array:
         """See :meth:`Engine.scores_with_layer <analyzer.engines.protocol.Engine.scores_with_layer>`."""
         self.log.not_compilable = True
+        layer = self._own_grid(layer)
         at = self.traced.feature_layer(layer)
         if layer not in self._beside:
             self.at_layer(layer)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, fx
 
 from analyzer.engines.input_nodes import InputNode, input_nodes
-from analyzer.engines.layers import FeatureLayer, feature_layer, layer_named
+from analyzer.engines.layers import FeatureLayer, feature_layer, grid_layers, layer_named
 from analyzer.engines.protocol import FeatureMap, TableSpec
 from analyzer.engines.remaining import frontier, outputs_after
 from analyzer.errors import UnsupportedError, UsageError
@@ -29,6 +29,8 @@ from graph_rules.sweep import ForwardPass, Plan, Watch
 
 #: Precisions of white-box methods; None leaves the model's own.
 PRECISION = {"float32": torch.float32, "float64": torch.float64}
+#: Begins the name of a layer that is one of a detector's grids.
+GRID = "auto: "
 #: Number of plans of one trace that are cached.
 _KEPT = 32
 #: Gives the target's weights on the scores.
@@ -113,9 +115,16 @@ class TracedScore:
 
     def feature_layer(self, layer: str) -> FeatureLayer:
         """A layer with a feature map; errors as in :func:`analyzer.engines.layers.feature_layer`."""
+        if layer.startswith(GRID):
+            return next(found for _, found in self.grids if found.name == layer.removeprefix(GRID))
         if layer not in self._layers:
             self._layers[layer] = feature_layer(self.trace, self.output, tuple(self.nodes.values()), layer)
         return self._layers[layer]
+
+    @functools.cached_property
+    def grids(self) -> tuple[tuple[fx.Node, FeatureLayer], ...]:
+        """Every grid of a detector that puts several one after the other, with its own last feature map."""
+        return grid_layers(self.output, tuple(self.nodes.values()))
 
     def feature_map(self, found: FeatureLayer, values: Any, gradients: Any, score: Any) -> FeatureMap:
         """What a sweep down to a layer gives, as (batch, channels, *spatial); arrays or tensors."""

@@ -125,7 +125,8 @@ def compile(  # noqa: A001  (analyzer.compile)
     _check(model, method, target, output, batch)
     given = registry.get(method).check(params)
     require_finite_params(registry.get(method), given)
-    request = Request.of(method, target=target, score=score, seed=seed, backend="torch", inputs=inputs, **given)
+    chosen = Request.of(method, inputs=inputs).inputs
+    request = Request(method, given, target, score, seed, "torch", inputs=chosen)
     request.require_inputs(model.inputs)
     if model.fixed_batch is not None:
         batch, reason = model.fixed_batch, "the model's own batch is fixed"
