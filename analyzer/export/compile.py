@@ -141,6 +141,8 @@ def compile(  # noqa: A001  (analyzer.compile)
             "name an element of an output, as in OUTPUT[:,3098,5]",
         )
 
+    request = _at_its_grid(model, request, feed)
+
     def record(count: int | None) -> Recorded:
         return _record(model, request, feed if count is None else _rows(feed, count))
 
@@ -179,6 +181,22 @@ def _check(model: Model, method: str, target: TargetLike, output: Any, batch: in
         raise UsageError("output.is_input", f"{path} is the model itself", "choose another output file")
     if path.is_dir() or not path.parent.is_dir():
         raise UsageError("output.unwritable", f"can't write {path}: no such folder, or a folder itself", "give a file")
+
+
+def _at_its_grid(model: Model, request: Request, feed: dict[str, Array]) -> Request:
+    """For the layer ``auto`` on a detector of several grids, with a fixed target: the map of the grid that it lies on."""
+    target = request.target
+    ranked = isinstance(target, str) and (target == "input" or target.startswith("top"))
+    if request.params.get("layer") != "auto" or ranked:
+        return request
+    tree = with_scalars(parse(target), model.outputs, model.labels.names if model.labels is not None else ())
+    scored = targets.scored_by(model, tree, request.score)
+    scores = np.asarray(model.values(feed, [scored.value])[scored.value])
+    traced = model.backends.torch(Subject(feed, scored.value, np.ones_like(scores), request.inputs)).traced
+    if not traced.grids:
+        return request
+    layer = explain(model.backends, feed, request).record["layer"]
+    return dataclasses.replace(request, params={**request.params, "layer": layer})
 
 
 def _is_input(target: TargetLike) -> bool:

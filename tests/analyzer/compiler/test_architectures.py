@@ -71,7 +71,9 @@ def bounds(feed: dict[str, np.ndarray]) -> dict[str, float]:
     return {"low": float(np.floor(low)), "high": float(np.ceil(high))}
 
 
-def cases(name: str, path: Path, feed: dict[str, np.ndarray], *, maps: bool = True, free: bool = True) -> list[Case]:
+def cases(
+    name: str, path: Path, feed: dict[str, np.ndarray], *, maps: bool = True, free: bool = True, target: str = "top1"
+) -> list[Case]:
     """All methods on a model: ``maps`` says whether it has feature maps, ``free`` whether any batch must fit."""
     model = analyzer.load(path, device="cpu", threads=1)
     named = dict(zip(model.inputs, feed.values(), strict=True))
@@ -82,7 +84,7 @@ def cases(name: str, path: Path, feed: dict[str, np.ndarray], *, maps: bool = Tr
                 analyzer.compile(model, method, example=named)
             assert caught.value.code == "layer.none"
             continue
-        params = params | (bounds(feed) if key.endswith("box") else {})
+        params = params | (bounds(feed) if key.endswith("box") else {}) | {"target": target}
         expected = model.explain(named, method=method, backend="torch", **params).raw
         compiled = analyzer.compile(model, method, example=named, verify=False, **params)
         assert (compiled.batch is None) == free, f"{name} {key}: {compiled.reason}"
@@ -266,7 +268,8 @@ def real(shared: Path, name: str) -> list[Case]:
     path, rng = shared / "data" / "models" / f"{file}.onnx", np.random.default_rng(3)
     specs = analyzer.load(path, device="cpu").inputs
     shapes = {key: [1, *(int(size or 1) for size in spec.shape[1:])] for key, spec in specs.items()}
-    return cases(name, path, {key: rng.random(shape).astype(np.float32) for key, shape in shapes.items()}, free=free)
+    feed = {key: rng.random(shape).astype(np.float32) for key, shape in shapes.items()}
+    return cases(name, path, feed, free=free, target="scores[:,100,1]" if name == "ultraface" else "top1")
 
 
 @pytest.mark.parametrize("part", [0, 1])

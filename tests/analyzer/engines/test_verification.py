@@ -67,6 +67,8 @@ def test_one_run_of_the_session_and_none_of_the_trace_that_a_pass_spares(
 
 def test_several_targets_are_verified_once(runs: list[str]) -> None:
     model = analyzer.load(cnn(), "cpu", threads=1)
+    model.coupling({"x": X}, len(X))
+    runs.clear()
     done = model.explain_targets(X, [0, 1, 2], "gradient", backend="torch")
     assert runs == ["session"]
     assert all(each.record["parity"]["ok"] for each in done)
@@ -89,7 +91,10 @@ def test_outputs_that_are_not_explained_are_compared(
     kind: str, method: str, runs: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     x = np.abs(np.random.default_rng(1).standard_normal((2, 3))).astype(np.float32)
-    done = analyzer.load(heads(kind), "cpu").explain(x, method, target=1, backend="torch")
+    model = analyzer.load(heads(kind), "cpu")
+    model.coupling({"x": x}, len(x))
+    runs.clear()
+    done = model.explain(x, method, target=1, backend="torch")
     assert done.record["parity"]["outputs"].keys() == {"scores", "side"}
     if method == "gradient":
         assert runs == ["session"]
@@ -109,7 +114,10 @@ def test_only_what_leads_to_the_outputs_is_kept_of_a_pass() -> None:
 
 
 def test_float64_is_verified_in_the_models_own_precision(runs: list[str]) -> None:
-    done = analyzer.load(cnn(), "cpu").explain(X, "gradient", target=1, precision="float64", backend="torch")
+    model = analyzer.load(cnn(), "cpu")
+    model.coupling({"x": X}, len(X))
+    runs.clear()
+    done = model.explain(X, "gradient", target=1, precision="float64", backend="torch")
     assert runs == ["session", "trace"]
     assert done.record["parity"]["ok"]
 

@@ -75,11 +75,20 @@ def test_no_fixed_graph_chooses_a_grid() -> None:
     model = detector(True)
     for call in (
         lambda: model.explain(X, "grad-cam", target=f"boxes[:,{FINE},2]", backend="onnxruntime"),
-        lambda: analyzer.compile(model, "grad-cam", target=f"boxes[:,{FINE},2]", example=X),
+        lambda: analyzer.compile(model, "grad-cam", target="top1", example=X),
     ):
         with pytest.raises(AnalyzerError) as caught:
             call()
         assert "name a layer" in str(caught.value)
+
+
+@pytest.mark.parametrize("box", [FINE, COARSE])
+def test_a_fixed_target_s_grid_is_compiled(box: int) -> None:
+    model, target = detector(True), f"boxes[:,{box},2]"
+    done = analyzer.compile(model, "grad-cam", target=target, example=X)
+    session = onnxruntime.InferenceSession(done.proto.SerializeToString(), providers=["CPUExecutionProvider"])
+    want = model.explain(X, "grad-cam", target=target).raw
+    np.testing.assert_allclose(session.run(["relevance"], {"x": X})[0], want, atol=1e-5 * np.abs(want).max())
 
 
 @pytest.mark.parametrize("layer", ["fine.relu", "coarse.relu"])
