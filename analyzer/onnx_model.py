@@ -1,8 +1,8 @@
 """What an ONNX model is, and how it is run.
 
-Belongs here: the file, its inputs and outputs, running it through onnxruntime. Not here: how it is read
-(``importer.loading``), and whatever needs to know what an explanation is: this is what engines, targets and perturbation
-methods take; :class:`analyzer.model.Model` is what a user holds.
+Belongs here: running the file through onnxruntime, and what running it tells. Not here: what it declares (``model_facts``), how
+it is read (``importer.loading``), and whatever needs to know what an explanation is: this is what engines, targets and
+perturbation methods take; :class:`analyzer.model.Model` is what a user holds.
 """
 
 from __future__ import annotations
@@ -13,54 +13,41 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import onnx
-from numpy.typing import NDArray
 
 from analyzer.errors import InputError
 from analyzer.executor import devices
 from analyzer.executor.io_binding import HeldInputs
-from analyzer.executor.row_coupling import NO_COUPLING, Coupling, coupling_operator, found_coupling, random_operator
+from analyzer.executor.row_coupling import NO_COUPLING, Coupling, found_coupling
 from analyzer.executor.session import Session
 from analyzer.executor.session_pool import SessionPool
 from analyzer.importer.loading import LoadedModel, tensor_to_numpy
 from analyzer.importer.parity import tolerance_of
-from analyzer.inputs.columns import ColumnInput, feature_names
-from analyzer.inputs.fitted_range import FittedRange, fitted_ranges
-from analyzer.inputs.graph_channels import channels_by_graph
-from analyzer.inputs.graph_missing import takes_missing
-from analyzer.inputs.graph_selection import explained_by_default, selecting_inputs
-from analyzer.inputs.layout import Axes, ambiguous, axes_of, named_axes
-from analyzer.inputs.shapes import numpy_dtype
-from analyzer.tensor_spec import TensorSpec, batch_axis, fitted, spec_of
+from analyzer.model_facts import Array, Feed, ModelFacts, probabilities_of
+from analyzer.tensor_spec import fitted
 
 if TYPE_CHECKING:
     from analyzer.importer.graph import Graph
     from analyzer.inputs import Labels, Preprocess
     from analyzer.inputs.decode import Decode
 
-Array = NDArray[Any]
-Feed = Mapping[str, Array]
+__all__ = ["Array", "Feed", "OnnxModel"]
 
 
-class OnnxModel:
-    """An ONNX model: what is in the file, and its sessions.
+class OnnxModel(ModelFacts):
+    """An ONNX model: what its file declares, and its sessions.
 
     Attributes
     ----------
     path, sha256, size
         The file and its digest; size in bytes, external data included.
-    inputs, outputs
-        Name -> :class:`~analyzer.tensor_spec.TensorSpec`.
     device
         ``cpu`` or ``cuda:N``.
     held
         Arrays that lie on the device for the length of a call.
     tf32
         Whether products on CUDA are in TF32; never on the CPU.
-    preprocess, labels, decode
-        How pictures become inputs, what classes are called, and what a detector's outputs mean, where known.
-    layouts
-        Input name -> what its axes count, where that was given.
+    labels, decode
+        What classes are called, and what a detector's outputs mean, where known.
     """
 
     def __init__(
@@ -74,39 +61,22 @@ class OnnxModel:
         layout: str | Mapping[str, str] | None = None,
         tf32: bool = False,
     ) -> None:
-        self.loaded = loaded
-        self.proto: onnx.ModelProto = loaded.proto
+        super().__init__(loaded, preprocess, layout)
         self.path: Path | None = loaded.path
         self.sha256: str = loaded.sha256
         self.size: int = loaded.size
         self.device: str = devices.resolve(device)
         self.threads = threads
         self.tf32: bool = tf32 and self.device != "cpu"
-        self.preprocess = preprocess
         self.labels = labels
         self.decode = decode
-        self.layouts = named_axes(layout, self.inputs)
         self.held = HeldInputs(self.device)
         #: Models that are this one and something behind it, by what that is; whoever makes them keeps them here.
         self.extensions: dict[Any, Any] = {}
-        #: What was found out by running the model, by what was asked.
-        self.findings: dict[Any, bool] = {}
         #: Outputs that were written behind the model that the file holds.
         self.behind: tuple[str, ...] = ()
         self._sessions: dict[tuple[str, ...], Session] = {}
         self._couplings: dict[Any, Coupling] = {}
-
-    @functools.cached_property
-    def inputs(self) -> dict[str, TensorSpec]:
-        """Inputs that must be given, initializers listed as inputs left out."""
-        baked = {tensor.name for tensor in self.proto.graph.initializer}
-        return {v.name: spec_of(v) for v in self.proto.graph.input if v.name not in baked}
-
-    @functools.cached_property
-    def outputs(self) -> dict[str, TensorSpec]:
-        """Outputs; dictionaries of probabilities count as the tensor of probabilities that they are made of."""
-        graph, zipped = self.proto.graph, TensorSpec("float32", (None, None))
-        return {v.name: spec_of(v) if probabilities_of(graph, v.name) == v.name else zipped for v in graph.output}
 
     @property
     def compared(self) -> list[str]:
@@ -121,62 +91,6 @@ class OnnxModel:
     def tolerance(self) -> float:
         """The largest relative error by which another engine's outputs count as equal to the model's own."""
         return tolerance_of(self.graph, self.tf32)
-
-    @functools.cached_property
-    def metadata(self) -> dict[str, str]:
-        """The file's metadata properties."""
-        return {entry.key: entry.value for entry in self.proto.metadata_props}
-
-    @functools.cached_property
-    def fixed_batch(self) -> int | None:
-        """The batch size where every input has the same fixed first dimension, else None."""
-        firsts = {spec.shape[0] for spec in self.inputs.values() if spec.shape}
-        only = next(iter(firsts)) if len(firsts) == 1 else None
-        return only if isinstance(only, int) and only > 0 else None
-
-    def axes(self, name: str, shape: Sequence[int]) -> Axes:
-        """What the axes of an input of some shape count: as given, or else as the preprocessing, graph or sizes say."""
-        given = self.layouts.get(name)
-        if given is not None and len(given.letters) == len(shape):
-            return given
-        return axes_of(shape, self.preprocess, self._channels.get(name))
-
-    def guesses_axes(self, name: str, shape: Sequence[int]) -> bool:
-        """Whether nothing but sizes that leave it open says where an input's channels are."""
-        known = name in self.layouts or name in self._channels or (self.preprocess is not None and len(shape) == 4)
-        return not known and ambiguous(shape)
-
-    @functools.cached_property
-    def explained_inputs(self) -> tuple[str, ...]:
-        """The inputs that are explained where none are named, see :mod:`analyzer.inputs.graph_selection`."""
-        return tuple(explained_by_default(self.inputs, selecting_inputs(self.proto.graph)))
-
-    @functools.cached_property
-    def _channels(self) -> dict[str, int]:
-        return channels_by_graph(self.proto.graph)
-
-    @functools.cached_property
-    def takes_missing(self) -> frozenset[str]:
-        """The inputs that may hold NaN for a missing value."""
-        return takes_missing(self.proto.graph)
-
-    def column_input(self, name: str) -> ColumnInput:
-        """An input as one that takes columns of a table."""
-        spec = self.inputs[name]
-        return ColumnInput(
-            name, numpy_dtype(spec.dtype), spec.shape, self._features.get(name), name in self.takes_missing
-        )
-
-    @functools.cached_property
-    def _features(self) -> dict[str, tuple[str, ...]]:
-        """What the metadata calls the inputs' columns."""
-        widths = {name: ColumnInput(name, np.dtype(object), spec.shape).width for name, spec in self.inputs.items()}
-        return feature_names(self.metadata, widths)
-
-    @functools.cached_property
-    def fitted_ranges(self) -> dict[str, FittedRange]:
-        """Input name -> what its columns were when the model was fitted, for inputs of which the file says it."""
-        return fitted_ranges(self.proto.graph, self.metadata, lambda tensor: tensor_to_numpy(tensor, self.loaded))
 
     @functools.cached_property
     def graph(self) -> Graph:
@@ -219,50 +133,6 @@ class OnnxModel:
         """A new session on the model's device, in its precision, for this model or one made of it."""
         threads = self.threads if threads is None else threads
         return Session(source, self.device, expose, folder, threads, tf32=self.tf32, held=self.held)
-
-    @functools.cached_property
-    def batch_dimension(self) -> int | str | None:
-        """The declared size, or name, of the axis that counts samples: that of an output, else of the first input.
-
-        Inputs have it where they declare the same name: second in a sequence-first network, not at all in what all samples
-        share.
-        """
-        named = {size for spec in self.inputs.values() for size in spec.shape if isinstance(size, str)}
-        firsts = [spec.shape[0] for spec in self.outputs.values() if spec.shape]
-        found = next((size for size in firsts if isinstance(size, str) and size in named), None)
-        return found or next((spec.shape[0] for spec in self.inputs.values() if spec.shape), None)
-
-    def batch_axes(self, feed: Feed, batch: int) -> dict[str, int | None]:
-        """Input name -> the axis that counts its ``batch`` samples; None for an input that all samples share."""
-        return {
-            name: self.layouts[name].batch
-            if name in self.layouts
-            else batch_axis(
-                self.inputs[name].shape if name in self.inputs else (), self.batch_dimension, np.asarray(value), batch
-            )
-            for name, value in feed.items()
-        }
-
-    def batch_of(self, feed: Feed) -> int:
-        """How many samples an input holds: the size of the declared batch dimension, else of the first axis."""
-        for name, value in feed.items():
-            given = self.layouts[name].batch if name in self.layouts else None
-            if given is not None and given < value.ndim:
-                return int(value.shape[given])
-            shape = self.inputs[name].shape if name in self.inputs else ()
-            if isinstance(self.batch_dimension, str) and self.batch_dimension in shape and value.ndim == len(shape):
-                return int(value.shape[shape.index(self.batch_dimension)])
-        return next((len(value) for value in feed.values() if value.ndim), 1)
-
-    @functools.cached_property
-    def random_operator(self) -> str | None:
-        """The operator that draws random numbers; None where there is none."""
-        return random_operator(self.proto)
-
-    @functools.cached_property
-    def couples_rows(self) -> str | None:
-        """The operator by which a row's outputs depend on the rows beside it; None where there is none."""
-        return coupling_operator(self.proto)
 
     def coupling(self, feed: Feed, batch: int) -> Coupling:
         """How rows that run together depend on each other: by the operators, else found out once for an input's shapes."""
@@ -334,17 +204,6 @@ class OnnxModel:
             raise InputError("data.bad_shape", f"input {loose!r} is one number", "give an array, batch axis first")
         return feed
 
-    def require_inputs(self) -> None:
-        """Refuse a model without inputs that must be given.
-
-        Raises
-        ------
-        InputError
-            ``model.no_inputs``.
-        """
-        if not self.inputs:
-            raise InputError("model.no_inputs", "the model has no input that must be given: nothing can be explained")
-
     def in_parts(self, feed: dict[str, Array], run: Callable[[dict[str, Array]], dict[str, Array]]) -> dict[str, Array]:
         """Outputs of an input that is cut to the model's fixed batch where it must be."""
         size = self.part_size(feed)
@@ -387,24 +246,6 @@ class OnnxModel:
         for extension in self.extensions.values():
             extension.model.clear()
         self.extensions.clear()
-        self.findings.clear()
+        self._couplings.clear()
         for name in ("session_pool", "graph"):
             self.__dict__.pop(name, None)
-
-
-def probabilities_of(graph: onnx.GraphProto, output: str) -> str:
-    """For an output that ZipMap turns into dictionaries: the tensor of probabilities; else the output itself."""
-    value = output
-    for _ in range(16):
-        node = producer(graph, value)
-        if node is None or node.op_type not in ("ZipMap", "Identity"):
-            break
-        value = str(node.input[0])
-        if node.op_type == "ZipMap":
-            return value
-    return output
-
-
-def producer(graph: onnx.GraphProto, value: str) -> onnx.NodeProto | None:
-    """The node that gives a value; None for inputs and initializers."""
-    return next((node for node in graph.node if value in node.output), None)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from analyzer.engines.protocol import Array, Engine
-from analyzer.errors import AnalyzerError, UsageError
+from analyzer.errors import UsageError
 from analyzer.explanation import Completeness, Result
 from analyzer.perturbation.evaluator import Evaluator
 from analyzer.targets.target import Resolved
@@ -90,32 +90,11 @@ class Context(Evaluator):
             return together
         found = Completeness(total, wanted)
         off = np.abs(found.delta).max(initial=0) > _OFF * np.abs(wanted).max(initial=0)
-        return together if len(total) > 1 and off and (self._rows_mix() or self._rows_are_one_sample()) else found
-
-    def _rows_are_one_sample(self) -> bool:
-        """Whether no row can be run without the others, as the nodes of a graph."""
-        return self.model.coupling(self.inputs, self.batch).kind == "whole"
+        return together if len(total) > 1 and off and self._rows_mix() else found
 
     def _rows_mix(self) -> bool:
-        """Whether the first sample's score depends on the other rows; found out once, by setting those to 0."""
-        shapes = tuple((name, value.shape, value.dtype.str) for name, value in self.inputs.items())
-        key = "rows mix", self.target.value, shapes
-        if key not in self.model.findings:
-            self.model.findings[key] = self._first_row_follows_others()
-        return self.model.findings[key]
-
-    def _first_row_follows_others(self) -> bool:
-        changed = {}
-        for name, value in self.inputs.items():
-            axis = self.batch_axis(name)
-            changed[name] = np.array(value)
-            if axis is not None and value.dtype.kind == "f":
-                np.moveaxis(changed[name], axis, 0)[1:] = 0
-        try:
-            score = self.target.score(np.asarray(self.model.values(changed, [self.target.value])[self.target.value]))
-        except AnalyzerError:
-            return False
-        return bool(abs(score[0] - self.score[0]) > 1e-3 * max(abs(self.score[0]), np.finfo(np.float32).tiny))
+        """Whether rows depend on each other, so that no row has a sum of its own."""
+        return self.model.coupling(self.inputs, self.batch).kind != "none"
 
     def sample_sums(self, values: Mapping[str, Array]) -> Array:
         """Sums over all inputs for each sample, (batch,) float64; one sum, (1,), where an input has no samples."""

@@ -23,7 +23,8 @@ from analyzer.executor.batched_runs import BatchedRuns, Batches, Rows, Scoring, 
 from analyzer.executor.mask_ops import Windows
 from analyzer.executor.masked_model import MaskedModelSpec
 from analyzer.inputs.graph_selection import auxiliary
-from analyzer.onnx_model import OnnxModel, probabilities_of
+from analyzer.model_facts import probabilities_of
+from analyzer.onnx_model import OnnxModel
 from analyzer.perturbation.replacement import BackgroundRows, MaskedInput, RepeatedRows, Replacement
 from analyzer.perturbation.spatial_layout import SpatialLayout
 from analyzer.targets.target import Target, no_batch

@@ -24,7 +24,8 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from analyzer.errors import UnsupportedError
-from analyzer.onnx_model import OnnxModel, probabilities_of
+from analyzer.model_facts import probabilities_of
+from analyzer.onnx_model import OnnxModel
 
 Array = NDArray[Any]
 #: Models with nodes behind them that are kept with a model; the oldest go.

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import onnx
 
-from analyzer.onnx_model import producer
+from analyzer.model_facts import producer
 
 #: Operators that leave numbers as they are.
 REARRANGING = {"Identity", "Cast", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Dropout", "Transpose"}

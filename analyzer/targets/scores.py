@@ -14,7 +14,7 @@ import onnx
 from numpy.typing import NDArray
 
 from analyzer.errors import UnsupportedError, UsageError
-from analyzer.onnx_model import probabilities_of, producer
+from analyzer.model_facts import probabilities_of, producer
 from analyzer.targets.origin import REARRANGING, is_distribution, is_regression
 
 Kind = Literal["logit", "probability", "value"]
