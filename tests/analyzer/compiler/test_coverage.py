@@ -13,7 +13,7 @@ from onnx import TensorProto, helper
 import analyzer
 from tests.analyzer.compiler.compiling import Feed, Outcome, outcomes
 from tests.analyzer.compiler.single_operators import wrapped
-from tests.analyzer.importer import corpus
+from tests.analyzer.importer import corpus_cases
 from tests.graph_rules.operator_cases import FORMS, Form
 from tests.graph_rules.test_finite_differences import CHECKED, forms
 
@@ -68,7 +68,7 @@ def test_what_depends_on_values_is_refused() -> None:
 
 def test_odd_files(tmp_path: Path) -> None:
     found: list[Outcome] = []
-    for number, case in enumerate(case for case in corpus.CASES if not case.code and case.name not in COSTLY):
+    for number, case in enumerate(case for case in corpus_cases.CASES if not case.code and case.name not in COSTLY):
         folder = tmp_path / str(number) / "model"
         folder.mkdir(parents=True)
         path = case.build(folder)
