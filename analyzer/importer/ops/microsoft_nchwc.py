@@ -21,7 +21,7 @@ from torch import Tensor
 from analyzer.importer.graph import Node
 from analyzer.importer.ops.microsoft_fused import activated
 from analyzer.importer.ops.quantization import standard
-from analyzer.importer.table import operator
+from analyzer.importer.table import OperatorFunction, operator
 
 NCHWC = "com.microsoft.nchwc"
 #: No processor's block is larger.
@@ -82,29 +82,19 @@ def _plain(w: Tensor) -> Tensor:
     return apart.permute(order).reshape(w.shape)
 
 
-@operator("MaxPool", domain=NCHWC)
-def max_pool(node: Node, x: Tensor) -> Tensor:
-    y = standard("MaxPool", 12)(node, x)
-    pooled: Tensor = y[0] if isinstance(y, tuple) else y
+def _pooling(name: str, since: int) -> OperatorFunction:
+    """The standard operator, which pools every channel by itself."""
+
+    def pooled(node: Node, x: Tensor) -> Tensor:
+        y = standard(name, since)(node, x)
+        values: Tensor = y[0] if isinstance(y, tuple) else y
+        return values
+
     return pooled
 
 
-@operator("AveragePool", domain=NCHWC)
-def average_pool(node: Node, x: Tensor) -> Tensor:
-    y: Tensor = standard("AveragePool", 11)(node, x)
-    return y
-
-
-@operator("GlobalMaxPool", domain=NCHWC)
-def global_max_pool(node: Node, x: Tensor) -> Tensor:
-    y: Tensor = standard("GlobalMaxPool", 1)(node, x)
-    return y
-
-
-@operator("GlobalAveragePool", domain=NCHWC)
-def global_average_pool(node: Node, x: Tensor) -> Tensor:
-    y: Tensor = standard("GlobalAveragePool", 1)(node, x)
-    return y
+for _name, _since in (("MaxPool", 12), ("AveragePool", 11), ("GlobalMaxPool", 1), ("GlobalAveragePool", 1)):
+    operator(_name, domain=NCHWC)(_pooling(_name, _since))
 
 
 @operator("Upsample", domain=NCHWC)
