@@ -12,7 +12,7 @@ import torch
 from torch import fx
 
 from analyzer.engines.protocol import ExplainedInput
-from analyzer.importer.columns import MARK
+from analyzer.importer.column_embeddings import MARK
 from analyzer.importer.trace import Trace
 from analyzer.inputs.graph_selection import auxiliary
 from graph_rules.kinds import computed_from

@@ -11,7 +11,7 @@ import torch
 from torch import fx
 
 from analyzer.importer import activations, folding
-from analyzer.importer.columns import join_columns
+from analyzer.importer.column_embeddings import join_columns
 from analyzer.importer.fusion import fuse_layer_norm, fuse_softmax
 from analyzer.importer.rejoining import rejoin
 from analyzer.importer.rewriting import Pass, PassResult, Refusal, Refused

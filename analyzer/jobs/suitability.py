@@ -1,7 +1,7 @@
 """Which methods work on a model, by looking at it: nothing is run, and no value of a picture's size is ever there.
 
 Belongs here: verdicts from a trace of types and shapes, and from the rules that its nodes would get. Not here: verdicts by
-trying (``trials``), what a method needs (it says so itself, see :mod:`analyzer.methods.prospect`).
+trying (``trials``), what a method needs (it says so itself, see :mod:`analyzer.methods.static_context`).
 
 The trace is the one that an explanation would make, by the same operators and rules, so that what is refused here is refused
 there with the same words. What only numbers decide is left open: a branch on the input's values, and whether the trace gives
@@ -22,7 +22,7 @@ from analyzer.errors import AnalyzerError, InputError
 from analyzer.importer.subgraphs import with_subgraphs
 from analyzer.jobs.trials import FREE_LENGTHS, Verdict, failure, trial_shapes
 from analyzer.methods import registry
-from analyzer.methods.prospect import Prospect
+from analyzer.methods.static_context import StaticContext
 from analyzer.perturbation.evaluator import Evaluator
 from analyzer.targets.resolve import scored_value
 from analyzer.targets.target import Resolved, no_batch
@@ -67,11 +67,11 @@ def looked_at(model: Model) -> dict[str, Any]:
 
 def _verdict(look: _Look, info: registry.MethodInfo) -> Verdict:
     try:
-        prospect = look.runtime if info.needs == "runtime" else look.traced
+        static = look.runtime if info.needs == "runtime" else look.traced
         if info.reads_a_layer:
-            _ = prospect.layer
+            _ = static.layer
         if info.fits is not None:
-            info.fits(prospect)
+            info.fits(static)
     except Exception as problem:
         if isinstance(problem, AnalyzerError) and problem.code not in _OPEN:
             return failure(problem)
@@ -88,15 +88,15 @@ class _Look:
         self._answers: dict[str, Any] = {}
 
     @property
-    def runtime(self) -> Prospect:
+    def runtime(self) -> StaticContext:
         """For methods that only run the model."""
-        found: Prospect = self._answer("runtime", self._runtime)
+        found: StaticContext = self._answer("runtime", self._runtime)
         return found
 
     @property
-    def traced(self) -> Prospect:
+    def traced(self) -> StaticContext:
         """For white-box methods."""
-        found: Prospect = self._answer("traced", self._traced)
+        found: StaticContext = self._answer("traced", self._traced)
         return found
 
     def _answer(self, what: str, find: Callable[[], Any]) -> Any:
@@ -136,7 +136,7 @@ class _Look:
         given = {name: _given(self.model.inputs[name].dtype, shape) for name, shape in shapes.items()}
         return trace(self.model.graph, given, recorder=ShapeRecorder())
 
-    def _runtime(self) -> Prospect:
+    def _runtime(self) -> StaticContext:
         scored, length, batch = scored_value(self.model), FREE_LENGTHS[0], 1
         try:
             trace, length = self._answer("trace", self._trace)
@@ -147,7 +147,7 @@ class _Look:
             batch = self._samples(trace, scored.value, length)
         evaluator = self._evaluator(length, batch)
         evaluator.require_batch()
-        return Prospect(evaluator)
+        return StaticContext(evaluator)
 
     def _samples(self, trace: Trace, value: str, length: int) -> int:
         """How many scores there are for the trial shapes.
@@ -174,7 +174,7 @@ class _Look:
             raise InputError("inspect.no_shapes", f"{value!r} of shape {list(larger)} has no row for each sample", "")
         return int(shape[0])
 
-    def _traced(self) -> Prospect:
+    def _traced(self) -> StaticContext:
         scored = scored_value(self.model)
         trace, length = self._answer("trace", self._trace)
         from analyzer.engines.traced_score import TracedScore
@@ -182,7 +182,7 @@ class _Look:
         if trace.converted:
             raise InputError("inspect.converted", f"{trace.converted[0]} is converted by onnx2torch", "")
         traced = TracedScore.on(trace, scored.value, "float32", "cpu")
-        found = Prospect(self._evaluator(length, int((*traced.output.meta["shape"], 1)[0])), traced)
+        found = StaticContext(self._evaluator(length, int((*traced.output.meta["shape"], 1)[0])), traced)
         found.require_rules(GRADIENT)  # every white-box method needs a path
         return found
 

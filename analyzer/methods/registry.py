@@ -20,7 +20,7 @@ from analyzer.methods.parameters import Parameter, valid
 from analyzer.nearest import did_you_mean
 
 if TYPE_CHECKING:
-    from analyzer.methods.prospect import Prospect
+    from analyzer.methods.static_context import StaticContext
 
 Family = Literal["gradient", "relevance", "CAM", "perturbation", "model"]
 Needs = Literal["trace", "runtime"]
@@ -64,8 +64,8 @@ class MethodInfo:
     check_together
         Refuses parameters, each of them valid, that don't go together.
     fits
-        Refuses a :class:`~analyzer.methods.prospect.Prospect` that the method can't be used on, with the error that a call
-        would end in, where it needs more than all of its kind.
+        Refuses a model, as a :class:`~analyzer.methods.static_context.StaticContext`, that the method can't be used on, with
+        the error that a call would end in, where it needs more than all of its kind.
     """
 
     name: str
@@ -87,7 +87,7 @@ class MethodInfo:
     headline: tuple[str, ...] = ()
     expand: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None = field(default=None, repr=False)
     check_together: Callable[[Mapping[str, Any]], None] | None = field(default=None, repr=False)
-    fits: Callable[[Prospect], None] | None = field(default=None, repr=False)
+    fits: Callable[[StaticContext], None] | None = field(default=None, repr=False)
 
     @property
     def reads_a_layer(self) -> bool:
@@ -156,7 +156,7 @@ def method(
     source: str,
     expand: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None = None,
     check_together: Callable[[Mapping[str, Any]], None] | None = None,
-    fits: Callable[[Prospect], None] | None = None,
+    fits: Callable[[StaticContext], None] | None = None,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Register a function ``(context, *, parameters…) -> Result`` as a method; the arguments are :class:`MethodInfo`'s.
 

@@ -18,7 +18,7 @@ from analyzer.methods.context import Array, Context, Result
 from analyzer.methods.registry import method
 
 if TYPE_CHECKING:
-    from analyzer.methods.prospect import Prospect
+    from analyzer.methods.static_context import StaticContext
 
 Layer = Annotated[str, "ONNX node or value name; auto: the last feature map whose places are still mixed"]
 Rectify = Annotated[bool, "keep positive values only"]
@@ -85,9 +85,9 @@ def _no_linear_head(layer: str, obstacles: Sequence[str]) -> UnsupportedError:
     )
 
 
-def _has_linear_head(prospect: Prospect) -> None:
-    if prospect.layer.obstacles or not prospect.layer.pooled:
-        raise _no_linear_head(prospect.layer.name, prospect.layer.obstacles)
+def _has_linear_head(static: StaticContext) -> None:
+    if static.layer.obstacles or not static.layer.pooled:
+        raise _no_linear_head(static.layer.name, static.layer.obstacles)
 
 
 @method(

@@ -14,7 +14,7 @@ from analyzer.methods.gradient.guided_backprop import Rectifiers, guided_table, 
 from analyzer.methods.registry import method
 
 if TYPE_CHECKING:
-    from analyzer.methods.prospect import Prospect
+    from analyzer.methods.static_context import StaticContext
 
 
 def _other_axes(layer: str, name: str, shape: Sequence[int]) -> UnsupportedError:
@@ -25,10 +25,10 @@ def _other_axes(layer: str, name: str, shape: Sequence[int]) -> UnsupportedError
     )
 
 
-def _lies_over_an_input(prospect: Prospect) -> None:
-    if not prospect.mapped_inputs():
-        first = prospect.layer.inputs[0]
-        raise _other_axes(prospect.layer.name, first, prospect.evaluator.inputs[first].shape)
+def _lies_over_an_input(static: StaticContext) -> None:
+    if not static.mapped_inputs():
+        first = static.layer.inputs[0]
+        raise _other_axes(static.layer.name, first, static.evaluator.inputs[first].shape)
 
 
 @method(

@@ -14,7 +14,7 @@ from analyzer.methods.context import Array, Context, Result
 from analyzer.methods.registry import method
 
 if TYPE_CHECKING:
-    from analyzer.methods.prospect import Prospect
+    from analyzer.methods.static_context import StaticContext
 
 #: Channels whose masks are held at once.
 _TOGETHER = 32
@@ -30,12 +30,12 @@ def _cannot_mask(layer: str, name: str, value: Array) -> UnsupportedError:
     )
 
 
-def _masks_an_input(prospect: Prospect) -> None:
-    names = prospect.mapped_inputs()
-    name = next(iter(names), prospect.layer.inputs[0])
-    value = prospect.evaluator.inputs[name]
+def _masks_an_input(static: StaticContext) -> None:
+    names = static.mapped_inputs()
+    name = next(iter(names), static.layer.inputs[0])
+    value = static.evaluator.inputs[name]
     if value.dtype.kind != "f" or not names:
-        raise _cannot_mask(prospect.layer.name, name, value)
+        raise _cannot_mask(static.layer.name, name, value)
 
 
 @method(

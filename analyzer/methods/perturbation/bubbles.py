@@ -41,7 +41,7 @@ def _blended(evaluator: Evaluator) -> list[str]:
 
 @method(
     "bubbles", "perturbation", quick={"samples": 20}, headline=("samples",), needs="runtime", modalities=("image", "series"),
-    fits=lambda prospect: prospect.evaluator.changing(*_blended(prospect.evaluator)).require_axes(),
+    fits=lambda static: static.evaluator.changing(*_blended(static.evaluator)).require_axes(),
     source="Gosselin, Schyns 2001, Bubbles: a technique to reveal the use of information in recognition tasks",
 )  # fmt: skip
 def bubbles(

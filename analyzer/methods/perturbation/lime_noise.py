@@ -39,7 +39,7 @@ def _continuous(evaluator: Evaluator) -> tuple[str, ...]:
 
 @method(
     "lime-noise", "perturbation", quick={"samples": 60}, headline=("samples", "noise"), needs="runtime",
-    modalities=("table",), fits=lambda prospect: prospect.evaluator.changing(*_continuous(prospect.evaluator)).require_batch(),
+    modalities=("table",), fits=lambda static: static.evaluator.changing(*_continuous(static.evaluator)).require_batch(),
     source="Ribeiro, Singh, Guestrin 2016, Why should I trust you?, section 3, with noise in place of removed features; "
     "Garreau, von Luxburg 2020, Explaining the explainer, on Gaussian copies",
 )  # fmt: skip

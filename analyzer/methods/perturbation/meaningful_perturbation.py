@@ -24,7 +24,7 @@ _SHOWN = 3
 
 @method(
     "meaningful-perturbation", "perturbation", quick={"steps": 10}, signed=False,
-    fits=lambda prospect: prospect.evaluator.require_batch(),
+    fits=lambda static: static.evaluator.require_batch(),
     source="Fong, Vedaldi 2017, Interpretable explanations of black boxes by meaningful perturbation, eq. 3 to 6",
 )  # fmt: skip
 def meaningful_perturbation(

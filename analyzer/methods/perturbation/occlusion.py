@@ -23,14 +23,14 @@ from analyzer.perturbation.replacement import Replacement, cost_of, notes_of
 from analyzer.perturbation.spatial_layout import Array, SpatialLayout
 
 if TYPE_CHECKING:
-    from analyzer.methods.prospect import Prospect
+    from analyzer.methods.static_context import StaticContext
 
 Size = int | tuple[int, ...] | list[int] | None
 
 
-def _has_windows(prospect: Prospect) -> None:
-    if not (prospect.evaluator.columns or prospect.evaluator.texts):
-        prospect.evaluator.require_axes()
+def _has_windows(static: StaticContext) -> None:
+    if not (static.evaluator.columns or static.evaluator.texts):
+        static.evaluator.require_axes()
 
 
 @method(

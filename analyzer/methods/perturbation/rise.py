@@ -21,12 +21,12 @@ from analyzer.perturbation.moments import Moments
 from analyzer.perturbation.random_masks import Draw, DrawGrids, MonteCarlo, require_blendable
 
 if TYPE_CHECKING:
-    from analyzer.methods.prospect import Prospect
+    from analyzer.methods.static_context import StaticContext
 
 
-def _can_be_masked(prospect: Prospect) -> None:
-    require_blendable(prospect.evaluator)
-    prospect.evaluator.require_axes()
+def _can_be_masked(static: StaticContext) -> None:
+    require_blendable(static.evaluator)
+    static.evaluator.require_axes()
 
 
 @method(

@@ -28,7 +28,7 @@ def _table(low: Any, high: Any, zero_bias: bool) -> TableSpec:
 
 @method(
     "deep-taylor", "relevance", compilable=True, inner=True, check_together=require_both,
-    fits=lambda prospect: prospect.require_rules(_table(*bounds(prospect.evaluator.model, None, None), zero_bias=False)),
+    fits=lambda static: static.require_rules(_table(*bounds(static.evaluator.model, None, None), zero_bias=False)),
     source="Montavon et al. 2017, Explaining nonlinear classification decisions with deep Taylor decomposition, table 1",
 )  # fmt: skip
 def deep_taylor(

@@ -36,7 +36,7 @@ def _table(variant: str, pooling: str) -> TableSpec:
 
 @method(
     "deeplift", "relevance", compilable=True, complete=True, tolerance=1e-3,
-    fits=lambda prospect: prospect.require_rules(_table("rescale", "auto")),
+    fits=lambda static: static.require_rules(_table("rescale", "auto")),
     source="Shrikumar, Greenside, Kundaje 2017, Learning important features through propagating activation "
     "differences; products, quotients and softmax split exactly",
 )  # fmt: skip

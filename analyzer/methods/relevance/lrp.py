@@ -75,7 +75,7 @@ def require_both(params: Mapping[str, Any]) -> None:
     source="Bach et al. 2015, On pixel-wise explanations; composites: Montavon et al. 2019, Layer-wise relevance "
     "propagation: an overview",
     expand=expanded, check_together=_require_composite,
-    fits=lambda prospect: prospect.require_rules(table_of(prospect.evaluator.model, "epsilon-plus", None)),
+    fits=lambda static: static.require_rules(table_of(static.evaluator.model, "epsilon-plus", None)),
 )  # fmt: skip
 @_takes_fields(CompositeParams)
 def lrp(

@@ -15,7 +15,7 @@ from analyzer.methods.parameters import COUNT, POSITIVE
 from analyzer.methods.registry import method
 
 if TYPE_CHECKING:
-    from analyzer.methods.prospect import Prospect
+    from analyzer.methods.static_context import StaticContext
 
 Root = Literal["search", "nearest"] | float | list[Any] | np.ndarray[Any, Any]
 
@@ -37,9 +37,9 @@ def _require_rows(evaluator: Evaluator, names: Iterable[str]) -> None:
             )
 
 
-def _has_rows(prospect: Prospect) -> None:
-    assert prospect.traced is not None
-    _require_rows(prospect.evaluator, prospect.traced.nodes)
+def _has_rows(static: StaticContext) -> None:
+    assert static.traced is not None
+    _require_rows(static.evaluator, static.traced.nodes)
 
 
 @method(

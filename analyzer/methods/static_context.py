@@ -41,7 +41,7 @@ class LayerFacts:
 
 
 @dataclass(frozen=True)
-class Prospect:
+class StaticContext:
     """A model for inputs of which types and shapes are known.
 
     Attributes
