@@ -23,6 +23,9 @@ from analyzer.errors import (
 )
 
 if TYPE_CHECKING:
+    from analyzer.evaluation.evaluate import evaluate
+    from analyzer.evaluation.measure import Evaluation
+    from analyzer.evaluation.registry import MetricInfo, metrics
     from analyzer.explanation import Completeness, Explanation
     from analyzer.export.compile import Compiled, compile  # noqa: A004
     from analyzer.importer.parity import Parity
@@ -38,6 +41,10 @@ __version__: str
 _PUBLIC = {
     "compile": "analyzer.export.compile",
     "Compiled": "analyzer.export.compile",
+    "evaluate": "analyzer.evaluation.evaluate",
+    "Evaluation": "analyzer.evaluation.measure",
+    "metrics": "analyzer.evaluation.registry",
+    "MetricInfo": "analyzer.evaluation.registry",
     "load": "analyzer.model",
     "Model": "analyzer.model",
     "TensorSpec": "analyzer.tensor_spec",
@@ -54,10 +61,12 @@ __all__ = [
     "AnalyzerError",
     "Compiled",
     "Completeness",
+    "Evaluation",
     "Explanation",
     "InconclusiveError",
     "InputError",
     "MethodInfo",
+    "MetricInfo",
     "Model",
     "Parameter",
     "Parity",
@@ -68,8 +77,10 @@ __all__ = [
     "UsageError",
     "__version__",
     "compile",
+    "evaluate",
     "load",
     "methods",
+    "metrics",
     "rules",
 ]
 

@@ -137,6 +137,9 @@ class Explanation:
     standard_errors
         Input name -> standard errors of a random method's map, of its shape; NaN where they aren't known, empty where a method
         doesn't estimate them.
+    options
+        The keyword arguments that it was asked for with, ``target`` among them: ``model.explain(inputs, method, **options)``
+        gives it again.
     """
 
     method: str
@@ -153,6 +156,7 @@ class Explanation:
     record: Mapping[str, Any] = field(default_factory=dict)
     notable: Mapping[str, Any] | None = None
     standard_errors: Mapping[str, Array] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
     totals: Callable[[], dict[str, NodeTotals]] | None = field(default=None, repr=False, compare=False)
     """Computes :attr:`nodes`; not pickled."""
 

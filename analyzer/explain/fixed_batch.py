@@ -56,6 +56,7 @@ def in_parts(backends: Backends, feed: dict[str, Array], request: Request, size:
         score=np.concatenate([part.score for part in parts]),
         record=_joined_record([part.record for part in parts]),
         completeness=completeness,
+        options=request.options,
         totals=functools.partial(_joined_totals, parts),
     )
     return with_missed_sum(found, parts)

@@ -107,7 +107,7 @@ def _explained(
     found = Explanation(
         request.method, params, result.attributions, raws, feed, explained.target.names, explained.target.classes,
         explained.target.score(explained.output), explained.scored.kind, signed, complete, record,
-        info.notable(params), result.standard_errors, call.totals,
+        info.notable(params), result.standard_errors, request.options, call.totals,
     )  # fmt: skip
     return found if request.place is not None else with_missed_sum(found, [found])
 

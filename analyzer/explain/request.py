@@ -60,6 +60,12 @@ class Request:
             )
         return cls(method, params, **given)
 
+    @property
+    def options(self) -> dict[str, Any]:
+        """The keyword arguments beside the method's name that make this request again."""
+        own = ("target", "score", "seed", "backend", "precision", "layer", "at", "inputs")
+        return {**{name: getattr(self, name) for name in own}, **self.params}
+
     def require_inputs(self, known: Mapping[str, Any]) -> None:
         """Refuse chosen inputs that the model doesn't have.
 

@@ -1,0 +1,267 @@
+"""What a metric works with: the explanation, scores of changed inputs, and explanations of changed inputs or models.
+
+Belongs here: everything that a metric may ask of a model, counted. Not here: metrics, cutting a request into parts
+(``evaluate``).
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from analyzer.evaluation.measure import Array
+from analyzer.evaluation.units import Units
+from analyzer.executor.batched_runs import rows_of
+from analyzer.explain.request import Request
+from analyzer.explain.scoring import evaluator_of
+from analyzer.explanation import Explanation
+from analyzer.model import Model
+from analyzer.perturbation.evaluator import Evaluator
+from analyzer.perturbation.features import FeatureSpace
+from analyzer.perturbation.replacement import Replacements
+from analyzer.targets.language import TargetLike, is_detection
+from analyzer.targets.target import Resolved
+
+Feed = Mapping[str, Array]
+#: Copies of a sample that are explained at once, at most.
+_AT_ONCE = 16
+
+
+@dataclass
+class MetricContext:
+    """One explanation that is judged.
+
+    Attributes
+    ----------
+    inputs
+        The model's inputs that were explained, batch first.
+    masks
+        Input name -> where the truth lies, bool (samples, ...) broadcastable to the input; empty where it isn't known.
+    seed
+        Of every random choice.
+    evaluations, explanations
+        How many model evaluations, and explanations of one sample, have been made.
+    """
+
+    model: Model
+    explanation: Explanation
+    inputs: dict[str, Array]
+    masks: Feed
+    seed: int
+    progress: Callable[[int, int], None] | None = None
+    start: int = 0
+    evaluations: int = field(default=0, init=False)
+    explanations: int = field(default=0, init=False)
+
+    @property
+    def batch(self) -> int:
+        """How many samples were explained."""
+        return len(self.explanation.target)
+
+    @property
+    def maps(self) -> Feed:
+        """Input name -> its attributions, batch first."""
+        return self.explanation.attributions
+
+    def map(self, sample: int) -> dict[str, Array]:
+        """One sample's attributions, float64, without the batch axis."""
+        return {name: np.asarray(value[sample], np.float64) for name, value in self.maps.items()}
+
+    def flat(self, sample: int) -> Array:
+        """One sample's attributions of all inputs as one vector, float64."""
+        return np.concatenate([value.reshape(-1) for value in self.map(sample).values()])
+
+    def generator(self, sample: int, *more: int) -> np.random.Generator:
+        """The random numbers of a sample: the same however the batch is cut."""
+        return np.random.default_rng([self.seed, self.start + sample, *more])
+
+    def advance(self, done: int, total: int) -> None:
+        """Report progress in model evaluations or explanations."""
+        if self.progress is not None:
+            self.progress(done, total)
+
+    # scores of changed inputs -------------------------------------------------------------------------------------------
+
+    @functools.cached_property
+    def evaluator(self) -> Evaluator:
+        """Scores of changed copies, for what is explained; it changes the inputs that have a map."""
+        options = {**self.explanation.options, "inputs": tuple(self.maps)}
+        request = Request.of(self.explanation.method, **options)
+        return evaluator_of(self.model.backends, self.inputs, request)
+
+    @property
+    def score(self) -> Array:
+        """The explained score of every sample, (samples,) float64."""
+        return self.evaluator.score
+
+    def units(self, sample: int, size: int = 1) -> Units:
+        """One sample's units with their relevance; see :meth:`Units.of`."""
+        return Units.of(self.evaluator, self.map(sample), size)
+
+    def replacements(self, fill: Any, background: int = 100) -> Replacements:
+        """What units become that are taken away: a method's ``fill``; ``mean`` is 0 where an input has no channels.
+
+        Raises
+        ------
+        UsageError, InputError
+            ``fill.*``, ``data.*``.
+        """
+        return self._space.replacements(fill, background, channelless=0.0)
+
+    @functools.cached_property
+    def _space(self) -> FeatureSpace:
+        return FeatureSpace(self.evaluator, {name: self.inputs[name] for name in self.evaluator.changed})
+
+    def scores(self, sample: int, units: Units, present: Array, replacements: Replacements) -> Array:
+        """Scores of one sample without some of its units.
+
+        Parameters
+        ----------
+        present
+            (n, units) bool, false for what is replaced.
+
+        Returns
+        -------
+        ndarray
+            (n,) float64.
+        """
+        source = rows_of(present=np.asarray(present, bool))
+        found = self._space.masked_scores(sample, units.segmentation, source, replacements[sample])
+        self.evaluations += len(present) * replacements.cost
+        return np.fromiter(found, np.float64, len(present))
+
+    def scores_of(self, sample: int, copies: Iterable[Array], name: str | None = None) -> Array:
+        """Scores of changed copies of one input of a sample, (n,) float64.
+
+        Parameters
+        ----------
+        copies
+            Each of the input's shape without the batch axis.
+        name
+            Which input; None for the first that has a map.
+        """
+        evaluator = self.evaluator if name is None else self.evaluator.changing(name)
+        found = np.array(list(evaluator.evaluate(sample, copies)), np.float64)
+        self.evaluations += len(found)
+        return found
+
+    # explanations of changed inputs -------------------------------------------------------------------------------------
+
+    def target_of(self, sample: int) -> TargetLike:
+        """What is explained of a sample, held fixed: a class by its index where the target named it by its rank."""
+        asked: Any = self.explanation.options.get("target", "top1")
+        target: TargetLike = asked
+        if isinstance(asked, list | tuple) or (isinstance(asked, np.ndarray) and asked.dtype.kind not in "f"):
+            target = asked[sample]
+        resolved = self.evaluator.target
+        ranked = isinstance(target, str) and target.startswith("top")
+        if not ranked or is_detection(target) or not isinstance(resolved, Resolved):
+            return target
+        if resolved.weights.ndim == 2 and resolved.classes[sample] >= 0:
+            return int(resolved.classes[sample])
+        return np.asarray(resolved.weights[sample], np.float64)
+
+    def explain_copies(
+        self, sample: int, copies: Feed, target: TargetLike | None = None, model: Model | None = None
+    ) -> dict[str, Array]:
+        """Explain changed copies of one sample as it was explained.
+
+        Parameters
+        ----------
+        copies
+            Input name -> (n, ...); inputs that aren't named are as they were.
+        target
+            None for what was explained of the sample.
+        model
+            Another model with the same inputs and outputs; None for this one.
+
+        Returns
+        -------
+        dict
+            Input name -> maps (n, ...), float64.
+        """
+        model = self.model if model is None else model
+        count = len(next(iter(copies.values())))
+        target = self.target_of(sample) if target is None else target
+        size = model.fixed_batch or min(_AT_ONCE, self.evaluator.batch_size())
+        parts: list[Feed] = []
+        for start in range(0, count, size):
+            rows = [min(start + at, count - 1) for at in range(size if model.fixed_batch else min(size, count - start))]
+            feed = {
+                name: np.ascontiguousarray(copies[name][rows], self.inputs[name].dtype)
+                if name in copies
+                else self.evaluator.repeated(name, sample, len(rows))
+                for name in self.inputs
+            }
+            found = model.explain(
+                feed, self.explanation.method, **{**self._options, "target": _each(target, len(rows))}
+            )
+            kept = min(size, count - start)
+            parts.append({name: np.asarray(value[:kept], np.float64) for name, value in found.attributions.items()})
+        self.explanations += count
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+    def explain_in(self, model: Model, targets: list[TargetLike] | None = None) -> Explanation:
+        """Explain the same inputs in another model with the same inputs and outputs, or for other targets.
+
+        Parameters
+        ----------
+        targets
+            One for each sample; None for what was explained.
+        """
+        own = [self.target_of(sample) for sample in range(self.batch)] if targets is None else targets
+        self.explanations += self.batch
+        return model.explain(self.inputs, self.explanation.method, **{**self._options, "target": _together(own)})
+
+    @property
+    def _options(self) -> dict[str, Any]:
+        return {**self.explanation.options, "inputs": tuple(self.maps)}
+
+    def part(self, rows: slice) -> MetricContext:
+        """The same for some of the samples."""
+        inputs = {name: value[rows] for name, value in self.inputs.items()}
+        masks = {name: value[rows] for name, value in self.masks.items()}
+        start = self.start + (rows.start or 0)
+        return MetricContext(
+            self.model, rows_of_explanation(self.explanation, rows), inputs, masks, self.seed, self.progress, start
+        )
+
+
+def _each(target: TargetLike, count: int) -> Any:
+    """A sample's target for so many copies of it."""
+    if isinstance(target, np.ndarray):
+        return np.stack([target] * count)
+    return [target] * count if isinstance(target, int | np.integer) else target
+
+
+def _together(targets: list[TargetLike]) -> Any:
+    """Targets of the samples as one."""
+    if all(isinstance(target, np.ndarray) for target in targets):
+        return np.stack([np.asarray(target) for target in targets])
+    first = targets[0]
+    return first if isinstance(first, str) and all(isinstance(t, str) and t == first for t in targets) else targets
+
+
+def rows_of_explanation(e: Explanation, rows: slice) -> Explanation:
+    """An explanation of some of its samples."""
+    options = dict(e.options)
+    target, count = options.get("target"), len(e.target)
+    if isinstance(target, list | tuple) and len(target) == count:
+        options["target"] = list(target[rows])
+    elif isinstance(target, np.ndarray) and target.ndim and len(target) == count:
+        options["target"] = target[rows]
+    complete = e.completeness
+    if complete is not None and len(complete.total) == count:
+        complete = replace(complete, total=complete.total[rows], expected=complete.expected[rows])
+    return replace(
+        e,
+        attributions={name: value[rows] for name, value in e.attributions.items()},
+        raws={name: value[rows] for name, value in e.raws.items()},
+        inputs={name: value[rows] for name, value in e.inputs.items()},
+        standard_errors={name: value[rows] for name, value in e.standard_errors.items()},
+        target=e.target[rows], classes=e.classes[rows], score=e.score[rows], completeness=complete, options=options,
+    )  # fmt: skip

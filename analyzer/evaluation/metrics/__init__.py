@@ -1,0 +1,1 @@
+"""The metrics, a short file each; :mod:`analyzer.evaluation.registry` finds them."""

@@ -1,0 +1,158 @@
+"""The registry of metrics: name -> metric, with its direction, range, cost, parameters and source.
+
+Belongs here: declaring, finding and describing metrics. Not here: any metric (``metrics``), running one (``evaluate``).
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import inspect
+import pkgutil
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from analyzer.errors import UsageError
+from analyzer.methods.parameters import Parameter, valid
+from analyzer.nearest import did_you_mean
+
+Category = Literal["faithfulness", "robustness", "localisation", "complexity", "randomisation", "axiomatic"]
+Needs = Literal["map", "mask", "scores", "explanations"]
+
+
+@dataclass(frozen=True)
+class MetricInfo:
+    """A registered metric.
+
+    Attributes
+    ----------
+    category
+        What it judges: ``faithfulness`` to the model, ``robustness`` to small changes, ``localisation`` beside a mask,
+        ``complexity``, ``randomisation`` of the model or the target, ``axiomatic`` properties.
+    needs
+        ``map`` for the map alone, ``mask`` for the map and the truth beside it, ``scores`` where the model is run on changed
+        inputs, ``explanations`` where inputs are explained again.
+    higher_is_better
+        None for a metric that only describes.
+    range
+        What values it takes, as text: ``[0, 1]``.
+    cost
+        How many model evaluations or explanations of one sample, as text in terms of its parameters.
+    blind_spot
+        What it can't tell, in a sentence.
+    summary, source
+        What it measures in a line; paper and equation.
+    quick
+        Parameters that make it quick on a small model, for tests.
+    """
+
+    name: str
+    category: Category
+    needs: Needs
+    higher_is_better: bool | None
+    range: str
+    cost: str
+    blind_spot: str
+    summary: str
+    source: str
+    parameters: Mapping[str, Parameter]
+    function: Callable[..., Any] = field(repr=False)
+    quick: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def direction(self) -> str:
+        """Which values are good, in words."""
+        return {True: "higher is better", False: "lower is better", None: "descriptive"}[self.higher_is_better]
+
+    def check(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """All parameters with their values, defaults filled in.
+
+        Raises
+        ------
+        UsageError
+            ``params.unknown`` with the near name, ``params.invalid`` with the type that is wanted.
+        """
+        for name in given:
+            if name not in self.parameters:
+                raise UsageError(
+                    "params.unknown",
+                    f"{self.name} has no parameter {name!r}{did_you_mean(name, self.parameters)}",
+                    f"its parameters: {', '.join(self.parameters) or 'none'}",
+                )
+        return {
+            name: valid(self.name, parameter, given[name]) if name in given else parameter.default
+            for name, parameter in self.parameters.items()
+        }
+
+
+_METRICS: dict[str, MetricInfo] = {}
+
+
+def metric(
+    name: str,
+    category: Category,
+    *,
+    needs: Needs,
+    higher_is_better: bool | None,
+    range: str,  # noqa: A002
+    cost: str,
+    blind_spot: str,
+    source: str,
+    quick: Mapping[str, Any] | None = None,
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Register a function ``(context, *, parameters…) -> Measure`` as a metric; the arguments are :class:`MetricInfo`'s.
+
+    The function's keyword-only arguments are the metric's parameters; annotate each as ``Annotated[type, "doc"]``.
+    The first line of its docstring is the summary.
+    """
+
+    def register(function: Callable[..., Any]) -> Callable[..., Any]:
+        hints = typing.get_type_hints(function, include_extras=True)
+        parameters = {
+            key: Parameter.of(key, hints[key], argument.default)
+            for key, argument in inspect.signature(function).parameters.items()
+            if argument.kind is argument.KEYWORD_ONLY
+        }
+        summary = (inspect.getdoc(function) or "").split("\n")[0]
+        if name in _METRICS:
+            raise ValueError(f"metric {name!r} is registered twice")
+        _METRICS[name] = MetricInfo(
+            name, category, needs, higher_is_better, range, cost, blind_spot, summary, source, parameters, function,
+            dict(quick or {}),
+        )  # fmt: skip
+        return function
+
+    return register
+
+
+def metrics() -> dict[str, MetricInfo]:
+    """All metrics by name, in the order of their categories."""
+    for module in _modules():
+        importlib.import_module(module)
+    order = list(typing.get_args(Category))
+    return dict(sorted(_METRICS.items(), key=lambda item: (order.index(item[1].category), item[0])))
+
+
+@functools.cache
+def _modules() -> tuple[str, ...]:
+    folder, package = Path(__file__).parent / "metrics", __name__.rpartition(".")[0]
+    return tuple(f"{package}.metrics.{module.name}" for module in pkgutil.iter_modules([str(folder)]))
+
+
+def get(name: str) -> MetricInfo:
+    """A metric by name.
+
+    Raises
+    ------
+    UsageError
+        ``metric.unknown`` with the near name.
+    """
+    known = metrics()
+    if name not in known:
+        raise UsageError(
+            "metric.unknown", f"unknown metric {name!r}{did_you_mean(name, known)}", f"metrics: {', '.join(known)}"
+        )
+    return known[name]

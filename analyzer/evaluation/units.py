@@ -1,0 +1,85 @@
+"""The pieces of a sample that a metric ranks and takes away: pixels with all their channels, columns, words, time steps.
+
+Belongs here: cutting a sample into units, the relevance of each, their order. Not here: scores without some of them
+(``context``), metrics.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from analyzer.evaluation.measure import Array
+from analyzer.perturbation.evaluator import Evaluator
+from analyzer.perturbation.features import Segmentation
+
+
+@dataclass(frozen=True)
+class Units:
+    """One sample's units, numbered over all explained inputs.
+
+    Attributes
+    ----------
+    segmentation
+        Which unit each element belongs to.
+    relevance
+        (count,) float64: the sum of the map over each unit.
+    """
+
+    segmentation: Segmentation
+    relevance: Array
+
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return self.segmentation.count
+
+    @classmethod
+    def of(cls, evaluator: Evaluator, maps: Mapping[str, Array], size: int = 1) -> Units:
+        """A sample's units.
+
+        Parameters
+        ----------
+        maps
+            Input name -> the sample's map, without the batch axis, broadcastable to the input.
+        size
+            Side of the square, or length of the piece, that is one unit of a picture, volume or series; columns and words are
+            always taken one by one. Channels share their units.
+        """
+        ids: dict[str, Array] = {}
+        start = 0
+        for name in maps:
+            own = _ids(evaluator, name, size)
+            ids[name] = own + start
+            start += int(own.max()) + 1
+        segmentation = Segmentation(ids)
+        relevance = np.zeros(segmentation.count)
+        for name, values in maps.items():
+            shape = np.broadcast_shapes(ids[name].shape, values.shape)
+            at, summed = np.broadcast_to(ids[name], shape), np.broadcast_to(values, shape)
+            relevance += np.bincount(at.reshape(-1), summed.reshape(-1).astype(np.float64), segmentation.count)
+        return cls(segmentation, relevance)
+
+    def order(self, rng: np.random.Generator, descending: bool = True) -> Array:
+        """Unit numbers, the most relevant first; equal ones in an order of chance."""
+        ties = rng.permutation(self.count)
+        ranked = np.lexsort((ties, -self.relevance if descending else self.relevance))
+        return np.asarray(ranked, np.int64)
+
+
+def _ids(evaluator: Evaluator, name: str, size: int) -> Array:
+    """The units of one sample of an input from 0, of its rank, 1 along channels."""
+    shape = evaluator.inputs[name].shape
+    if len(shape) < 2 or int(np.prod(shape[1:])) == 1:
+        return np.zeros((1,) * (len(shape) - 1), np.int64)
+    layout = evaluator.changing(name).layout
+    blocked = len(shape) > 2
+    sides = layout.sides
+    steps = [size if blocked else 1] * len(sides)
+    counts = [-(-side // step) for side, step in zip(sides, steps, strict=True)]
+    grid = np.arange(int(np.prod(counts))).reshape(counts)
+    for axis, (side, step) in enumerate(zip(sides, steps, strict=True)):
+        grid = np.repeat(grid, step, axis).take(range(side), axis)
+    return np.asarray(grid, np.int64).reshape(layout.mask_shape)

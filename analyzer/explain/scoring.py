@@ -1,0 +1,41 @@
+"""Scores of changed copies of an input for what a request explains.
+
+Belongs here: the evaluator that perturbation methods get, for whoever judges an explanation. Not here: one explanation
+(``pipeline``), evaluating (``analyzer.perturbation.evaluator``).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from analyzer.compiler.subject import Subject
+from analyzer.explain.backends import Backends
+from analyzer.explain.request import Request
+from analyzer.methods import registry
+from analyzer.onnx_model import Array
+from analyzer.perturbation.evaluator import Evaluator
+from analyzer.targets.resolve import resolve_on
+
+
+def evaluator_of(backends: Backends, feed: dict[str, Array], request: Request) -> Evaluator:
+    """The evaluator on inputs that fit the model, for the score that the request explains.
+
+    Raises
+    ------
+    UsageError, UnsupportedError
+        As resolving the target does.
+    """
+    gradients = registry.get(request.method).needs == "trace"
+    explained = resolve_on(
+        backends.model, feed, request.target, score=request.score, layer=request.layer, place=request.place,
+        gradients=gradients,
+    )  # fmt: skip
+
+    def engine_on(inputs: dict[str, Array], weights: Array) -> Any:
+        subject = Subject(inputs, explained.scored.value, weights, request.inputs)
+        return backends.on(explained.model).torch(subject, request.precision, verify=False)
+
+    return Evaluator(
+        explained.model, feed, explained.target, explained.output, request.seed, request.progress, request.inputs,
+        engine_on=engine_on,
+    )  # fmt: skip
