@@ -7,7 +7,7 @@ Belongs here: everything that a metric may ask of a model, counted. Not here: me
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -246,22 +246,24 @@ def _together(targets: list[TargetLike]) -> Any:
     return first if isinstance(first, str) and all(isinstance(t, str) and t == first for t in targets) else targets
 
 
-def rows_of_explanation(e: Explanation, rows: slice) -> Explanation:
-    """An explanation of some of its samples."""
+def rows_of_explanation(e: Explanation, rows: slice | Sequence[int] | Array) -> Explanation:
+    """An explanation of some of its samples, in the order given."""
     options = dict(e.options)
     target, count = options.get("target"), len(e.target)
+    chosen = np.arange(count)[rows]
     if isinstance(target, list | tuple) and len(target) == count:
-        options["target"] = list(target[rows])
+        options["target"] = [target[row] for row in chosen]
     elif isinstance(target, np.ndarray) and target.ndim and len(target) == count:
-        options["target"] = target[rows]
+        options["target"] = target[chosen]
     complete = e.completeness
     if complete is not None and len(complete.total) == count:
-        complete = replace(complete, total=complete.total[rows], expected=complete.expected[rows])
+        complete = replace(complete, total=complete.total[chosen], expected=complete.expected[chosen])
+
+    def taken(arrays: Feed) -> dict[str, Array]:
+        return {name: value[chosen] if len(value) == count else value for name, value in arrays.items()}
+
     return replace(
-        e,
-        attributions={name: value[rows] for name, value in e.attributions.items()},
-        raws={name: value[rows] for name, value in e.raws.items()},
-        inputs={name: value[rows] for name, value in e.inputs.items()},
-        standard_errors={name: value[rows] for name, value in e.standard_errors.items()},
-        target=e.target[rows], classes=e.classes[rows], score=e.score[rows], completeness=complete, options=options,
+        e, attributions=taken(e.attributions), raws=taken(e.raws), inputs=taken(e.inputs),
+        standard_errors=taken(e.standard_errors), target=tuple(e.target[row] for row in chosen),
+        classes=tuple(e.classes[row] for row in chosen), score=e.score[chosen], completeness=complete, options=options,
     )  # fmt: skip

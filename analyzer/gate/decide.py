@@ -1,0 +1,72 @@
+"""From what checks find to whether the model passes.
+
+Belongs here: statuses of checks and of the gate. Not here: statistics (``analyzer.evaluation.statistics``), running checks.
+
+A check of statements about all inputs passes where each of them is shown to hold, fails where one is shown to be broken, and is
+inconclusive where there are too few inputs to tell. Statements about parts of the data (classes, slices) can only break: a part
+is small, and demanding of each that it is shown to hold would ask for hundreds of inputs of each. The more statements are tested
+the likelier one of them looks broken by chance, so p-values for broken bounds are adjusted over the whole run (Holm); those for
+kept bounds need no adjusting, since all of them must be kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from analyzer.evaluation.statistics import Bounded, holm
+from analyzer.gate.outcome import Outcome, Status
+from analyzer.gate.policy import Policy
+
+
+def decided(outcomes: Sequence[Outcome | None], policy: Policy) -> list[tuple[Status, str, tuple[float, ...]]]:
+    """For each check's outcome, None where there is none: status, message, adjusted p-values of its tests."""
+    p_values = [test.p_violates for outcome in outcomes if outcome is not None for test in outcome.tests]
+    adjusted = iter(holm(p_values) if policy.policy.correction == "holm" else p_values)
+    found: list[tuple[Status, str, tuple[float, ...]]] = []
+    for outcome in outcomes:
+        if outcome is None:
+            found.append(("skipped", "", ()))
+            continue
+        own = tuple(next(adjusted) for _ in outcome.tests)
+        found.append((*_one(outcome, own, policy), own))
+    return found
+
+
+def _one(outcome: Outcome, adjusted: Sequence[float], policy: Policy) -> tuple[Status, str]:
+    if outcome.status is not None:
+        return outcome.status, outcome.message
+    section = policy.policy
+    level = 1 - section.confidence
+    broken = [test for test, p in zip(outcome.tests, adjusted, strict=True) if p <= level and not test.holds]
+    if broken:
+        worst = min(broken, key=lambda test: test.p_violates)
+        return "fail", told(worst)
+    whole = [test for test in outcome.tests if not test.part]
+    few = next((test for test in whole if test.count < section.min_n), None)
+    if few is not None:
+        left = "".join(f"; {count} left out: {why}" for why, count in outcome.left_out.items())
+        return "inconclusive", f"{few.count} inputs have a value, {section.min_n} are needed{left}"
+    unsure = next((test for test in whole if not (test.holds and test.p_clears <= level)), None)
+    if unsure is not None:
+        return "inconclusive", f"{told(unsure)}: too few inputs to tell"
+    return "pass", outcome.message or "; ".join(told(test) for test in whole)
+
+
+def told(test: Bounded) -> str:
+    """A statement in words."""
+    where = f" in {test.part}" if test.part else ""
+    interval = "" if test.low != test.low else f" [{test.low:.4g}, {test.high:.4g}]"
+    return f"{test.name}{where} is {test.estimate:.4g}{interval}, {test.side} {test.bound:g} is wanted ({test.count} inputs)"
+
+
+def verdict(statuses: Sequence[tuple[Status, bool]], policy: Policy) -> Status:
+    """The gate's status from (status, whether it is required) of every check; it fails closed."""
+    section = policy.policy
+    answers = {"error": section.on_error, "skipped": section.on_skipped, "inconclusive": section.on_inconclusive}
+    required = [status for status, is_required in statuses if is_required]
+    if "fail" in required:
+        return "fail"
+    blocking = [status for status in required if answers.get(status) == "fail"]
+    if blocking or not any(status in ("pass", "warn") for status in required):
+        return "inconclusive"
+    return "pass"

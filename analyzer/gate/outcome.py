@@ -1,0 +1,189 @@
+"""What a check finds, and what a run of the gate gives.
+
+Belongs here: the values. Not here: checks (``checks``), deciding (``decide``), writing them (``formats``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analyzer.evaluation.statistics import Bounded
+from analyzer.explanation import Explanation, jsonable
+
+Array = NDArray[Any]
+Status = Literal["pass", "warn", "fail", "error", "skipped", "inconclusive"]
+
+
+@dataclass(frozen=True)
+class Exhibit:
+    """An input behind a verdict, as reports show it.
+
+    Attributes
+    ----------
+    id
+        Which input.
+    caption
+        What is to be seen, in a sentence.
+    explanation
+        Its explanation, a batch of one.
+    other
+        Another explanation beside it: of the reference, or of the input after an intervention; with its caption.
+    mask
+        A region to outline, bool, of the input's places.
+    """
+
+    id: str
+    caption: str
+    explanation: Explanation
+    other: tuple[str, Explanation] | None = None
+    mask: Array | None = None
+
+
+@dataclass
+class Outcome:
+    """What a check finds; :mod:`analyzer.gate.decide` makes a status of it.
+
+    Attributes
+    ----------
+    tests
+        Statements about all inputs, or about a part of them, each beside its bound. All must hold.
+    status, message
+        For what is decided without statistics, or can't be decided: the status and why.
+    values
+        Name -> a value for each input, NaN where there is none; in the order of the inputs of the run.
+    left_out
+        Why inputs have no value -> how many.
+    exhibits
+        The inputs to look at.
+    details
+        Further JSON-ready figures.
+    """
+
+    tests: list[Bounded] = field(default_factory=list)
+    status: Status | None = None
+    message: str = ""
+    values: dict[str, Array] = field(default_factory=dict)
+    left_out: dict[str, int] = field(default_factory=dict)
+    exhibits: list[Exhibit] = field(default_factory=list)
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """One check of a run.
+
+    Attributes
+    ----------
+    id, kind
+        As the policy has them.
+    status
+        After correction for how many statements were tested, and after the check's level.
+    code
+        A stable dotted code for scripts: ``check.fail``, ``limit.time``, or an error's own code.
+    message
+        The reason in a sentence.
+    required
+        Whether it decides the gate; a check of level ``warn`` doesn't.
+    adjusted
+        For each of the outcome's tests: its adjusted p-value that the bound is broken.
+    evaluations, explanations, seconds
+        What it took.
+    """
+
+    id: str
+    kind: str
+    status: Status
+    code: str
+    message: str
+    required: bool
+    outcome: Outcome
+    adjusted: tuple[float, ...] = ()
+    evaluations: int = 0
+    explanations: int = 0
+    seconds: float = 0.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready, without pictures."""
+        outcome = self.outcome
+        return {
+            "id": self.id,
+            "kind": self.kind,
+            "status": self.status,
+            "code": self.code,
+            "message": self.message,
+            "required": self.required,
+            "tests": [
+                {**jsonable(vars(test)), "p_violates_adjusted": jsonable(p)}
+                for test, p in zip(outcome.tests, self.adjusted, strict=True)
+            ],
+            "values": {name: [jsonable(float(v)) for v in values] for name, values in outcome.values.items()},
+            "left_out": outcome.left_out,
+            "exhibits": [{"id": exhibit.id, "caption": exhibit.caption} for exhibit in outcome.exhibits],
+            "details": jsonable(outcome.details),
+            "evaluations": self.evaluations,
+            "explanations": self.explanations,
+        }
+
+
+@dataclass(frozen=True)
+class GateResult:
+    """A run of the gate.
+
+    Attributes
+    ----------
+    status
+        ``pass``, ``fail`` or ``inconclusive``.
+    checks
+        In the policy's order.
+    inputs
+        Ids of the inputs that could be read, in the order of every check's values.
+    unreadable
+        Id -> why it couldn't be read.
+    record
+        What reproduces it: digests of policy, model, reference and data, seed, versions, device.
+    seconds
+        Name -> wall time; the only part that differs between two runs with one seed.
+    """
+
+    status: Status
+    checks: tuple[CheckResult, ...]
+    inputs: tuple[str, ...]
+    unreadable: Mapping[str, str]
+    record: Mapping[str, Any]
+    seconds: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def exit_code(self) -> int:
+        """0 passed, 1 failed, 4 inconclusive or nothing checked, 5 where a check ended in a fault of this package."""
+        if self.status == "inconclusive" and any(check.required and check.code == "internal" for check in self.checks):
+            return 5
+        return {"pass": 0, "fail": 1}.get(self.status, 4)
+
+    @property
+    def passed(self) -> bool:
+        """Whether the model may be deployed."""
+        return self.status == "pass"
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready."""
+        return {
+            "status": self.status,
+            "exit_code": self.exit_code,
+            "checks": [check.to_dict() for check in self.checks],
+            "inputs": list(self.inputs),
+            "unreadable": dict(self.unreadable),
+            **jsonable(self.record),
+            "seconds": {name: round(value, 3) for name, value in self.seconds.items()},
+        }
+
+
+def values_of(found: Mapping[int, float], count: int) -> Array:
+    """Index -> value as an array over all inputs, NaN where there is none."""
+    values = np.full(count, np.nan)
+    values[list(found)] = list(found.values())
+    return values
