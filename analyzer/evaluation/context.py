@@ -22,7 +22,7 @@ from analyzer.explanation import Explanation
 from analyzer.model import Model
 from analyzer.perturbation.evaluator import Evaluator
 from analyzer.perturbation.features import FeatureSpace
-from analyzer.perturbation.replacement import Replacements
+from analyzer.perturbation.replacement import BackgroundRows, Replacements
 from analyzer.targets.language import TargetLike, is_detection
 from analyzer.targets.target import Resolved
 
@@ -133,6 +133,20 @@ class MetricContext:
         found = self._space.masked_scores(sample, units.segmentation, source, replacements[sample])
         self.evaluations += len(present) * replacements.cost
         return np.fromiter(found, np.float64, len(present))
+
+    def copies(self, sample: int, units: Units, present: Array, replacements: Replacements) -> dict[str, Array]:
+        """The copies that :meth:`scores` scores, to be looked at: input name -> (n, ...).
+
+        Of background samples the first stands for all.
+        """
+        found = {}
+        for name, ids in units.segmentation.ids.items():
+            replacement = replacements[sample][name]
+            if isinstance(replacement, BackgroundRows):
+                replacement = replacement.rows[0]
+            part = self._space.masked_input(name, ids, replacement)
+            found[name] = part.copies(self.inputs[name][sample], {"present": np.asarray(present, bool)})
+        return found
 
     def scores_of(self, sample: int, copies: Iterable[Array], name: str | None = None) -> Array:
         """Scores of changed copies of one input of a sample, (n,) float64.

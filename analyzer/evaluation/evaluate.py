@@ -66,7 +66,7 @@ def evaluate(
     checked = info.check(params)
     if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
         raise UsageError("seed.invalid", f"seed={seed!r} is no whole number from 0 on", "give seed=0")
-    feed = _same_input(model, x, explanation)
+    feed = same_input(model, x, explanation)
     _require_samples(model, feed, explanation, info)
     context = MetricContext(model, explanation, feed, _masks(model, mask, explanation, info), int(seed), progress)
     parts = [context.part(rows) for rows in _parts(model, feed, context.batch)]
@@ -79,8 +79,14 @@ def evaluate(
     )  # fmt: skip
 
 
-def _same_input(model: Model, x: Array | Mapping[str, Array], explanation: Explanation) -> dict[str, Array]:
-    """The inputs, held against those that were explained."""
+def same_input(model: Model, x: Array | Mapping[str, Array], explanation: Explanation) -> dict[str, Array]:
+    """The inputs, held against those that were explained.
+
+    Raises
+    ------
+    UsageError
+        ``metric.other_input``.
+    """
     feed = model.feed(x)
     for name, value in feed.items():
         known = explanation.inputs.get(name)

@@ -3,30 +3,24 @@
 Belongs here: putting facts, sections and style into the template. Not here: the content of a card (``cards``),
 how it looks (``report.css``), how it is built up (``report.html.j2``).
 
-The page loads nothing and runs nothing: its content security policy allows embedded pictures and the one
-style sheet whose hash it names. Strings reach it through ``text.clean`` and jinja2's autoescape only.
+What keeps a page safe is in ``page``; strings reach it through ``text.clean`` and jinja2's autoescape only.
 """
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import os
 from collections.abc import Mapping, Sequence
-from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from analyzer.files import write_atomically
 from analyzer.report import colours
 from analyzer.report.cards import Section, section, word_styles
+from analyzer.report.page import render, resource
 from analyzer.report.panel import ModelFacts, Panel, Sample
 from analyzer.report.text import bytes_text, clean, shorten
-
-if TYPE_CHECKING:
-    from jinja2 import Environment
 
 MOST_ENTRIES = 64
 """So many inputs, outputs and metadata entries of a model are listed; the page counts the others."""
@@ -71,47 +65,23 @@ def render_report(
     command: str | None = None,
 ) -> str:
     """The page that ``write_report`` writes."""
-    from markupsafe import Markup
-
     sections = [section(position, sample, panels) for position, (sample, panels) in enumerate(samples, start=1)]
-    style = _style(sections)
-    digest = base64.b64encode(hashlib.sha256(style.encode("utf-8")).digest()).decode("ascii")
-    return (
-        _environment()
-        .get_template("report.html.j2")
-        .render(
-            model=_model(facts),
-            sections=sections,
-            panels=sum(len(each.cards) for each in sections),
-            tables=sorted({each.legend.table for one in sections for each in one.cards if each.legend}),
-            has_images=any(each.overlay for one in sections for each in one.cards),
-            created=clean(created, 60),
-            command=clean(command, 2000) if command else "",
-            style=Markup(style),  # our own words, numbers and base64 only
-            style_hash=f"sha256-{digest}",
-        )
-    )
-
-
-def _environment() -> Environment:
-    from jinja2 import Environment, FunctionLoader, StrictUndefined
-
-    def load(name: str) -> str:
-        return (resources.files("analyzer.report") / name).read_text(encoding="utf-8")
-
-    return Environment(
-        loader=FunctionLoader(load),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
+    return render(
+        "report.html.j2",
+        _style(sections),
+        model=_model(facts),
+        sections=sections,
+        panels=sum(len(each.cards) for each in sections),
+        tables=sorted({each.legend.table for one in sections for each in one.cards if each.legend}),
+        has_images=any(each.overlay for one in sections for each in one.cards),
+        created=clean(created, 60),
+        command=clean(command, 2000) if command else "",
     )
 
 
 def _style(sections: Sequence[Section]) -> str:
     """The style sheet and what depends on the page: colour scales, grounds of words, inputs behind their maps."""
-    parts = [(resources.files("analyzer.report") / "report.css").read_text(encoding="utf-8")]
+    parts = [resource("report.css")]
     tables: tuple[colours.Table, ...] = ("diverging", "dark", "light")
     for name in tables:
         stops = colours.paint(np.linspace(-1 if name == "diverging" else 0, 1, 25), name)

@@ -1,0 +1,76 @@
+"""Pixel-flipping as something to look at: the pictures of an input that loses its units, with their scores.
+
+Belongs here: one input's copies as pictures. Not here: the metric (``metrics.pixel_flipping``), drawing (``analyzer.report``).
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+
+from analyzer.errors import UnsupportedError
+from analyzer.evaluation.context import MetricContext
+from analyzer.evaluation.evaluate import same_input
+from analyzer.evaluation.measure import Array
+from analyzer.evaluation.metrics.pixel_flipping import Order, flipped
+from analyzer.explanation import Explanation
+from analyzer.inputs import array_picture
+from analyzer.model import Model
+from analyzer.report.animation import Flipping
+
+
+def flipping_frames(
+    model: Model,
+    x: Array | dict[str, Array],
+    explanation: Explanation,
+    sample: int = 0,
+    *,
+    steps: int = 16,
+    order: Order = "morf",
+    fill: Any = "mean",
+    size: int = 1,
+    most: float = 1.0,
+    seed: int = 0,
+) -> Flipping:
+    """One input of a batch while units are taken away, as the metric ``pixel-flipping`` does with the same parameters.
+
+    Raises
+    ------
+    UnsupportedError
+        ``flipping.no_picture`` where the first explained input is no picture.
+    """
+    feed = same_input(model, x, explanation)
+    context = MetricContext(model, explanation, feed, {}, seed)
+    name = next(iter(explanation.attributions))
+    layout = _layout(model, name, feed[name])
+    units, rng = context.units(sample, size), context.generator(sample)
+    ranked = rng.permutation(units.count) if order == "random" else units.order(rng, order == "morf")
+    present = np.concatenate([np.ones((1, units.count), bool), flipped(ranked, steps, most)])
+    replacements = context.replacements(fill)
+    scores = context.scores(sample, units, present, replacements)
+    copies = context.copies(sample, units, present, replacements)[name]
+    pictures = _pictures(copies, layout, model)
+    title = f"{explanation.method}, {explanation.target[sample]}"
+    return Flipping(title, pictures, np.linspace(0, most, steps + 1), scores, explanation.score_kind)
+
+
+def _layout(model: Model, name: str, value: Array) -> Literal["CHW", "HWC"]:
+    axes = model.axes(name, value.shape)
+    if value.ndim == 4 and len(axes.places) == 2 and axes.channels in (1, 3):
+        channels = value.shape[axes.channels]
+        if channels in (1, 3):
+            return "CHW" if axes.channels == 1 else "HWC"
+    raise UnsupportedError(
+        "flipping.no_picture", f"input {name!r} is no picture: there is nothing to animate", "see the curve instead"
+    )
+
+
+def _pictures(copies: Array, layout: Literal["CHW", "HWC"], model: Model) -> Array:
+    """Copies as pictures; where no preprocessing tells how, all of them are stretched like the whole one."""
+    if model.preprocess is not None:
+        return np.stack([array_picture(copy, layout, model.preprocess)[0] for copy in copies])
+    values = np.asarray(copies if layout == "HWC" else np.moveaxis(copies, 1, -1), np.float64)
+    low, high = float(values[0].min()), float(values[0].max())
+    scaled = np.clip((values - low) / (high - low) if high > low else values * 0 + 0.5, 0, 1)
+    return np.ascontiguousarray(np.broadcast_to(np.rint(scaled * 255), (*scaled.shape[:3], 3))).astype(np.uint8)
