@@ -25,7 +25,8 @@ def evaluator_of(backends: Backends, feed: dict[str, Array], request: Request) -
     UsageError, UnsupportedError
         As resolving the target does.
     """
-    gradients = registry.get(request.method).needs == "trace"
+    info = registry.methods().get(request.method)  # None for an explanation that was made elsewhere
+    gradients = info is not None and info.needs == "trace"
     explained = resolve_on(
         backends.model, feed, request.target, score=request.score, layer=request.layer, place=request.place,
         gradients=gradients,
