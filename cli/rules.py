@@ -37,7 +37,8 @@ def rule_options(function: F) -> F:
 def show_rules(model: str, params: Sequence[str], rule: Sequence[str], inputs: Sequence[str], options: Options) -> None:
     """Print which rule each node of a model gets."""
     import analyzer
-    from analyzer.jobs.arguments import parse_params, read_one
+    from analyzer.data.reading import read_one
+    from analyzer.jobs.arguments import parse_params
     from analyzer.jobs.rule_assignment import unused
     from analyzer.jobs.rule_options import with_rules
     from analyzer.methods import registry

@@ -9,13 +9,14 @@ from __future__ import annotations
 import ast
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from analyzer.errors import InputError
+from analyzer.inputs.arrays import ArrayData
 from analyzer.inputs.shapes import Dims, fixed
 from analyzer.inputs.tables import CellType, Table, named_columns, pick_columns
 from analyzer.nearest import did_you_mean
@@ -124,8 +125,65 @@ def _names(value: Any) -> bool:
     return isinstance(value, list | tuple) and all(isinstance(name, str) for name in value)
 
 
+#: Cells that are taken as they stand.
+_TEXT = CellType(np.dtype(object))
+
+
+def column_data(
+    table: Table,
+    inputs: Sequence[ColumnInput],
+    *,
+    columns: Sequence[str | int] | None = None,
+    others: bool = False,
+    beside: Collection[str] = (),
+) -> tuple[list[ArrayData], dict[str, list[str]]]:
+    """A table's columns as each input's values (rows, columns), and those that are for no input, as text by their name.
+
+    Parameters
+    ----------
+    columns
+        For a single input: which columns it takes, whatever they are called.
+    others, beside
+        See :func:`match`.
+
+    Raises
+    ------
+    InputError
+        ``data.*`` naming the file, and line and column where it is a cell.
+    UsageError
+        ``data.unknown_column`` for one of ``columns``.
+    """
+    text = any(each.dtype.kind in "USO" for each in inputs)
+    known = {name for each in inputs for name in each.wanted or ()}
+    header = table.has_header(known, text) or any(name in beside for name in table.names)
+    names = table.names if header else None
+    if columns is not None:
+        picked, notes = pick_columns(table.path, names, len(table.first), columns)
+        found = [Columns(picked, named_columns(names, picked))]
+    else:
+        found, notes = match(table, inputs, header, others=others, beside=beside)
+    if header and text and not known.intersection(table.names):
+        notes = (*notes, "first row taken as names of columns")
+    taken = {at for own in found for at in own.picked}
+    rest = {name: at for at, name in enumerate(names or ()) if at not in taken and name and (others or name in beside)}
+    types = [each.cells for each, own in zip(inputs, found, strict=True) for _ in own.picked]
+    order = [at for own in found for at in own.picked]
+    cells = iter(table.columns([*order, *rest.values()], [*types, *[_TEXT] * len(rest)], header))
+    values = [np.stack([next(cells) for _ in own.picked], axis=1) for own in found]
+    data = [
+        ArrayData(each, table.sha256, () if at else notes, own.names)
+        for at, (each, own) in enumerate(zip(values, found, strict=True))
+    ]
+    return data, {name: [str(cell).strip() for cell in next(cells)] for name in rest}
+
+
 def match(
-    table: Table, inputs: Sequence[ColumnInput], header: bool, *, others: bool = False
+    table: Table,
+    inputs: Sequence[ColumnInput],
+    header: bool,
+    *,
+    others: bool = False,
+    beside: Collection[str] = (),
 ) -> tuple[list[Columns], tuple[str, ...]]:
     """Each input's columns of a table, and notes.
 
@@ -136,7 +194,9 @@ def match(
     Parameters
     ----------
     others
-        Whether columns that the model doesn't take are left out; else they are refused.
+        Whether columns that the model doesn't take are left out where it names its columns; else they are refused.
+    beside
+        Names of columns that are left out in any case, unless an input takes them.
 
     Raises
     ------
@@ -145,6 +205,9 @@ def match(
     """
     names = table.names if header else None
     free, notes = pick_columns(table.path, names, len(table.first), None)
+    if names is not None:
+        spare = set(beside).difference(name for each in inputs for name in each.wanted or ())
+        free = [at for at in free if names[at] not in spare]
     by_name = names is not None and any(each.wanted for each in inputs)
     if len(inputs) == 1 and inputs[0].features is None:  # an input of one column may be called otherwise in the table
         by_name = by_name and inputs[0].name in (names or ())

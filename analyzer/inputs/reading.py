@@ -20,18 +20,20 @@ from numpy.typing import NDArray
 
 from analyzer.errors import InputError
 from analyzer.inputs.arrays import ArrayData, read_array, read_wav
-from analyzer.inputs.columns import ColumnInput, Columns, match
+from analyzer.inputs.columns import ColumnInput, column_data
 from analyzer.inputs.conform import conform, to_dtype
 from analyzer.inputs.files import MEMORY_LIMIT, decode_text, open_regular, read_bytes
 from analyzer.inputs.images import read_picture
 from analyzer.inputs.shapes import Dims, fixed, image_shape, numpy_dtype, show
-from analyzer.inputs.tables import Table, named_columns, pick_columns
+from analyzer.inputs.tables import Table
 
 if TYPE_CHECKING:
     from analyzer.inputs.schema import Preprocess
 
 Kind = Literal["image", "table", "series", "tensor"]
 SampleLayout = Literal["CHW", "HWC"]
+#: What a file holds.
+Form = Literal["picture", "array", "sound", "table"]
 
 #: Endings of files that are tables.
 TABLES = (".csv", ".tsv")
@@ -125,9 +127,9 @@ def read_input(
     """
     path = Path(path)
     wanted = numpy_dtype(dtype)
-    form = _recognise(path, shape)
+    form = recognise(path, shape)
     if path.suffix.lower() == ".txt" and wanted.kind in "USO":
-        return _from_array(_whole_text(path), "array", path, ColumnInput(spec_name, wanted, shape), preprocess)
+        return input_from_array(_whole_text(path), "array", path, ColumnInput(spec_name, wanted, shape), preprocess)
     if form == "picture":
         return _from_picture(path, spec_name, wanted, shape, preprocess)
     if form == "array":
@@ -137,7 +139,7 @@ def read_input(
     else:
         taken = ColumnInput(spec_name, wanted, shape, features, missing)
         return read_columns(path, [taken], preprocess, columns=columns)[0]
-    return _from_array(data, form, path, ColumnInput(spec_name, wanted, shape, features, missing), preprocess)
+    return input_from_array(data, form, path, ColumnInput(spec_name, wanted, shape, features, missing), preprocess)
 
 
 def read_columns(
@@ -164,26 +166,10 @@ def read_columns(
     UsageError
         ``data.unknown_column`` for one of ``columns``.
     """
-    table = Table(path)
-    text = any(each.dtype.kind in "USO" for each in inputs)
-    known = {name for each in inputs for name in each.wanted or ()}
-    header = table.has_header(known, text)
-    if columns is not None:
-        names = table.names if header else None
-        picked, notes = pick_columns(path, names, len(table.first), columns)
-        found = [Columns(picked, named_columns(names, picked))]
-    else:
-        found, notes = match(table, inputs, header, others=others)
-    if header and text and not known.intersection(table.names):
-        notes = (*notes, "first row taken as names of columns")
-    types = [each.cells for each, own in zip(inputs, found, strict=True) for _ in own.picked]
-    cells = iter(table.columns([at for own in found for at in own.picked], types, header))
-    loaded: list[LoadedInput] = []
-    for each, own in zip(inputs, found, strict=True):
-        values = np.stack([next(cells) for _ in own.picked], axis=1)
-        data = ArrayData(values, table.sha256, notes if not loaded else (), own.names)
-        loaded.append(_from_array(data, "table", Path(path), each, preprocess))
-    return loaded
+    data, _ = column_data(Table(path), inputs, columns=columns, others=others)
+    return [
+        input_from_array(own, "table", Path(path), each, preprocess) for own, each in zip(data, inputs, strict=True)
+    ]
 
 
 def _whole_text(path: Path) -> ArrayData:
@@ -210,7 +196,7 @@ def array_picture(
     return pixels, f"picture shown: the array's range {low:g}..{high:g} stretched to 0..255"
 
 
-def _recognise(path: Path, shape: Dims) -> Literal["picture", "array", "sound", "table"]:
+def recognise(path: Path, shape: Dims) -> Form:
     """What a file is by its first bytes; its ending decides only between text that is a table and text that isn't."""
     with open_regular(path) as handle:
         head = handle.read(4096)
@@ -249,7 +235,14 @@ def _from_picture(path: Path, name: str, dtype: np.dtype[Any], shape: Dims, prep
     return _finish(name, values, "image", pixels, layout, None, path, picture.sha256, [*notes, *more], extra)
 
 
-def _from_array(data: ArrayData, form: str, path: Path, taken: ColumnInput, preprocess: Any) -> LoadedInput:
+def input_from_array(data: ArrayData, form: Form, path: Path, taken: ColumnInput, preprocess: Any) -> LoadedInput:
+    """Values from a file as an input: held against its shape and type, its axes added, its picture made.
+
+    Raises
+    ------
+    InputError
+        ``data.bad_shape``, ``data.bad_dtype``, ``data.nonfinite``, ``data.empty``.
+    """
     name, dtype, shape = taken.name, taken.dtype, taken.shape
     values, notes = data.values, list(data.notes)
     if form == "sound":

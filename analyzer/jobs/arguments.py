@@ -1,26 +1,18 @@
-"""A command's arguments: parameters and input files as text, read for a model.
+"""A command's arguments: texts as parameters and layouts.
 
-Belongs here: from text to parameters and feeds. Not here: reading one file (``analyzer.inputs``), rules (``rule_options``),
-explaining (``explain_files``).
+Belongs here: from text to values. Not here: files of inputs (``analyzer.data``), rules (``rule_options``), explaining
+(``explain_files``).
 """
 
 from __future__ import annotations
 
-import itertools
 import json
 from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import Any
 
 from analyzer.errors import UsageError
 from analyzer.methods import registry
 from analyzer.nearest import did_you_mean
-
-if TYPE_CHECKING:
-    from analyzer.inputs import LoadedInput
-    from analyzer.model import Model
 
 
 def parse_params(texts: Sequence[str], methods: Sequence[str]) -> dict[str, dict[str, Any]]:
@@ -90,94 +82,3 @@ def _value(raw: str) -> Any:
 
         return read_array(raw).values
     return raw
-
-
-Read = tuple[str, list["LoadedInput"], dict[str, np.ndarray[Any, Any]]]
-
-
-def read_all(model: Model, texts: Sequence[str]) -> list[Read]:
-    """Inputs as (name, files, feed). All ``NAME=FILE`` texts together are one input; every other file is one.
-
-    Raises
-    ------
-    UsageError
-        ``data.inputs`` where a model with several inputs isn't given all of them.
-    """
-    model.require_inputs()
-    named: dict[str, str] = {}
-    plain = []
-    for text in texts:
-        name, equals, path = text.partition("=")
-        if not equals or name not in model.inputs:
-            if equals and not Path(text).exists() and Path(path).exists():
-                known = ", ".join(model.inputs)
-                raise UsageError("data.unknown_input", f"the model has no input {name!r}", f"its inputs: {known}")
-            plain.append(text)
-        elif name in named:
-            raise UsageError("data.inputs", f"input {name!r} is given twice", "one sample, or batch, a run")
-        else:
-            named[name] = path
-    if named and plain:
-        raise UsageError("data.inputs", f"{plain[0]!r} is given without an input's name", "write NAME=FILE for each")
-    if named:
-        files = [_read(model, name, path) for name, path in named.items()]
-        return [(files[0].path.stem, files, {f.name: f.array for f in files})]
-    return _with_unique_names([_read_plain(model, path) for path in plain])
-
-
-def read_one(model: Model, texts: Sequence[str]) -> dict[str, np.ndarray[Any, Any]]:
-    """One file, or ``NAME=FILE`` texts, as a feed.
-
-    Raises
-    ------
-    UsageError
-        ``data.inputs`` where there are several.
-    """
-    read = read_all(model, texts)
-    if len(read) != 1:
-        raise UsageError("data.inputs", f"{len(read)} inputs were given where one is wanted", "give one")
-    return read[0][2]
-
-
-def _read_plain(model: Model, path: str) -> Read:
-    from analyzer.inputs.reading import TABLES, read_columns
-
-    names = list(model.inputs)
-    if len(names) > 1:
-        archive = Path(path)
-        if archive.suffix.lower() in TABLES:
-            files = read_columns(path, [model.column_input(name) for name in names], model.preprocess)
-        elif archive.suffix == ".npz":
-            files = [_read(model, name, path, key=name) for name in names]
-        else:
-            raise UsageError(
-                "data.inputs",
-                f"the model has {len(names)} inputs: {', '.join(names)}",
-                "give NAME=FILE for each, or one .npz with an array for each, or one .csv with a column for each",
-            )
-        return archive.stem, files, {f.name: f.array for f in files}
-    read = _read(model, names[0], path)
-    return read.path.stem, [read], {names[0]: read.array}
-
-
-def _read(model: Model, name: str, path: str, key: str | None = None) -> LoadedInput:
-    from analyzer.inputs import read_array, read_input
-
-    taken, shape = model.column_input(name), model.column_input(name).shape
-    if not model.inputs[name].ranked and Path(path).suffix == ".npy":  # of any rank: that of the file
-        shape = (None,) * read_array(path).values.ndim
-    return read_input(
-        path, name, taken.dtype, shape, model.preprocess, key=key, features=taken.features, missing=taken.missing
-    )
-
-
-def _with_unique_names(read: list[Read]) -> list[Read]:
-    """Inputs with numbers appended to equal names, so that no result overwrites another."""
-    taken: set[str] = set()
-    renamed = []
-    for name, files, feed in read:
-        numbered = (f"{name}-{number}" for number in itertools.count(2))
-        free = next(each for each in itertools.chain([name], numbered) if each not in taken)
-        taken.add(free)
-        renamed.append((free, files, feed))
-    return renamed

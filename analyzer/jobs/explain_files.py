@@ -19,10 +19,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from analyzer.data.reading import read_all
 from analyzer.errors import UsageError
 from analyzer.explanation import Explanation
 from analyzer.jobs import report
-from analyzer.jobs.arguments import parse_layout, parse_params, read_all
+from analyzer.jobs.arguments import parse_layout, parse_params
 from analyzer.jobs.rule_options import with_rules
 from analyzer.methods import registry
 from analyzer.model import Model, load

@@ -12,7 +12,7 @@ import pytest
 from onnx import helper
 
 import analyzer
-from analyzer.jobs.arguments import read_all
+from analyzer.data.reading import read_all
 from tests.cli.conftest import LABELS, Call, files_in, save
 
 
