@@ -5,8 +5,9 @@ Belongs here: which file is for which input. Not here: reading one file (``analy
 
 from __future__ import annotations
 
+import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,8 @@ def read_all(model: OnnxModel, texts: Sequence[str]) -> list[Read]:
     """
     named, plain = named_files(model, texts)
     if named:
-        return [read_named(model, named)]
+        files = read_named(model, named)
+        return [(files[0].path.stem, files, feed_of(files))]
     read = [(Path(path).stem, read_file(model, path)) for path in plain]
     names = unique(name for name, _ in read)
     return [(name, files, feed_of(files)) for name, (_, files) in zip(names, read, strict=True)]
@@ -81,10 +83,11 @@ def named_files(model: OnnxModel, texts: Sequence[str]) -> tuple[dict[str, str],
     return named, plain
 
 
-def read_named(model: OnnxModel, named: dict[str, str]) -> Read:
-    """One file for each input that is named, as one input called like the first of them."""
-    files = [_read(model, column_input(model, name), path) for name, path in named.items()]
-    return files[0].path.stem, files, feed_of(files)
+def read_named(
+    model: OnnxModel, named: Mapping[str, str | os.PathLike[str]], *, any_batch: bool = False
+) -> list[LoadedInput]:
+    """One file for each input that is named; ``any_batch`` as in :func:`read_file`."""
+    return [_read(model, column_input(model, name, any_batch=any_batch), Path(path)) for name, path in named.items()]
 
 
 def read_file(model: OnnxModel, path: str | Path, *, any_batch: bool = False) -> list[LoadedInput]:

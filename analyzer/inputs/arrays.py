@@ -88,6 +88,32 @@ def read_array(
 
 def _read_npy(where: str, handle: Any, available: int, limit: int) -> NDArray[Any]:
     """One array in npy format; ``available`` is how many bytes the file really has."""
+    shape, fortran, dtype = read_header(where, handle)
+    needed = math.prod(shape) * dtype.itemsize
+    if needed > limit:
+        raise InputError(
+            "limit.memory", f"{where} needs {mebibytes(needed)}, more than {mebibytes(limit)}", "cut it up"
+        )
+    left = available - handle.tell()
+    if needed > left:
+        raise InputError(
+            "data.array_unreadable", f"{where} is cut off: {needed:,} bytes declared, {left:,} there", "copy it again"
+        )
+    content = handle.read(needed)
+    if len(content) != needed:
+        raise InputError("data.array_unreadable", f"{where} is cut off", "copy it again")
+    flat = np.frombuffer(content, dtype=dtype) if needed else np.empty(math.prod(shape), dtype=dtype)
+    return flat.reshape(shape, order="F" if fortran else "C").copy()
+
+
+def read_header(where: str, handle: Any) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Shape, whether columns come first, and type of an array in npy format; the handle then stands at its values.
+
+    Raises
+    ------
+    InputError
+        ``data.array_unreadable``, ``data.pickle_refused``, ``data.bad_dtype``.
+    """
     try:
         version = np.lib.format.read_magic(handle)
         if version == (1, 0):
@@ -109,21 +135,7 @@ def _read_npy(where: str, handle: Any, available: int, limit: int) -> NDArray[An
         raise InputError("data.bad_dtype", f"{where} has type {dtype}", "save a plain array of numbers")
     if any(side < 0 for side in shape):
         raise InputError("data.array_unreadable", f"{where} claims shape {shape}", "save it with np.save")
-    needed = math.prod(shape) * dtype.itemsize
-    if needed > limit:
-        raise InputError(
-            "limit.memory", f"{where} needs {mebibytes(needed)}, more than {mebibytes(limit)}", "cut it up"
-        )
-    left = available - handle.tell()
-    if needed > left:
-        raise InputError(
-            "data.array_unreadable", f"{where} is cut off: {needed:,} bytes declared, {left:,} there", "copy it again"
-        )
-    content = handle.read(needed)
-    if len(content) != needed:
-        raise InputError("data.array_unreadable", f"{where} is cut off", "copy it again")
-    flat = np.frombuffer(content, dtype=dtype) if needed else np.empty(math.prod(shape), dtype=dtype)
-    return flat.reshape(shape, order="F" if fortran else "C").copy()
+    return shape, fortran, dtype
 
 
 def _from_archive(
@@ -131,7 +143,7 @@ def _from_archive(
 ) -> tuple[NDArray[Any], tuple[str, ...]]:
     try:
         with zipfile.ZipFile(handle) as archive:
-            members = {m.filename.removesuffix(".npy"): m for m in archive.infolist() if m.filename.endswith(".npy")}
+            members = members_of(archive)
             name = _choose(path, list(members), key, prefer)
             member = members[name]
             size, packed = member.file_size, max(1, member.compress_size)
@@ -149,6 +161,11 @@ def _from_archive(
         why = (str(problem) or type(problem).__name__)[:120]
         raise InputError("data.array_unreadable", f"{path} is a damaged archive ({why})", "copy it again") from None
     return values, (f"array {name!r} of {len(members)}",) if len(members) > 1 else ()
+
+
+def members_of(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
+    """An archive's arrays by name."""
+    return {m.filename.removesuffix(".npy"): m for m in archive.infolist() if m.filename.endswith(".npy")}
 
 
 def _choose(path: Any, names: list[str], key: str | None, prefer: Sequence[str]) -> str:

@@ -126,7 +126,7 @@ def _names(value: Any) -> bool:
 
 
 #: Cells that are taken as they stand.
-_TEXT = CellType(np.dtype(object))
+TEXT_CELLS = CellType(np.dtype(object))
 
 
 def column_data(
@@ -168,7 +168,7 @@ def column_data(
     rest = {name: at for at, name in enumerate(names or ()) if at not in taken and name and (others or name in beside)}
     types = [each.cells for each, own in zip(inputs, found, strict=True) for _ in own.picked]
     order = [at for own in found for at in own.picked]
-    cells = iter(table.columns([*order, *rest.values()], [*types, *[_TEXT] * len(rest)], header))
+    cells = iter(table.columns([*order, *rest.values()], [*types, *[TEXT_CELLS] * len(rest)], header))
     values = [np.stack([next(cells) for _ in own.picked], axis=1) for own in found]
     data = [
         ArrayData(each, table.sha256, () if at else notes, own.names)

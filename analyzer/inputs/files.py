@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from analyzer.errors import InputError, UsageError
+from analyzer.errors import AnalyzerError, InputError, UsageError
 
 MEMORY_LIMIT = 2 * 1024**3
 """Bytes that one input may take in memory by default."""
@@ -75,6 +75,15 @@ def sha256_of(handle: BinaryIO) -> str:
     digest = hashlib.file_digest(cast(io.BufferedReader, handle), "sha256").hexdigest()
     handle.seek(0)
     return digest
+
+
+def file_digest(path: str | os.PathLike[str]) -> str:
+    """SHA-256 of a regular file; a word where it can't be read."""
+    try:
+        with open_regular(path) as handle:
+            return sha256_of(handle)
+    except (AnalyzerError, OSError):
+        return "unreadable"
 
 
 def decode_text(content: bytes, path: str | os.PathLike[str], code: str) -> str:

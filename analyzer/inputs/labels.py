@@ -63,6 +63,12 @@ class Labels:
                 found.setdefault(synonym, set()).add(index)
         return found
 
+    def called(self, text: str) -> int | None:
+        """The only class of that name or synonym, case and ``_`` for a space left aside; None where there isn't just one."""
+        exact = {index for index, name in enumerate(self.names) if name and name == text.strip()}
+        found = exact or self._by_synonym.get(_fold(text), set())
+        return next(iter(found)) if len(found) == 1 else None
+
     def index(self, text: str) -> int:
         """The class that ``text`` names.
 
