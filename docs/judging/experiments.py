@@ -107,7 +107,8 @@ def exploding(depths: tuple[int, ...] = (1, 4, 16, 32, 64), width: int = 64, cou
             x = rng.uniform(0, 1, (1, width)).astype(np.float32)
             for name in found:
                 method, _, composite = name.partition(" ")
-                e = model.explain(x, method, 0, **({"composite": composite} if composite else {}))
+                params: dict[str, Any] = {"composite": composite} if composite else {}
+                e = model.explain(x, method, 0, **params)
                 ratios[name].append(float(np.abs(e.attribution).sum() / abs(e.score[0])))
         for name, each in ratios.items():
             found[name].append(float(np.median(each)))
@@ -138,10 +139,11 @@ def explanations_of_max(x1: float = 1.0, x2: float = 0.5) -> dict[str, tuple[Arr
     x = np.array([[x1, x2]], np.float32)
     loaded = [analyzer.load(each, "cpu", threads=1) for each in max_networks()]
     found = {}
-    for name, method, params in (
+    asked: list[tuple[str, str, dict[str, Any]]] = [
         ("gradient-x-input", "gradient-x-input", {}),
         ("lrp zplus", "lrp", {"composite": "zplus"}),
-    ):
+    ]
+    for name, method, params in asked:
         first, second = (np.asarray(model.explain(x, method, 0, **params).attribution[0]) for model in loaded)
         found[name] = first, second
     return found
