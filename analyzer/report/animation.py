@@ -88,7 +88,8 @@ def _encoded(pictures: Sequence[Pixels], kind: str) -> bytes:
 
     images = [Image.fromarray(picture) for picture in pictures]
     if kind == "GIF":  # one palette for all frames, else the ground flickers
-        palette = images[0].quantize(255, dither=Image.Dither.NONE)
+        together = np.concatenate([pictures[0], pictures[len(pictures) // 2], pictures[-1]])
+        palette = Image.fromarray(together).quantize(255, dither=Image.Dither.NONE)
         images = [image.quantize(palette=palette, dither=Image.Dither.NONE) for image in images]
     durations = [_HELD_MS, *[_FRAME_MS] * (len(images) - 2), _HELD_MS][: len(images)]
     stream = io.BytesIO()

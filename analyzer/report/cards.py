@@ -100,6 +100,7 @@ class Section:
     lead: tuple[str, str] | None
     picture: Picture | None
     top: tuple[Bar, ...]
+    top_zero: float
     top_kind: str
     cards: tuple[Card, ...]
 
@@ -112,6 +113,7 @@ def section(number_: int, sample: Sample, panels: Sequence[Panel]) -> Section:
         picture = _photo(heat.picture_of(sample), f"{name}: what the model saw")
     top = tuple((clean(label, 80) or "unnamed", float(value)) for label, value in sample.top[:5])
     shape = " × ".join(str(side) for side in sample.values.shape)
+    bars, zero = _top_bars(top, sample.top_kind)
     return Section(
         anchor=f"sample-{number_}",
         name=name,
@@ -119,7 +121,8 @@ def section(number_: int, sample: Sample, panels: Sequence[Panel]) -> Section:
         about=f"{sample.kind}, {shape}" if shape else sample.kind,
         lead=(top[0][0], score_text(top[0][1], sample.top_kind)) if top else None,
         picture=picture,
-        top=_top_bars(top, sample.top_kind),
+        top=bars,
+        top_zero=zero,
         top_kind=sample.top_kind,
         cards=tuple(card(sample, panel) for panel in panels),
     )
@@ -271,13 +274,26 @@ def _tensor(sample: Sample, panel: Panel, alt: str) -> _Content:
 _CONTENT = {"image": _image, "table": _table, "tokens": _tokens, "series": _series, "tensor": _tensor}
 
 
-def _top_bars(top: Sequence[tuple[str, float]], kind: str) -> tuple[Bar, ...]:
-    sizes = [abs(value) if np.isfinite(value) else 0.0 for _, value in top]
-    full = 1.0 if kind == "probability" and max(sizes, default=0.0) <= 1 else max(sizes, default=0.0) or 1.0
-    return tuple(
-        Bar(label, score_text(value, kind), 0.0, 100 * size / full, "neg" if value < 0 else "fill")
-        for (label, value), size in zip(top, sizes, strict=True)
+def _top_bars(top: Sequence[tuple[str, float]], kind: str) -> tuple[tuple[Bar, ...], float]:
+    """A bar for each of the largest outputs from a common zero, and where that lies; a single value needs no bar."""
+    if len(top) == 1 and kind == "value":
+        return (), 0.0
+    values = [value if np.isfinite(value) else 0.0 for _, value in top]
+    low, high = min(0.0, *values, 0.0), max(0.0, *values, 0.0)
+    if kind == "probability" and high <= 1:
+        high = 1.0
+    span = (high - low) or 1.0
+    bars = tuple(
+        Bar(
+            label,
+            score_text(exact, kind),
+            100 * (min(value, 0.0) - low) / span,
+            100 * abs(value) / span,
+            "neg" if value < 0 else "fill",
+        )
+        for (label, exact), value in zip(top, values, strict=True)
     )
+    return bars, -100 * low / span
 
 
 def _stored_size(height: int, width: int) -> tuple[int, int]:

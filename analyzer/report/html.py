@@ -105,7 +105,8 @@ def _model(facts: ModelFacts) -> dict[str, Any]:
         "path": path,
         "sha256": digest,
         "sha256_short": digest[:12],
-        "size": bytes_text(facts.size_bytes),
+        "size": bytes_text(facts.size_bytes) if facts.size_bytes else "",
+        "known": facts.ir_version > 0,  # else only an explanation is at hand, not its model
         "producer": clean(facts.producer, 80) or "not named",
         "ir_version": facts.ir_version,
         "opsets": ", ".join(f"{clean(name, 40) or 'ai.onnx'} {int(version)}" for name, version in facts.opsets.items()),

@@ -128,7 +128,8 @@ class ModelFacts:
     path, sha256, size_bytes
         The file; the report displays its name and, on demand, the full hash.
     producer, ir_version, opsets
-        What wrote it: ``"pytorch 2.13"``, the IR version, domain → version (``""`` is the ONNX domain).
+        What wrote it: ``"pytorch 2.13"``, the IR version, domain → version (``""`` is the ONNX domain). IR version 0: only an
+        explanation is at hand, and nothing is said about the file but its digest.
     inputs, outputs
         (name, type and shape), ``("data_0", "float32 [1, 3, 224, 224]")``.
     operators

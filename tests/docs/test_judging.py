@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -40,7 +42,7 @@ def test_gradient_x_input_sums_to_the_score_without_biases():
 
 def test_maps_move_with_the_scene_the_better_the_larger_gamma_is():
     found = [experiments.roughness(gamma) for gamma in experiments.GAMMAS]
-    assert all(after < before for before, after in zip(found, found[1:], strict=False)), found
+    assert all(after < before for before, after in pairwise(found)), found
     assert found[-1] < 0.75 * found[0]
 
 

@@ -8,10 +8,9 @@ import hashlib
 import html as stdlib_html
 import io
 import re
-import shutil
 import subprocess
 import sys
-from html.parser import HTMLParser
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -21,48 +20,10 @@ from PIL import Image
 
 import analyzer.report
 from analyzer.report import ModelFacts, Panel, Sample, render_report, write_report
-from analyzer.report.cards import card, word_class
+from analyzer.report.cards import card, section, word_class
 from analyzer.report.scale import fit_scale
+from tests.analyzer.report.pages import Page, chromium
 from tests.analyzer.report.records import FACTS, image_sample, panel, samples_of_every_kind
-
-VOID = {"meta", "img", "source", "input", "br", "link", "hr"}
-
-
-class Page(HTMLParser):
-    """Tags with attributes, text by tag, and whether every tag is closed in order."""
-
-    def __init__(self, source: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.texts: list[tuple[str, str]] = []
-        self.open: list[str] = []
-        self.comments: list[str] = []
-        self.feed(source)
-        self.close()
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-        assert len(dict(attrs)) == len(attrs), f"attribute twice in {tag}"
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        self.texts.append((self.open[-1] if self.open else "", data))
-
-    def handle_comment(self, data: str) -> None:
-        self.comments.append(data)
-
-    def of(self, tag: str) -> list[dict[str, str | None]]:
-        return [attrs for name, attrs in self.tags if name == tag]
-
-    def text(self) -> str:
-        return " ".join(" ".join(text.split()) for tag, text in self.texts if tag != "style")
 
 
 def _render(**more: str) -> str:
@@ -264,6 +225,35 @@ def test_importing_the_package_is_light() -> None:
     assert not loaded & {"matplotlib", "PIL", "jinja2", "torch", "onnx", "onnxruntime", "skimage", "sklearn"}
 
 
+def test_bars_of_the_largest_outputs_start_at_a_common_zero() -> None:
+    sample = replace(image_sample(), top=(("cat", 3.0), ("dog", -1.0), ("eel", -2.0)), top_kind="logit")
+    found = section(1, sample, [])
+    assert found.top_zero == pytest.approx(40)
+    assert [(bar.start, bar.length, bar.css) for bar in found.top] == [
+        (pytest.approx(40), pytest.approx(60), "fill"),
+        (pytest.approx(20), pytest.approx(20), "neg"),
+        (pytest.approx(0), pytest.approx(40), "neg"),
+    ]
+    below = section(1, replace(sample, top=(("cat", -1.0), ("dog", -4.0))), [])
+    assert below.top_zero == pytest.approx(100), "all of them negative: every bar ends at zero"
+    shares = section(1, replace(sample, top=(("cat", 0.25),), top_kind="probability"), [])
+    assert (shares.top[0].length, shares.top_zero) == (pytest.approx(25), 0)
+
+
+def test_a_single_value_is_no_bar_of_a_class() -> None:
+    sample = replace(image_sample(), top=(("output 0", 3.2),), top_kind="value")
+    page = render_report(FACTS, [(sample, [])], "now")
+    assert "3.2" in page and 'class="top"' not in page
+
+
+def test_nothing_is_said_about_a_file_that_is_not_at_hand() -> None:
+    facts = ModelFacts("net.onnx", "ab" * 32, 0, "", 0, {}, (("x", "float32 [1, 3]"),), (), {}, 0)
+    text = Page(render_report(facts, [], "now")).text()
+    for wrong in ("0 B", "not named", "IR version", "parameters", "nodes", "Operators", "none"):
+        assert wrong not in text, wrong
+    assert "ab" * 6 in text
+
+
 def test_the_package_knows_arrays_and_facts_only() -> None:
     folder = Path(analyzer.report.__file__).parent
     for path in folder.glob("*.py"):
@@ -285,24 +275,11 @@ def test_the_package_knows_arrays_and_facts_only() -> None:
 # A real browser
 
 
-def _chromium(folder: Path, *arguments: str) -> str:
-    program = shutil.which("chromium")
-    if program is None:
-        pytest.skip("needs chromium on PATH to open the page")
-    fixed = (
-        "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--hide-scrollbars",
-        "--disable-background-networking", "--disable-component-update", "--disable-sync",
-        f"--user-data-dir={folder / 'profile'}",
-    )  # fmt: skip
-    done = subprocess.run([program, *fixed, *arguments], capture_output=True, text=True, timeout=120, check=True)
-    return done.stdout
-
-
 def test_browser_renders_the_page_and_runs_nothing(tmp_path: Path) -> None:
     facts, samples = _hostile()
     path = tmp_path / "report.html"
     write_report(path, facts, samples, "now", EVIL)
-    dumped = Page(_chromium(tmp_path, "--dump-dom", path.as_uri()))
+    dumped = Page(chromium(tmp_path, "--dump-dom", path.as_uri()))
     assert not dumped.of("script")
     assert len(dumped.of("article")) == 10
     assert len(dumped.of("h2")) == 5
@@ -316,7 +293,7 @@ def test_browser_applies_the_style_and_draws_the_map(tmp_path: Path) -> None:
     values = np.ones((1, 8, 8))
     path, shot = tmp_path / "report.html", tmp_path / "shot.png"
     write_report(path, FACTS, [(image_sample(), [panel(values)])], "now", None)
-    _chromium(tmp_path, f"--screenshot={shot}", "--window-size=1280,1000", path.as_uri())
+    chromium(tmp_path, f"--screenshot={shot}", "--window-size=1280,1000", path.as_uri())
     with Image.open(shot) as opened:
         pixels = np.asarray(opened.convert("RGB")).astype(int)
     assert pixels[5, 5].tolist() == [0xFA, 0xF9, 0xF6], "the policy blocked the style sheet"
