@@ -6,6 +6,7 @@ Belongs here: models made for the purpose, and figures of them. Not here: pictur
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +83,7 @@ def deep_network(depth: int, width: int, rng: np.random.Generator) -> onnx.Model
     """A network of ``depth`` fully connected ReLU layers without biases, He-initialised, with one output."""
     nodes, weights, value = [], [], "x"
     sizes = [width] * (depth + 1)
-    for at, (rows, columns) in enumerate(zip(sizes, sizes[1:], strict=False)):
+    for at, (rows, columns) in enumerate(pairwise(sizes)):
         weight = (rng.standard_normal((rows, columns)) * np.sqrt(2 / rows)).astype(np.float32)
         weights.append(numpy_helper.from_array(weight, f"w{at}"))
         nodes += [
