@@ -104,7 +104,7 @@ class NodeTotals:
     leak: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Explanation:
     """The result of one method on one batch.
 
@@ -176,6 +176,18 @@ class Explanation:
         if self.totals is None:
             raise UsageError("nodes.gone", "this explanation has lost its model", "explain the input again")
         return self.totals()
+
+    def __repr__(self) -> str:
+        """Method, shapes and the first score, on one line."""
+        maps = ", ".join(f"{name} {list(value.shape)}" for name, value in self.attributions.items())
+        more = f", and {len(self.target) - 1} more" if len(self.target) > 1 else ""
+        return f"<Explanation {self.method} of {maps}: {self.target[0]}, {self.score_kind} {float(self.score[0]):.4g}{more}>"
+
+    def _repr_html_(self) -> str:
+        """Pictures of its first samples, as notebooks show them."""
+        from analyzer.report.explained import notebook
+
+        return notebook(self)
 
     @property
     def headline(self) -> dict[str, Any]:

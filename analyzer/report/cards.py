@@ -60,6 +60,10 @@ class Word:
     css: str
 
 
+#: What a map's sum beside another number says.
+SUM_MEANS = "the sum of the map, and the difference of scores that this method promises it to be"
+
+
 @dataclass(frozen=True)
 class Legend:
     """A colour scale: which colours, the labels of its ends, where it ends and why."""
@@ -71,7 +75,7 @@ class Legend:
 
 @dataclass(frozen=True)
 class Card:
-    """One method's explanation of a sample; what isn't there is None or empty."""
+    """One method's explanation of a sample; what isn't there is None or empty. ``facts`` are (meaning, text)."""
 
     method: str
     params: tuple[str, ...]
@@ -136,9 +140,9 @@ def card(sample: Sample, panel: Panel) -> Card:
     content = _CONTENT[sample.kind](sample, panel, alt)
     facts = []
     if panel.completeness:
-        facts.append(("completeness", clean(panel.completeness, 120)))
+        facts.append((SUM_MEANS, clean(panel.completeness, 120)))
     if panel.seconds is not None:
-        facts.append(("time", f"{number(panel.seconds, 3)} s"))
+        facts.append(("", f"{number(panel.seconds, 3)} s"))
     return Card(
         method=method,
         params=params_text(panel.params),

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 Array = NDArray[Any]
 #: Largest number of samples of a batch on a page.
 MOST_SAMPLES = 24
+#: How many of them a notebook shows.
+_NOTEBOOK = 3
 
 
 class Sums(Protocol):
@@ -231,6 +233,27 @@ def save(explanation: Drawable, path: Path, source: LoadedInput | None = None) -
         for i in range(count)
     ]
     write_report(path, _facts_of(explanation), rows, created())
+
+
+def notebook(explanation: Drawable) -> str:
+    """Pictures of an explanation's first samples as HTML for a notebook; it loads nothing and runs nothing."""
+    import base64
+
+    from markupsafe import escape
+
+    from analyzer.report.pictures import draw_picture, png
+
+    count = len(explanation.target)
+    figures = []
+    for index in range(min(count, _NOTEBOOK)):
+        drawn = draw_picture(sample(explanation, index, f"[{index}]"), panel(explanation, index))
+        uri = base64.b64encode(png(drawn)).decode("ascii")
+        alt = escape(f"{explanation.method} of sample {index}: {explanation.target[index]}"[:300])
+        figures.append(
+            f'<img src="data:image/png;base64,{uri}" alt="{alt}" style="max-width:100%;width:44rem;display:block">'
+        )
+    more = f"<p>and {count - len(figures)} more samples</p>" if count > len(figures) else ""
+    return "".join(figures) + more
 
 
 def created() -> str:

@@ -49,6 +49,18 @@ def test_the_first_inputs_map_is_the_attribution() -> None:
     assert found.raw is RAW
 
 
+def test_its_repr_is_one_line() -> None:
+    assert repr(example()) == (
+        "<Explanation grad-cam of picture [2, 1, 4, 4], row/1:0 [2, 5]: cat (1), logit 1.5, and 1 more>"
+    )
+
+
+def test_a_notebook_shows_pictures_and_nothing_runs() -> None:
+    evil = '<script>alert(1)</script>" onload="x'
+    html = example(target=(evil, "dog"))._repr_html_()
+    assert html.count("<img src=") == 2 and "<script>" not in html and 'onload="x' not in html
+
+
 def test_completeness_is_total_minus_expected() -> None:
     complete = example().completeness
     assert complete is not None
