@@ -6,8 +6,10 @@ import re
 import tomllib
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from analyzer.inputs.preprocess import PRESETS, Preprocess, load_preprocess
 from docs.make import HERE, NOT_TRACED, PAGES, up_to_date
 
 ROOT = HERE.parent
@@ -38,6 +40,8 @@ def test_every_standard_operator_is_covered_or_has_its_reason() -> None:
         "docs/backends.md",
         "docs/detectors.md",
         "docs/fills.md",
+        "docs/judging.md",
+        "docs/preprocessing.md",
         "docs/rules.md",
         "models/README.md",
     ],
@@ -46,6 +50,22 @@ def test_links_lead_somewhere(page: str) -> None:
     text = (ROOT / page).read_text(encoding="utf-8")
     for target in re.findall(r"\]\((?!http)([^)#]+)", text):
         assert ((ROOT / page).parent / target).exists(), target
+
+
+def test_examples_of_preprocessing_are_valid_and_name_every_key(tmp_path: Path) -> None:
+    text = (HERE / "preprocessing.md").read_text(encoding="utf-8")
+    examples = re.findall(r"```toml\n(.*?)```", text, re.DOTALL)
+    assert len(examples) >= 6
+    for at, example in enumerate(examples):
+        file = tmp_path / f"{at}.toml"
+        file.write_text(example, encoding="utf-8")
+        load_preprocess(file)
+    for key in Preprocess.model_fields:
+        assert re.search(rf"`{key}\b|^{key} = ", text, re.MULTILINE), key
+    for name in PRESETS:
+        assert f"| `{name}` |" in text, name
+    inverted = load_preprocess(tmp_path / "4.toml").fit((1, 1, 28, 28))
+    np.testing.assert_allclose(inverted.encode(np.full((28, 28, 3), 255, np.uint8)), 0, atol=1e-6)
 
 
 def test_readme_gives_the_commands_that_the_gate_runs() -> None:
