@@ -7,13 +7,14 @@ Belongs here: everything that a metric may ask of a model, counted. Not here: me
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from analyzer.evaluation.measure import Array
+from analyzer.evaluation.other_models import OtherModels
 from analyzer.evaluation.units import Units
 from analyzer.executor.batched_runs import rows_of
 from analyzer.explain.request import Request
@@ -27,8 +28,18 @@ from analyzer.targets.language import TargetLike, is_detection
 from analyzer.targets.target import Resolved
 
 Feed = Mapping[str, Array]
+#: Why a map has no value.
+NOT_FINITE = "the map holds values that aren't finite"
 #: Copies of a sample that are explained at once, at most.
 _AT_ONCE = 16
+
+
+@dataclass
+class Counts:
+    """How many model evaluations, and explanations of one sample, have been made."""
+
+    evaluations: int = 0
+    explanations: int = 0
 
 
 @dataclass
@@ -43,8 +54,12 @@ class MetricContext:
         Input name -> where the truth lies, bool (samples, ...) broadcastable to the input; empty where it isn't known.
     seed
         Of every random choice.
-    evaluations, explanations
-        How many model evaluations, and explanations of one sample, have been made.
+    start
+        Number of the first sample in the batch that was given.
+    counts
+        What has been run.
+    others
+        Models that are made of this one, shared by the parts of one evaluation.
     """
 
     model: Model
@@ -54,8 +69,8 @@ class MetricContext:
     seed: int
     progress: Callable[[int, int], None] | None = None
     start: int = 0
-    evaluations: int = field(default=0, init=False)
-    explanations: int = field(default=0, init=False)
+    counts: Counts = field(default_factory=Counts)
+    others: OtherModels = field(default_factory=OtherModels)
 
     @property
     def batch(self) -> int:
@@ -78,6 +93,14 @@ class MetricContext:
     def generator(self, sample: int, *more: int) -> np.random.Generator:
         """The random numbers of a sample: the same however the batch is cut."""
         return np.random.default_rng([self.seed, self.start + sample, *more])
+
+    def judged(self, one: Callable[[int], float | str]) -> list[float | str]:
+        """What ``one`` says of every sample, a value or why there is none; of a map that isn't finite there is none."""
+        found: list[float | str] = []
+        for sample in range(self.batch):
+            found.append(one(sample) if np.isfinite(self.flat(sample)).all() else NOT_FINITE)
+            self.advance(sample + 1, self.batch)
+        return found
 
     def advance(self, done: int, total: int) -> None:
         """Report progress in model evaluations or explanations."""
@@ -131,7 +154,7 @@ class MetricContext:
         """
         source = rows_of(present=np.asarray(present, bool))
         found = self._space.masked_scores(sample, units.segmentation, source, replacements[sample])
-        self.evaluations += len(present) * replacements.cost
+        self.counts.evaluations += len(present) * replacements.cost
         return np.fromiter(found, np.float64, len(present))
 
     def copies(self, sample: int, units: Units, present: Array, replacements: Replacements) -> dict[str, Array]:
@@ -160,7 +183,7 @@ class MetricContext:
         """
         evaluator = self.evaluator if name is None else self.evaluator.changing(name)
         found = np.array(list(evaluator.evaluate(sample, copies)), np.float64)
-        self.evaluations += len(found)
+        self.counts.evaluations += len(found)
         return found
 
     # explanations of changed inputs -------------------------------------------------------------------------------------
@@ -201,39 +224,85 @@ class MetricContext:
         model = self.model if model is None else model
         count = len(next(iter(copies.values())))
         target = self.target_of(sample) if target is None else target
-        size = model.fixed_batch or min(_AT_ONCE, self.evaluator.batch_size())
         parts: list[Feed] = []
+        for feed, rows, kept in self._feeds(sample, copies):
+            options = {**self._options_in(model), "target": _each(target, rows)}
+            found = model.explain(feed, self.explanation.method, **options)
+            parts.append({name: np.asarray(value[:kept], np.float64) for name, value in found.attributions.items()})
+        self.counts.explanations += count
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+    def predicted(self, sample: int, copies: Feed | None = None) -> Array | None:
+        """Which class the model ranks first for changed copies of a sample; None where no class is explained.
+
+        Of one score for two classes it is class 1 where the score is above a half, or its logit above zero.
+
+        Parameters
+        ----------
+        copies
+            Input name -> (n, ...); None for the sample as it is.
+
+        Returns
+        -------
+        ndarray
+            (n,) int64; (1,) for the sample as it is.
+        """
+        target = self.evaluator.target
+        inner = self.explanation.options.get("layer") is not None and "layer" not in self.explanation.params
+        if inner or not isinstance(target, Resolved) or target.weights.ndim != 2 or target.classes[sample] < 0:
+            return None
+        found = [self.evaluator.output[sample : sample + 1]]
+        if copies is not None:
+            found = [
+                self.evaluator.model.values(feed, [target.value])[target.value][:kept]
+                for feed, _, kept in self._feeds(sample, copies)
+            ]
+        scores = np.concatenate(found)
+        self.counts.evaluations += 0 if copies is None else len(scores)
+        if scores.shape[1] > 1:
+            return np.asarray(scores.argmax(axis=1), np.int64)
+        bound = {"logit": 0.0, "probability": 0.5}.get(self.explanation.score_kind)
+        return None if bound is None else np.asarray(scores[:, 0] > bound, np.int64)
+
+    def _feeds(self, sample: int, copies: Feed) -> Iterator[tuple[dict[str, Array], int, int]]:
+        """The model's inputs for changed copies of a sample, a batch at a time: how many rows, and how many of them count."""
+        count = len(next(iter(copies.values())))
+        fixed = self.model.fixed_batch
+        size = fixed or min(_AT_ONCE, self.evaluator.batch_size())
         for start in range(0, count, size):
-            rows = [min(start + at, count - 1) for at in range(size if model.fixed_batch else min(size, count - start))]
+            kept = min(size, count - start)
+            rows = [min(start + at, count - 1) for at in range(fixed or kept)]
             feed = {
                 name: np.ascontiguousarray(copies[name][rows], self.inputs[name].dtype)
                 if name in copies
                 else self.evaluator.repeated(name, sample, len(rows))
                 for name in self.inputs
             }
-            found = model.explain(
-                feed, self.explanation.method, **{**self._options, "target": _each(target, len(rows))}
-            )
-            kept = min(size, count - start)
-            parts.append({name: np.asarray(value[:kept], np.float64) for name, value in found.attributions.items()})
-        self.explanations += count
-        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+            yield feed, len(rows), kept
 
-    def explain_in(self, model: Model, targets: list[TargetLike] | None = None) -> Explanation:
+    def explain_in(
+        self, model: Model, targets: list[TargetLike] | None = None, inputs: Feed | None = None
+    ) -> Explanation:
         """Explain the same inputs in another model with the same inputs and outputs, or for other targets.
 
         Parameters
         ----------
         targets
             One for each sample; None for what was explained.
+        inputs
+            All inputs in place of those that were explained.
         """
         own = [self.target_of(sample) for sample in range(self.batch)] if targets is None else targets
-        self.explanations += self.batch
-        return model.explain(self.inputs, self.explanation.method, **{**self._options, "target": _together(own)})
+        self.counts.explanations += self.batch
+        options = {**self._options_in(model), "target": together(own)}
+        return model.explain(self.inputs if inputs is None else inputs, self.explanation.method, **options)
 
-    @property
-    def _options(self) -> dict[str, Any]:
-        return {**self.explanation.options, "inputs": tuple(self.maps)}
+    def _options_in(self, model: Model) -> dict[str, Any]:
+        """What the explanation was asked for with; another model's sweeps aren't worth compiling unless that was asked for."""
+        options = {**self.explanation.options, "inputs": tuple(self.maps)}
+        if model is not self.model and options.get("backend") == "auto":
+            options["backend"] = "torch"
+        return options
 
     def part(self, rows: slice) -> MetricContext:
         """The same for some of the samples."""
@@ -241,8 +310,9 @@ class MetricContext:
         masks = {name: value[rows] for name, value in self.masks.items()}
         start = self.start + (rows.start or 0)
         return MetricContext(
-            self.model, rows_of_explanation(self.explanation, rows), inputs, masks, self.seed, self.progress, start
-        )
+            self.model, rows_of_explanation(self.explanation, rows), inputs, masks, self.seed, self.progress, start,
+            others=self.others,
+        )  # fmt: skip
 
 
 def _each(target: TargetLike, count: int) -> Any:
@@ -252,7 +322,7 @@ def _each(target: TargetLike, count: int) -> Any:
     return [target] * count if isinstance(target, int | np.integer) else target
 
 
-def _together(targets: list[TargetLike]) -> Any:
+def together(targets: list[TargetLike]) -> Any:
     """Targets of the samples as one."""
     if all(isinstance(target, np.ndarray) for target in targets):
         return np.stack([np.asarray(target) for target in targets])

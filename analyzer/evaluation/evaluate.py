@@ -70,11 +70,12 @@ def evaluate(
     _require_samples(model, feed, explanation, info)
     context = MetricContext(model, explanation, feed, _masks(model, mask, explanation, info), int(seed), progress)
     parts = [context.part(rows) for rows in _parts(model, feed, context.batch)]
-    found = [_checked(info.function(part, **checked), part) for part in parts]
+    with context.others:
+        found = [_checked(info.function(part, **checked), part) for part in parts]
     whole = _joined(found, [part.batch for part in parts])
     return Evaluation(
         info.name, checked, whole.values, whole.reasons, info.higher_is_better, explanation.method, explanation.target,
-        sum(part.evaluations for part in parts), sum(part.explanations for part in parts), int(seed), whole.curves,
+        sum(part.counts.evaluations for part in parts), sum(part.counts.explanations for part in parts), int(seed), whole.curves,
         tuple(dict.fromkeys(whole.notes)), whole.record,
     )  # fmt: skip
 

@@ -40,7 +40,7 @@ class Curve:
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready."""
         return {
-            "x": np.asarray(self.x).tolist(), "y": np.asarray(self.y).tolist(),
+            "x": jsonable(np.asarray(self.x).tolist()), "y": jsonable(np.asarray(self.y).tolist()),
             "x_label": self.x_label, "y_label": self.y_label,
         }  # fmt: skip
 
