@@ -48,7 +48,7 @@ def test_each_step_is_the_correlation_with_the_map_of_the_randomised_model(order
     np.testing.assert_allclose(found.values, np.mean(expected, axis=0), atol=1e-5)
     np.testing.assert_allclose(found.record["last"], expected[-1], atol=1e-5)
     assert found.record["layers"] == {str(at + 1): names[-1:] for at, names in enumerate(ORDERS[order])}
-    assert (found.n_explanations, found.n_evaluations) == (9, 0)
+    assert found.n_explanations == 9
     if order != "independent":
         assert found.curves[order].x.tolist() == [0, 1, 2, 3] and (found.curves[order].y[:, 0] == 1).all()
 

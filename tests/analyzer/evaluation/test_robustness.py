@@ -48,7 +48,7 @@ def test_gradient_x_input_of_a_linear_model_follows_the_input() -> None:
             expected.append(summary(change) / np.linalg.norm(X[sample]))
         found = analyzer.evaluate(model, X, e, metric, samples=7, radius=0.1)
         np.testing.assert_allclose(found.values, expected, rtol=1e-5)
-        assert (found.n_explanations, found.n_evaluations) == (21, 21)
+        assert found.n_explanations == 21 <= found.n_evaluations
 
 
 def test_continuity_is_the_largest_ratio_over_noise_and_movements() -> None:
