@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from analyzer.errors import UnsupportedError, UsageError
-from analyzer.evaluation.context import Feed, MetricContext, together
+from analyzer.evaluation.context import MetricContext, together
 from analyzer.evaluation.measure import Array, Evaluation, Measure
 from analyzer.evaluation.neighbours import noisy
 from analyzer.evaluation.similarity import spearman
@@ -116,7 +116,9 @@ def _around(context: MetricContext) -> Iterator[dict[str, Array]]:
         yield {**context.inputs, **{name: np.stack([each[name][at] for each in copies]) for name in copies[0]}}
 
 
-def _require_same(model_a: Model, model_b: Model, feed: Feed, other: Feed, tolerance: float) -> None:
+def _require_same(
+    model_a: Model, model_b: Model, feed: dict[str, Array], other: dict[str, Array], tolerance: float
+) -> None:
     """Refuse models whose outputs differ; those correspond by their order."""
     for (name, own), theirs in zip(model_a.predict(feed).items(), model_b.predict(other).values(), strict=False):
         if own.shape != theirs.shape or own.dtype.kind not in "fiub" or theirs.dtype.kind not in "fiub":

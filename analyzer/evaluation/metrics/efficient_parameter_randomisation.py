@@ -7,7 +7,7 @@ from typing import Annotated
 import numpy as np
 
 from analyzer.errors import InputError
-from analyzer.evaluation.context import NOT_FINITE, MetricContext
+from analyzer.evaluation.context import MetricContext
 from analyzer.evaluation.measure import Array, Measure
 from analyzer.evaluation.randomised import Biases, DrawKind, layers, randomised
 from analyzer.evaluation.registry import metric
@@ -38,22 +38,18 @@ def efficient_parameter_randomisation(
             maps = context.explain_in(other).attributions
         except InputError as problem:
             return Measure.of([f"the randomised model can't be explained: {problem.message}"] * context.batch)
-    values: list[float | str] = []
-    entropies: list[dict[str, float] | None] = []
-    for sample in range(context.batch):
-        own = context.flat(sample)
+    entropies: dict[int, dict[str, float]] = {}
+
+    def rise(sample: int) -> float | str:
         new = np.concatenate([np.asarray(maps[name][sample], np.float64).reshape(-1) for name in context.maps])
-        if not np.isfinite(own).all():
-            values.append(NOT_FINITE)
-            entropies.append(None)
-            continue
-        before, after = discrete_entropy(own, bins), discrete_entropy(new, bins)
+        before, after = discrete_entropy(context.flat(sample), bins), discrete_entropy(new, bins)
+        entropies[sample] = {"before": before, "after": after}
         if before == 0 or after == 0:
-            values.append(f"the map of the {'model' if before == 0 else 'randomised model'} is the same everywhere")
-        else:
-            values.append((after - before) / before)
-        entropies.append({"before": before, "after": after})
-    return Measure.of(values, record={"entropy": entropies})
+            return f"the map of the {'model' if before == 0 else 'randomised model'} is the same everywhere"
+        return (after - before) / before
+
+    values = context.judged(rise)
+    return Measure.of(values, record={"entropy": [entropies.get(at) for at in range(context.batch)]})
 
 
 def discrete_entropy(values: Array, bins: int) -> float:
