@@ -17,7 +17,7 @@ from analyzer.perturbation.fill_parameter import FILL_HELP, Fill
     "completeness", "axiomatic", needs="scores", higher_is_better=False,
     range="from 0: error of the sum as a share of the difference", cost="1 evaluation",
     blind_spot="Where the relevance lies; and methods that hand out the score itself miss it by what the baseline scores.",
-    source="Sundararajan, Taly, Yan 2017, Axiomatic attribution for deep networks, prop. 1", quick={},
+    source="Sundararajan, Taly, Yan 2017, Axiomatic attribution for deep networks, prop. 1",
 )  # fmt: skip
 def completeness(
     context: MetricContext,

@@ -16,7 +16,7 @@ from analyzer.evaluation.registry import metric
     "conservation", "axiomatic", needs="map", higher_is_better=False,
     range="from 0: error of the sum as a share of what it should be", cost="none; leaks: one more sweep",
     blind_spot="Where the relevance lies: to hand out the score evenly conserves it. Only of methods that promise a sum.",
-    source="Bach et al. 2015, eq. 1; Montavon, Samek, Müller 2018, sec. 5.1", quick={},
+    source="Bach et al. 2015, eq. 1; Montavon, Samek, Müller 2018",
 )  # fmt: skip
 def conservation(
     context: MetricContext,

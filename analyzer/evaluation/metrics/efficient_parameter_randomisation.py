@@ -19,7 +19,7 @@ from analyzer.methods.parameters import Bounds
     range="from -1: the share by which entropy rises; above 0 the randomised model's map is less ordered",
     cost="1 explanation",
     blind_spot="Which elements are relevant: it sees how values are spread, not where. A map of another random model passes.",
-    source="Hedström et al. 2024, A fresh look at sanity checks for saliency maps (eMPRT)", quick={},
+    source="Hedström et al. 2024, A fresh look at sanity checks for saliency maps (eMPRT)",
 )  # fmt: skip
 def efficient_parameter_randomisation(
     context: MetricContext,

@@ -21,7 +21,7 @@ from analyzer.methods.parameters import Bounds
     range="from 0, the same map; 1 the change is as large as the map", cost="1 explanation",
     blind_spot="Whether the map is right. A method that multiplies by the input, or compares with a fixed baseline, changes by "
     "design: then it says that the baseline matters.",
-    source="Kindermans et al. 2019, The (un)reliability of saliency methods, sec. 2", quick={},
+    source="Kindermans et al. 2019, The (un)reliability of saliency methods",
 )  # fmt: skip
 def input_invariance(
     context: MetricContext,

@@ -17,7 +17,7 @@ from analyzer.evaluation.registry import metric
     range="from 0, no change; 1 the map changes by the same share as the input (normalised)",
     cost="samples explanations and as many evaluations",
     blind_spot="Whether the map is right: one that ignores the input never changes. A few draws find no true maximum.",
-    source="Alvarez-Melis, Jaakkola 2018, On the robustness of interpretability methods, eq. 2", quick={"samples": 2},
+    source="Alvarez-Melis, Jaakkola 2018, On the robustness of interpretability methods", quick={"samples": 2},
 )  # fmt: skip
 def local_lipschitz(
     context: MetricContext,

@@ -23,7 +23,7 @@ Order = Literal["top-down", "bottom-up", "independent"]
     range="[-1, 1]: 1 the map ignores the weights, near 0 it depends on them", cost="at most steps explanations",
     blind_spot="Whether the map is right: a random one passes. From the top down, layers below keep what is seen of the input, "
     "so good methods stay similar for long; never judge faithfulness by it alone (Binder et al. 2023).",
-    source="Adebayo et al. 2018, Sanity checks for saliency maps, sec. 4 (MPRT)", quick={"steps": 2},
+    source="Adebayo et al. 2018, Sanity checks for saliency maps (MPRT)", quick={"steps": 2},
 )  # fmt: skip
 def parameter_randomisation(
     context: MetricContext,

@@ -16,7 +16,7 @@ from analyzer.targets.language import TargetLike
     range="[-1, 1]: 1 the map doesn't ask which class is explained, -1 what speaks for one speaks against the other",
     cost="1 explanation",
     blind_spot="Whether the map is right: a random one passes; and classes may rightly share their evidence.",
-    source="Sixt, Granz, Landgraf 2020, When explanations lie: why many modified BP attributions fail, sec. 4", quick={},
+    source="Sixt, Granz, Landgraf 2020, When explanations lie: why many modified BP attributions fail",
 )  # fmt: skip
 def random_logit(context: MetricContext, *, similar: Similarity = "spearman") -> Measure:
     """Similarity of the map with that of another class, drawn by the seed; it needs a class as the target."""

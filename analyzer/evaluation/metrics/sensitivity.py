@@ -31,7 +31,7 @@ _BLIND = (
 
 @metric(
     "max-sensitivity", "robustness", needs="explanations", higher_is_better=False, range=_RANGE, cost=_COST, blind_spot=_BLIND,
-    source="Yeh et al. 2019, On the (in)fidelity and sensitivity of explanations, def. 2.3", quick={"samples": 2},
+    source="Yeh et al. 2019, On the (in)fidelity and sensitivity of explanations", quick={"samples": 2},
 )  # fmt: skip
 def max_sensitivity(
     context: MetricContext,

@@ -45,16 +45,16 @@ def test_relevance_lies_on_the_object_and_chance_does_not(model: analyzer.Model,
 
 def test_randomised_weights_change_maps_of_methods_that_use_them(model: analyzer.Model, drawn: Drawn) -> None:
     """Guided backpropagation follows edges: random upper layers hardly change its map (Adebayo et al. 2018)."""
-    x, _, labels = (each[:3] for each in drawn)
+    x, _, labels = (each[:2] for each in drawn)
     likeness = {}
     for name, params in (("gradient", {}), EPSILON, ("guided-backprop", {})):
         e = model.explain(x, name, target=labels, **params)
-        likeness[name] = analyzer.evaluate(model, x, e, "parameter-randomisation", steps=4)
-        assert likeness[name].n_valid == 3
+        likeness[name] = analyzer.evaluate(model, x, e, "parameter-randomisation", steps=3)
+        assert likeness[name].n_valid == 2
     assert max(likeness["gradient"].value, likeness["lrp"].value) < 0.2
     assert likeness["guided-backprop"].value > 0.4
     first = likeness["guided-backprop"].curves["top-down"].y[:, 1]
-    assert first.mean() > 0.6  # three layers are random, and the map is nearly what it was
+    assert first.mean() > 0.6  # four layers are random, and the map is nearly what it was
 
 
 def test_methods_that_ignore_the_class_give_other_classes_the_same_map(model: analyzer.Model, drawn: Drawn) -> None:
@@ -70,7 +70,7 @@ def test_methods_that_ignore_the_class_give_other_classes_the_same_map(model: an
 def test_smoothing_makes_the_gradient_less_sensitive(model: analyzer.Model, drawn: Drawn) -> None:
     x, _, labels = (each[:2] for each in drawn)
     found = {}
-    for name, params in (("gradient", {}), ("smoothgrad", {"samples": 8, "noise": 0.15, "reduce": "mean"})):
+    for name, params in (("gradient", {}), ("smoothgrad", {"samples": 6, "noise": 0.15, "reduce": "mean"})):
         e = model.explain(x, name, target=labels, **params)
-        found[name] = analyzer.evaluate(model, x, e, "average-sensitivity", samples=3).value
+        found[name] = analyzer.evaluate(model, x, e, "average-sensitivity", samples=2).value
     assert found["smoothgrad"] < 0.8 * found["gradient"]
