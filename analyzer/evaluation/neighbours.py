@@ -117,8 +117,8 @@ def changeable(context: MetricContext) -> list[str]:
     if not found:
         raise UnsupportedError(
             "metric.discrete",
-            f"{', '.join(map(repr, context.maps))} hold words or categories, which can't be changed by little",
-            "judge robustness on inputs of numbers; the other categories of metrics take these too",
+            f"all that is explained ({', '.join(map(repr, context.maps))}) is words or categories: no change of it is small",
+            "metrics that add to the input are for numbers; those of the other categories take words too",
         )
     return found
 

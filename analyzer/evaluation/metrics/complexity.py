@@ -26,4 +26,4 @@ def _entropy(values: Array) -> float | str:
         return "the map is zero everywhere"
     shares = values[values > 0] / total
     shares = shares[shares > 0]
-    return float(max(-(shares * np.log(shares)).sum(), 0.0))
+    return max(0.0, float(-(shares * np.log(shares)).sum()))

@@ -59,4 +59,4 @@ def discrete_entropy(values: Array, bins: int) -> float:
         return 0.0
     counts, _ = np.histogram((values - low) / (high - low), bins, (0.0, 1.0))
     shares = counts[counts > 0] / counts.sum()
-    return float(max(-(shares * np.log(shares)).sum(), 0.0))
+    return max(0.0, float(-(shares * np.log(shares)).sum()))
