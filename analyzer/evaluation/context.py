@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -22,13 +22,26 @@ from analyzer.explanation import Explanation
 from analyzer.model import Model
 from analyzer.perturbation.evaluator import Evaluator
 from analyzer.perturbation.features import FeatureSpace
-from analyzer.perturbation.replacement import BackgroundRows, Replacements
+from analyzer.perturbation.replacement import BackgroundRows, Inpainting, Replacements
+from analyzer.perturbation.text_features import TextSpace
 from analyzer.targets.language import TargetLike, is_detection
+from analyzer.targets.probability import Probability
 from analyzer.targets.target import Resolved
 
 Feed = Mapping[str, Array]
+ScoreKind = Literal["probability", "explained"]
+#: Why a map has no value.
+NOT_FINITE = "the map holds values that aren't finite"
 #: Copies of a sample that are explained at once, at most.
 _AT_ONCE = 16
+
+
+@dataclass
+class Counts:
+    """How many model evaluations, and explanations of one sample, have been made."""
+
+    evaluations: int = 0
+    explanations: int = 0
 
 
 @dataclass
@@ -43,8 +56,12 @@ class MetricContext:
         Input name -> where the truth lies, bool (samples, ...) broadcastable to the input; empty where it isn't known.
     seed
         Of every random choice.
-    evaluations, explanations
-        How many model evaluations, and explanations of one sample, have been made.
+    start
+        Number of the first sample in the batch that was given.
+    probability
+        Whether scores are probabilities where that can be; see :meth:`scored_as`.
+    counts
+        What has been run.
     """
 
     model: Model
@@ -54,8 +71,8 @@ class MetricContext:
     seed: int
     progress: Callable[[int, int], None] | None = None
     start: int = 0
-    evaluations: int = field(default=0, init=False)
-    explanations: int = field(default=0, init=False)
+    probability: bool = False
+    counts: Counts = field(default_factory=Counts)
 
     @property
     def batch(self) -> int:
@@ -79,6 +96,14 @@ class MetricContext:
         """The random numbers of a sample: the same however the batch is cut."""
         return np.random.default_rng([self.seed, self.start + sample, *more])
 
+    def judged(self, one: Callable[[int], float | str]) -> list[float | str]:
+        """What ``one`` says of every sample, a value or why there is none; of a map that isn't finite there is none."""
+        found: list[float | str] = []
+        for sample in range(self.batch):
+            found.append(one(sample) if np.isfinite(self.flat(sample)).all() else NOT_FINITE)
+            self.advance(sample + 1, self.batch)
+        return found
+
     def advance(self, done: int, total: int) -> None:
         """Report progress in model evaluations or explanations."""
         if self.progress is not None:
@@ -89,18 +114,57 @@ class MetricContext:
     @functools.cached_property
     def evaluator(self) -> Evaluator:
         """Scores of changed copies, for what is explained; it changes the inputs that have a map."""
-        options = {**self.explanation.options, "inputs": tuple(self.maps)}
+        options = {**self.explanation.options, "inputs": tuple(self.maps), "seed": self.seed}
         request = Request.of(self.explanation.method, **options)
-        return evaluator_of(self.model.backends, self.inputs, request)
+        self.counts.evaluations += self.batch
+        return evaluator_of(self.model.backends, self.inputs, request, probability=self.probability)
 
     @property
     def score(self) -> Array:
         """The explained score of every sample, (samples,) float64."""
         return self.evaluator.score
 
-    def units(self, sample: int, size: int = 1) -> Units:
+    def scored_as(self, score: ScoreKind) -> MetricContext:
+        """The same with other scores, counted together.
+
+        Parameters
+        ----------
+        score
+            ``probability``: of the explained class, where its logit is explained; other scores stay as they are.
+            ``explained``: what was explained.
+        """
+        return replace(self, probability=score == "probability")
+
+    @property
+    def score_kind(self) -> str:
+        """What the scores are: ``probability``, ``logit`` or ``value``."""
+        taken = isinstance(self.evaluator.target, Probability)
+        return "probability" if taken else self.explanation.score_kind
+
+    @property
+    def score_notes(self) -> list[str]:
+        """What the user should know of scores that were to be probabilities."""
+        target = self.evaluator.target
+        if isinstance(target, Probability):
+            return [] if target.own else ["the model ends in logits: probabilities are their softmax"]
+        if self.probability and self.explanation.score_kind != "probability":
+            return ["what is explained is no logit of one class: the score is taken as it is, not a probability"]
+        return []
+
+    def rounding(self, sample: int, drops: Array) -> float:
+        """How much of the drops of a sample's score, (n,), may be rounding: what differs by no more is the same."""
+        precision = self.evaluator.output.dtype
+        epsilon = np.finfo(precision).eps if precision.kind == "f" else 0.0
+        score = float(self.score[sample])
+        return float(8 * epsilon * max(abs(score), np.abs(score - drops).max(initial=0)))
+
+    def units(self, sample: int, size: int | None = 1) -> Units:
         """One sample's units with their relevance; see :meth:`Units.of`."""
         return Units.of(self.evaluator, self.map(sample), size)
+
+    def superpixels(self, sample: int, how: Any) -> Units:
+        """One sample's segments, cut as a method's ``segments`` says, with the means of their relevance."""
+        return Units.on(self._space.segmentation(sample, how), self.map(sample), mean=True)
 
     def replacements(self, fill: Any, background: int = 100) -> Replacements:
         """What units become that are taken away: a method's ``fill``; ``mean`` is 0 where an input has no channels.
@@ -114,7 +178,8 @@ class MetricContext:
 
     @functools.cached_property
     def _space(self) -> FeatureSpace:
-        return FeatureSpace(self.evaluator, {name: self.inputs[name] for name in self.evaluator.changed})
+        values = {name: self.inputs[name] for name in self.evaluator.changed}
+        return (TextSpace if self.evaluator.texts else FeatureSpace)(self.evaluator, values)
 
     def scores(self, sample: int, units: Units, present: Array, replacements: Replacements) -> Array:
         """Scores of one sample without some of its units.
@@ -131,7 +196,7 @@ class MetricContext:
         """
         source = rows_of(present=np.asarray(present, bool))
         found = self._space.masked_scores(sample, units.segmentation, source, replacements[sample])
-        self.evaluations += len(present) * replacements.cost
+        self.counts.evaluations += len(present) * replacements.cost
         return np.fromiter(found, np.float64, len(present))
 
     def copies(self, sample: int, units: Units, present: Array, replacements: Replacements) -> dict[str, Array]:
@@ -148,6 +213,22 @@ class MetricContext:
             found[name] = part.copies(self.inputs[name][sample], {"present": np.asarray(present, bool)})
         return found
 
+    def drops(self, sample: int, units: Units, present: Array, replacements: Replacements) -> Array:
+        """By how much the score falls without some of a sample's units, (n,) float64; see :meth:`scores`."""
+        return np.asarray(self.score[sample] - self.scores(sample, units, present, replacements))
+
+    def altered(self, sample: int, units: Units, replacements: Replacements) -> Array:
+        """Which of a sample's units differ from what replaces them, (units,) bool; all where that depends on the others."""
+        found = np.zeros(units.count, bool)
+        for name, replacement in replacements[sample].items():
+            x, ids = self.inputs[name][sample], units.segmentation.ids[name]
+            if isinstance(replacement, Inpainting):
+                found[ids] = True
+                continue
+            rows = replacement.rows if isinstance(replacement, BackgroundRows) else replacement[None]
+            found[np.broadcast_to(ids, x.shape)[(rows != x).any(axis=0)]] = True
+        return found
+
     def scores_of(self, sample: int, copies: Iterable[Array], name: str | None = None) -> Array:
         """Scores of changed copies of one input of a sample, (n,) float64.
 
@@ -160,7 +241,7 @@ class MetricContext:
         """
         evaluator = self.evaluator if name is None else self.evaluator.changing(name)
         found = np.array(list(evaluator.evaluate(sample, copies)), np.float64)
-        self.evaluations += len(found)
+        self.counts.evaluations += len(found)
         return found
 
     # explanations of changed inputs -------------------------------------------------------------------------------------
@@ -216,7 +297,7 @@ class MetricContext:
             )
             kept = min(size, count - start)
             parts.append({name: np.asarray(value[:kept], np.float64) for name, value in found.attributions.items()})
-        self.explanations += count
+        self.counts.explanations += count
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
     def explain_in(self, model: Model, targets: list[TargetLike] | None = None) -> Explanation:
@@ -228,7 +309,7 @@ class MetricContext:
             One for each sample; None for what was explained.
         """
         own = [self.target_of(sample) for sample in range(self.batch)] if targets is None else targets
-        self.explanations += self.batch
+        self.counts.explanations += self.batch
         return model.explain(self.inputs, self.explanation.method, **{**self._options, "target": _together(own)})
 
     @property
