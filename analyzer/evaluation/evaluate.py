@@ -60,7 +60,8 @@ def evaluate(
     UsageError
         ``metric.unknown``, ``metric.mask``, ``metric.other_input``, ``params.*``, ``fill.*``.
     UnsupportedError
-        ``metric.coupled`` for inputs whose rows are no samples, ``metric.inner`` for relevance at an inner value.
+        ``metric.coupled`` for inputs whose rows are no samples, ``metric.inner`` for relevance at an inner value,
+        ``metric.modality`` and ``metric.inputs`` for inputs that the metric isn't for.
     """
     info = registry.get(metric)
     checked = info.check(params)

@@ -11,21 +11,28 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 
-from analyzer.evaluation.context import MetricContext, ScoreKind
+from analyzer.evaluation.context import MetricContext
 from analyzer.evaluation.measure import Array, Curve, Measure
+from analyzer.evaluation.score_context import ScoreKind
 from analyzer.evaluation.units import Units
 from analyzer.methods.parameters import CELLS, COUNT, Bounds
 from analyzer.perturbation.fill_parameter import FILL_HELP, Fill
 
 Order = Literal["morf", "lerf", "random"]
-Steps = Annotated[int, "points of the curve behind the first, equal shares of the units apart; at most one for each", COUNT]
+Steps = Annotated[
+    int, "points of the curve behind the first, equal shares of the units apart; at most one for each", COUNT
+]
 Ordered = Annotated[Order, "morf: most relevant first; lerf: least relevant first; random: the control"]
 Filled = Annotated[Fill, f"what replaces units; mean is 0 for columns and words: {FILL_HELP}"]
 Size = Annotated[
-    int | None, "side of a unit of a picture, or length of a piece of a series, in elements; None: 64 units in all", CELLS
+    int | None,
+    "side of a unit of a picture, or length of a piece of a series, in elements; None: 64 units in all",
+    CELLS,
 ]
 Most = Annotated[float, "share of the units that is replaced in the end", Bounds(0.01, 1)]
-Scored = Annotated[ScoreKind, "probability: of the explained class, where its logit is explained; explained: the score itself"]
+Scored = Annotated[
+    ScoreKind, "probability: of the explained class, where its logit is explained; explained: the score itself"
+]
 #: What a curve of ties is noted as.
 TIES = "the relevance is the same everywhere: the order is of chance"
 
@@ -69,7 +76,9 @@ class Curves:
 
     def measure(self, order: Order, found: list[float | str] | None = None) -> Measure:
         """Values with these curves; None for the areas under them."""
-        curve = Curve.of(self.x, self.y, "share of units put in" if self.insert else "share of units replaced", self.score)
+        curve = Curve.of(
+            self.x, self.y, "share of units put in" if self.insert else "share of units replaced", self.score
+        )
         values = self.found if found is None else found
         return Measure.of(values, curves={order: curve}, notes=self.notes, record=self.record, turned=order == "lerf")
 

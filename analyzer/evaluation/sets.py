@@ -16,7 +16,9 @@ from analyzer.evaluation.units import TIED, Units
 from analyzer.methods.parameters import MOST, Bounds
 from analyzer.perturbation.replacement import Replacements
 
-Draws = Annotated[int, "random sets, each a model evaluation (or one per background sample), at least 3", Bounds(3, MOST)]
+Draws = Annotated[
+    int, "random sets, each a model evaluation (or one per background sample), at least 3", Bounds(3, MOST)
+]
 Share = Annotated[float, "share of the units that a set holds, at least one unit and not all", Bounds(0, 1, open=True)]
 Bins = Annotated[
     int, "most sets of units, each an evaluation; of more units, those next to each other in the ranking share one",

@@ -6,7 +6,7 @@ Belongs here: cutting a sample into units, the relevance of each, their order. N
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -44,11 +44,13 @@ class Units:
 
     @property
     def tied(self) -> bool:
-        """Whether all have the same relevance, so that their order is of chance."""
-        return bool(np.ptp(self.relevance) <= TIED * np.abs(self.relevance).max(initial=0))
+        """Whether there are several, all with the same relevance, so that their order is of chance."""
+        return self.count > 1 and bool(np.ptp(self.relevance) <= TIED * np.abs(self.relevance).max(initial=0))
 
     @classmethod
-    def of(cls, evaluator: Evaluator, maps: Mapping[str, Array], size: int | None = 1) -> Units:
+    def of(
+        cls, evaluator: Evaluator, maps: Mapping[str, Array], size: int | None = 1, words: Collection[str] = ()
+    ) -> Units:
         """A sample's units.
 
         Parameters
@@ -58,11 +60,13 @@ class Units:
         size
             Side of the square, or length of the piece, that is one unit of a picture, volume or series; None for about
             :data:`PIECES` in all. Columns and words are always taken one by one. Channels share their units.
+        words
+            Inputs of text whose maps are of words.
         """
         ids: dict[str, Array] = {}
         start = 0
-        for name in maps:
-            own = _ids(evaluator, name, size)
+        for name, values in maps.items():
+            own = np.arange(values.size) if name in words else _ids(evaluator, name, size)
             ids[name] = own + start
             start += int(own.max()) + 1
         return cls.on(Segmentation(ids), maps)

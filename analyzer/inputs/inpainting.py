@@ -60,9 +60,7 @@ def inpaint(x: Array, hole: Array, axes: Sequence[int], *, diagonal: float = 0.0
             near = (slice(None), *_around(one))
             part, inside = values[channels].astype(np.float64), one[near[1:]]
             mean = part.reshape(len(part), -1).mean(axis=1)
-            values[np.ix_(np.array(channels), *map(_numbers, near[1:]))] = _filled(
-                part[near], inside, mean, diagonal
-            )
+            values[np.ix_(np.array(channels), *map(_numbers, near[1:]))] = _filled(part[near], inside, mean, diagonal)
     return channels_first.transpose(np.argsort(order))
 
 

@@ -12,7 +12,6 @@ from analyzer.evaluation.flipping import Filled, Size
 from analyzer.evaluation.measure import Array, Measure
 from analyzer.evaluation.registry import metric
 from analyzer.evaluation.sets import Draws, Share, random_sets, set_size
-from analyzer.evaluation.units import Units
 from analyzer.methods import registry as methods
 from analyzer.perturbation.replacement import BackgroundRows, Replacements
 
@@ -35,7 +34,8 @@ def infidelity(
     fill: Filled = "mean",
     size: Size = None,
     kind: Annotated[
-        Kind, "what the map holds: contributions to the score, or derivatives by the input; auto: as its method declares"
+        Kind,
+        "what the map holds: contributions to the score, or derivatives by the input; auto: as its method declares",
     ] = "auto",
     normalize: Annotated[bool, "scale each map first by the factor, 0 or above, that fits best"] = False,
 ) -> Measure:
@@ -53,12 +53,12 @@ def infidelity(
     squares = [np.nan] * context.batch
 
     def one(sample: int) -> float | str:
-        maps = context.map(sample)
+        maps = context.unit_map(sample)
         if kind == "derivative":
             if any(context.inputs[name].dtype.kind != "f" for name in maps):
                 return NO_DIFFERENCE
             maps = {name: value * _difference(context, sample, name, replacements) for name, value in maps.items()}
-        units = Units.of(context.evaluator, maps, size)
+        units = context.units(sample, size, maps)
         if not np.isfinite(units.relevance).all():
             return "the change of a missing value isn't known"
         sets = random_sets(context.generator(sample), units.count, set_size(units.count, share), draws)

@@ -9,13 +9,15 @@ from analyzer.evaluation.flipping import Filled, Most, Ordered, Scored, Steps, f
 from analyzer.evaluation.measure import Measure
 from analyzer.evaluation.registry import metric
 
-NOT_POSITIVE = "the score of the unchanged input isn't positive, so that a share of it means nothing"
+NOT_POSITIVE = "the score of the unchanged input is next to nothing or below, so that a share of it means nothing"
+#: A probability below it is next to nothing.
+_LEAST = 1e-3
 
 
 @metric(
     "irof", "faithfulness", needs="scores", higher_is_better=True,
     range="up to 1: the probability is gone at once; below 0 where it rises", cost="steps + 1 evaluations",
-    blind_spot="How relevance is spread inside a superpixel; of a class that isn't predicted, shares of next to nothing are huge.",
+    blind_spot="How relevance is spread inside a superpixel; shares of a small probability are huge.",
     source="Rieger, Hansen 2020, IROF: a low resource evaluation metric for explanation methods, eq. 1 to 3",
     quick={"steps": 4},
 )  # fmt: skip
@@ -37,7 +39,12 @@ def irof(
     """
     scored = context.scored_as(score)
     curves = flipping_curves(scored, lambda sample: scored.superpixels(sample, segments), fill, order, steps, most)
-    found: list[float | str] = []
-    for area, first in zip(curves.found, scored.score, strict=True):
-        found.append(area if isinstance(area, str) else 1 - area / float(first) if first > 0 else NOT_POSITIVE)
+    least = _LEAST if curves.score == "probability" else 0.0
+
+    def over(area: float | str, first: float) -> float | str:
+        if isinstance(area, str):
+            return area
+        return 1 - area / first if first > least else NOT_POSITIVE
+
+    found = [over(area, float(first)) for area, first in zip(curves.found, scored.score, strict=True)]
     return curves.measure(order, found)

@@ -10,7 +10,6 @@ from analyzer.evaluation.context import MetricContext
 from analyzer.evaluation.flipping import Filled, Size
 from analyzer.evaluation.measure import Array, Measure
 from analyzer.evaluation.registry import metric
-from analyzer.evaluation.units import Units
 from analyzer.methods.parameters import COUNT, SHARE
 
 NOTHING_CHANGES = "what replaces units is what they are already"
@@ -37,8 +36,7 @@ def non_sensitivity(
     notes = dict.fromkeys(replacements.notes)
 
     def one(sample: int) -> float | str:
-        sizes = {name: np.abs(value) for name, value in context.map(sample).items()}
-        cut = Units.of(context.evaluator, sizes, size)
+        cut = context.units(sample, size, {name: np.abs(value) for name, value in context.unit_map(sample).items()})
         able = np.flatnonzero(context.altered(sample, cut, replacements))
         if not able.size:
             return NOTHING_CHANGES

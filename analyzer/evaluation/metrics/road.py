@@ -40,12 +40,14 @@ def road(
         Order, "morf: the most relevant are replaced; lerf: the least; combined: half the difference of the scores"
     ] = "combined",
     score: Scored = "probability",
-    noise: Annotated[float, "standard deviation of noise on what is filled in, as a share of max - min", NOT_NEGATIVE] = 0.01,
+    noise: Annotated[
+        float, "standard deviation of noise on what is filled in, as a share of max - min", NOT_NEGATIVE
+    ] = 0.01,
     size: Annotated[int, "side of a unit of a picture or length of a piece of a series, in elements", CELLS] = 1,
 ) -> Measure:
-    """Mean score when the least relevant pixels are replaced less that when the most relevant are, by two; noisy linear imputation.
+    """Half the difference between the mean scores when the least and when the most relevant pixels are imputed from the others.
 
-    Replaced pixels are the weighted means of their neighbours, diagonal ones half, by a sparse linear system, and some noise.
+    Imputed pixels are the weighted means of their neighbours, diagonal ones half, by a sparse linear system, and some noise.
     """
     scored = context.scored_as(score)
     name = _input(scored)
@@ -104,6 +106,8 @@ def _input(context: MetricContext) -> str:
         hint = f"explain with inputs={names[:1]!r}"
         raise UnsupportedError("metric.inputs", f"road is for one input, and {len(names)} were explained", hint)
     if value.ndim < 3 or value.dtype.kind == "O":
-        message = f"road fills elements in from their neighbours, and input {names[0]!r} has none: it is no picture or series"
+        message = (
+            f"road fills elements in from their neighbours, and input {names[0]!r} has none: it is no picture or series"
+        )
         raise UnsupportedError("metric.modality", message, "use pixel-flipping")
     return names[0]

@@ -36,7 +36,10 @@ def sensitivity_n(
     out of the mean.
     """
     replacements = context.replacements(fill)
-    x, y = np.tile(np.linspace(largest / sizes, largest, sizes), (context.batch, 1)), np.full((context.batch, sizes), np.nan)
+    x, y = (
+        np.tile(np.linspace(largest / sizes, largest, sizes), (context.batch, 1)),
+        np.full((context.batch, sizes), np.nan),
+    )
 
     def one(sample: int) -> float | str:
         units, rng = context.units(sample, size), context.generator(sample)

@@ -23,7 +23,9 @@ def draw(seed: int, *shape: int) -> Array:
     return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
 
 
-def linear(shape: Sequence[int], weights: Array, bias: Array | None = None, end: str = "", batch: Any = "n") -> onnx.ModelProto:
+def linear(
+    shape: Sequence[int], weights: Array, bias: Array | None = None, end: str = "", batch: Any = "n"
+) -> onnx.ModelProto:
     """Scores ``x W + b``, ended by an operator; input ``x`` (batch, *shape), weights (elements, classes)."""
     classes = weights.shape[1]
     values = {"w": weights, "b": np.zeros(classes, np.float32) if bias is None else bias}

@@ -35,7 +35,12 @@ def as_module() -> Any:
     """The network as a torch module."""
     import torch
 
-    layers = [torch.nn.Flatten(), torch.nn.Linear(64, 12, bias=False), torch.nn.ReLU(), torch.nn.Linear(12, 3, bias=False)]
+    layers = [
+        torch.nn.Flatten(),
+        torch.nn.Linear(64, 12, bias=False),
+        torch.nn.ReLU(),
+        torch.nn.Linear(12, 3, bias=False),
+    ]
     module = torch.nn.Sequential(*layers).eval()
     with torch.no_grad():
         module[1].weight[:] = torch.from_numpy(FIRST.T.copy())

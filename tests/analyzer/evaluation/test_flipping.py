@@ -93,7 +93,15 @@ def test_irof_has_no_answer_where_the_score_is_not_positive() -> None:
     x = np.stack([np.abs(X[0]), -np.abs(X[1])])
     found = analyzer.evaluate(model, x, explained(model, x), "irof", score="explained")
     assert np.isfinite(found.values[0])
-    assert "isn't positive" in found.reasons[1]
+    assert "next to nothing" in found.reasons[1]
+
+
+def test_irof_of_a_class_with_next_to_no_probability_has_no_answer() -> None:
+    model = load(linear([COLUMNS], 100 * W, B))
+    worst = [int(each) for each in (X @ W).argmin(axis=1)]
+    found = analyzer.evaluate(model, X, explained(model, X, worst), "irof")
+    assert found.n_nan == len(X)
+    assert "next to nothing" in found.reasons[0]
 
 
 def test_superpixels_are_ranked_by_their_means() -> None:
@@ -110,7 +118,8 @@ def test_superpixels_are_ranked_by_their_means() -> None:
 def test_a_random_order_is_the_same_for_one_seed_and_another_for_the_next() -> None:
     e = with_map(explained(MODEL, X), EXACT)
     values = [
-        analyzer.evaluate(MODEL, X, e, "pixel-flipping", steps=4, order="random", seed=seed).values for seed in (0, 0, 1)
+        analyzer.evaluate(MODEL, X, e, "pixel-flipping", steps=4, order="random", seed=seed).values
+        for seed in (0, 0, 1)
     ]
     np.testing.assert_array_equal(values[0], values[1])
     assert not np.allclose(values[0], values[2])

@@ -41,7 +41,8 @@ def test_sensitivity_n_is_of_each_input_and_averaged_over_sizes() -> None:
 def test_infidelity_of_scaled_contributions(factor: float) -> None:
     """(c - 1)^2 times the mean square of the drops."""
     found = analyzer.evaluate(MODEL, X, with_map(explained(MODEL, X), factor * EXACT), "infidelity")
-    np.testing.assert_allclose(found.values, (factor - 1) ** 2 * np.array(found.record["mean_squared_drop"]), rtol=1e-5, atol=1e-9)
+    squares = np.array(found.record["mean_squared_drop"])
+    np.testing.assert_allclose(found.values, (factor - 1) ** 2 * squares, rtol=1e-5, atol=1e-9)
 
 
 @pytest.mark.parametrize("fill", [0.0, 0.7])
@@ -55,7 +56,9 @@ def test_what_a_method_gives_decides_how_infidelity_reads_its_map(fill: float) -
     for kind, each in found.items():
         assert each.record["kind"] == kind
         np.testing.assert_allclose(each.values, 0, atol=1e-9)
-    wrong = analyzer.evaluate(MODEL, X, with_map(e, slopes, method="gradient-x-input", params={}), "infidelity", fill=fill)
+    wrong = analyzer.evaluate(
+        MODEL, X, with_map(e, slopes, method="gradient-x-input", params={}), "infidelity", fill=fill
+    )
     assert (wrong.values > 0.01).all()
     again = analyzer.evaluate(MODEL, X, with_map(e, slopes), "infidelity", fill=fill, kind="derivative")
     np.testing.assert_allclose(again.values, 0, atol=1e-9)
