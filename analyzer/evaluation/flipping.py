@@ -113,7 +113,7 @@ def flipping_curves(
         units, rng = cut(sample), context.generator(sample)
         if units.tied:
             notes[TIES] = None
-        ranked = rng.permutation(units.count) if order == "random" else units.order(rng, order == "morf")
+        ranked = ranking(units, rng, order)
         counts = step_counts(units.count, steps, most)
         known = counts == (units.count if insert else 0)  # the unchanged input
         distinct = np.unique(counts[~known])
@@ -127,6 +127,11 @@ def flipping_curves(
     found = context.judged(one)
     told = [*context.score_notes, *replacements.notes, *notes]
     return Curves(x, y, found, told, context.score_kind, insert)
+
+
+def ranking(units: Units, rng: np.random.Generator, order: Order) -> Array:
+    """Unit numbers in the order in which they are replaced or put in."""
+    return rng.permutation(units.count) if order == "random" else units.order(rng, order == "morf")
 
 
 def step_counts(units: int, steps: int, most: float = 1.0) -> Array:

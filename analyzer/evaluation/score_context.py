@@ -170,7 +170,9 @@ class ScoreContext:
         """The inputs of text whose maps hold relevance for each word."""
         raws = self.explanation.raws
         return tuple(
-            name for name, value in self.maps.items() if _is_text(self.inputs[name]) and raws.get(name, value).ndim > value.ndim
+            name
+            for name, value in self.maps.items()
+            if _is_text(self.inputs[name]) and raws.get(name, value).ndim > value.ndim
         )
 
     def unit_map(self, sample: int) -> dict[str, Array]:

@@ -46,9 +46,10 @@ def infidelity(
     predicts the drop where units interact.
     """
     explanation = context.explanation
-    info = methods.get(explanation.method)
     if kind == "auto":
-        kind = "derivative" if info.gives_derivatives(explanation.params) else "contribution"
+        info = methods.methods().get(explanation.method)  # None for an explanation that was made elsewhere
+        slopes = info is not None and info.gives_derivatives(explanation.params)
+        kind = "derivative" if slopes else "contribution"
     replacements = context.replacements(fill)
     squares = [np.nan] * context.batch
 

@@ -79,6 +79,12 @@ def test_methods_say_whether_they_give_derivatives(method: str, params: dict[str
     assert analyzer.methods()[method].gives_derivatives(params) is derivative
 
 
+def test_a_map_that_was_made_elsewhere_is_taken_for_contributions() -> None:
+    found = analyzer.evaluate(MODEL, X, with_map(explained(MODEL, X), EXACT, method="mine", params={}), "infidelity")
+    assert found.record["kind"] == "contribution"
+    np.testing.assert_allclose(found.values, 0, atol=1e-9)
+
+
 def test_derivatives_say_nothing_of_words() -> None:
     from tests.common.models import tokens
 
