@@ -102,7 +102,8 @@ class Evaluation:
     method, target
         What was judged: the explanation's method and what it explains, a text for each sample.
     n_evaluations, n_explanations
-        Model evaluations of one sample, and explanations of one sample, that it took.
+        Model evaluations of one sample, and explanations of one sample, that it took; not what fills up a fixed batch, nor
+        finding out once for a model whether rows that run together depend on each other.
     seed
         Of every random choice.
     curves, notes, record

@@ -25,7 +25,7 @@ _DIAGONAL = 0.5
 @metric(
     "road", "faithfulness", needs="scores", higher_is_better=True, modalities=("image", "series"),
     range="[-0.5, 0.5] of probabilities, morf and lerf [0, 1]; else in units of the score",
-    cost="1 evaluation for each share and order, + 1",
+    cost="1 evaluation and 1 sparse linear system for each share and order, + 1 evaluation",
     blind_spot="Blurring what the map marks is taken for removing it: large regions of even colour survive it.",
     source="Rong et al. 2022, A consistent and efficient evaluation strategy for attribution methods, sec. 4 and app. B",
     quick={"shares": (0.3, 0.6)},
