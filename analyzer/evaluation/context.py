@@ -6,13 +6,14 @@ Belongs here: explaining again for a metric, counted; an explanation of some of 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from analyzer.evaluation.measure import Array
+from analyzer.evaluation.other_models import OtherModels
 from analyzer.evaluation.score_context import Feed, ScoreContext
 from analyzer.explanation import Explanation
 from analyzer.model import Model
@@ -25,7 +26,15 @@ _AT_ONCE = 16
 
 @dataclass
 class MetricContext(ScoreContext):
-    """One explanation that is judged."""
+    """One explanation that is judged.
+
+    Attributes
+    ----------
+    others
+        Models that are made of this one, shared by the parts of one evaluation.
+    """
+
+    others: OtherModels = field(default_factory=OtherModels)
 
     def target_of(self, sample: int) -> TargetLike:
         """What is explained of a sample, held fixed: a class by its index where the target named it by its rank."""
@@ -63,39 +72,85 @@ class MetricContext(ScoreContext):
         model = self.model if model is None else model
         count = len(next(iter(copies.values())))
         target = self.target_of(sample) if target is None else target
-        size = model.fixed_batch or min(_AT_ONCE, self.evaluator.batch_size())
         parts: list[Feed] = []
+        for feed, rows, kept in self._feeds(sample, copies):
+            options = {**self._options_in(model), "target": _each(target, rows)}
+            found = model.explain(feed, self.explanation.method, **options)
+            parts.append({name: np.asarray(value[:kept], np.float64) for name, value in found.attributions.items()})
+        self.counts.explanations += count
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+    def predicted(self, sample: int, copies: Feed | None = None) -> Array | None:
+        """Which class the model ranks first for changed copies of a sample; None where no class is explained.
+
+        Of one score for two classes it is class 1 where the score is above a half, or its logit above zero.
+
+        Parameters
+        ----------
+        copies
+            Input name -> (n, ...); None for the sample as it is.
+
+        Returns
+        -------
+        ndarray
+            (n,) int64; (1,) for the sample as it is.
+        """
+        target = self.evaluator.target
+        inner = self.explanation.options.get("layer") is not None and "layer" not in self.explanation.params
+        if inner or not isinstance(target, Resolved) or target.weights.ndim != 2 or target.classes[sample] < 0:
+            return None
+        found = [self.evaluator.output[sample : sample + 1]]
+        if copies is not None:
+            found = [
+                self.evaluator.model.values(feed, [target.value])[target.value][:kept]
+                for feed, _, kept in self._feeds(sample, copies)
+            ]
+        scores = np.concatenate(found)
+        self.counts.evaluations += 0 if copies is None else len(scores)
+        if scores.shape[1] > 1:
+            return np.asarray(scores.argmax(axis=1), np.int64)
+        bound = {"logit": 0.0, "probability": 0.5}.get(self.explanation.score_kind)
+        return None if bound is None else np.asarray(scores[:, 0] > bound, np.int64)
+
+    def _feeds(self, sample: int, copies: Feed) -> Iterator[tuple[dict[str, Array], int, int]]:
+        """The model's inputs for changed copies of a sample, a batch at a time: how many rows, and how many of them count."""
+        count = len(next(iter(copies.values())))
+        fixed = self.model.fixed_batch
+        size = fixed or min(_AT_ONCE, self.evaluator.batch_size())
         for start in range(0, count, size):
-            rows = [min(start + at, count - 1) for at in range(size if model.fixed_batch else min(size, count - start))]
+            kept = min(size, count - start)
+            rows = [min(start + at, count - 1) for at in range(fixed or kept)]
             feed = {
                 name: np.ascontiguousarray(copies[name][rows], self.inputs[name].dtype)
                 if name in copies
                 else self.evaluator.repeated(name, sample, len(rows))
                 for name in self.inputs
             }
-            found = model.explain(
-                feed, self.explanation.method, **{**self._options, "target": _each(target, len(rows))}
-            )
-            kept = min(size, count - start)
-            parts.append({name: np.asarray(value[:kept], np.float64) for name, value in found.attributions.items()})
-        self.counts.explanations += count
-        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+            yield feed, len(rows), kept
 
-    def explain_in(self, model: Model, targets: list[TargetLike] | None = None) -> Explanation:
+    def explain_in(
+        self, model: Model, targets: list[TargetLike] | None = None, inputs: Feed | None = None
+    ) -> Explanation:
         """Explain the same inputs in another model with the same inputs and outputs, or for other targets.
 
         Parameters
         ----------
         targets
             One for each sample; None for what was explained.
+        inputs
+            All inputs in place of those that were explained.
         """
         own = [self.target_of(sample) for sample in range(self.batch)] if targets is None else targets
         self.counts.explanations += self.batch
-        return model.explain(self.inputs, self.explanation.method, **{**self._options, "target": _together(own)})
+        options = {**self._options_in(model), "target": together(own)}
+        return model.explain(self.inputs if inputs is None else inputs, self.explanation.method, **options)
 
-    @property
-    def _options(self) -> dict[str, Any]:
-        return {**self.explanation.options, "inputs": tuple(self.maps)}
+    def _options_in(self, model: Model) -> dict[str, Any]:
+        """What the explanation was asked for with; another model's sweeps aren't worth compiling unless that was asked for."""
+        options = {**self.explanation.options, "inputs": tuple(self.maps)}
+        if model is not self.model and options.get("backend") == "auto":
+            options["backend"] = "torch"
+        return options
 
     def part(self, rows: slice) -> MetricContext:
         """The same for some of the samples."""
@@ -103,8 +158,9 @@ class MetricContext(ScoreContext):
         masks = {name: value[rows] for name, value in self.masks.items()}
         start = self.start + (rows.start or 0)
         return MetricContext(
-            self.model, rows_of_explanation(self.explanation, rows), inputs, masks, self.seed, self.progress, start
-        )
+            self.model, rows_of_explanation(self.explanation, rows), inputs, masks, self.seed, self.progress, start,
+            others=self.others,
+        )  # fmt: skip
 
 
 def _each(target: TargetLike, count: int) -> Any:
@@ -114,7 +170,7 @@ def _each(target: TargetLike, count: int) -> Any:
     return [target] * count if isinstance(target, int | np.integer) else target
 
 
-def _together(targets: list[TargetLike]) -> Any:
+def together(targets: list[TargetLike]) -> Any:
     """Targets of the samples as one."""
     if all(isinstance(target, np.ndarray) for target in targets):
         return np.stack([np.asarray(target) for target in targets])

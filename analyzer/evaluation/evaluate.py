@@ -71,7 +71,8 @@ def evaluate(
     _require_samples(model, feed, explanation, info)
     context = MetricContext(model, explanation, feed, _masks(model, mask, explanation, info), int(seed), progress)
     parts = [context.part(rows) for rows in _parts(model, feed, context.batch)]
-    found = [_checked(info.function(part, **checked), part) for part in parts]
+    with context.others:
+        found = [_checked(info.function(part, **checked), part) for part in parts]
     whole = _joined(found, [part.batch for part in parts])
     higher = None if info.higher_is_better is None else info.higher_is_better != whole.turned
     return Evaluation(

@@ -95,6 +95,8 @@ class MetricInfo:
         }
 
 
+#: What kinds of input metrics are for that change numbers by little.
+NUMBERS = ("image", "table", "series")
 _METRICS: dict[str, MetricInfo] = {}
 
 

@@ -34,10 +34,10 @@ def evaluator_of(
         As resolving the target does.
     """
     info = registry.methods().get(request.method)  # None for an explanation that was made elsewhere
-    gradients = info is not None and info.needs == "trace"
+    own = info is not None and "layer" in info.parameters  # where its map lies, not what is explained
     explained = resolve_on(
-        backends.model, feed, request.target, score=request.score, layer=request.layer, place=request.place,
-        gradients=gradients,
+        backends.model, feed, request.target, score=request.score, layer=None if own else request.layer, place=request.place,
+        gradients=info is not None and info.needs == "trace",
     )  # fmt: skip
 
     def engine_on(inputs: dict[str, Array], weights: Array) -> Any:

@@ -16,7 +16,7 @@ from analyzer.evaluation.registry import metric
 )  # fmt: skip
 def sparseness(context: MetricContext) -> Measure:
     """Gini index of the absolute relevance over all elements; a map of zeros has none."""
-    return Measure.of([_gini(np.abs(context.flat(sample))) for sample in range(context.batch)])
+    return Measure.of(context.judged(lambda sample: _gini(np.abs(context.flat(sample)))))
 
 
 def _gini(values: Array) -> float | str:

@@ -1,0 +1,29 @@
+"""Complexity: the entropy of how the relevance is spread."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from analyzer.evaluation.context import MetricContext
+from analyzer.evaluation.measure import Array, Measure
+from analyzer.evaluation.registry import metric
+
+
+@metric(
+    "complexity", "complexity", needs="map", higher_is_better=None,
+    range="[0, ln of the number of elements]: 0 one element has all, the most where all are equal", cost="none",
+    blind_spot="Whether the few relevant elements are the right ones: a single wrong pixel has none.",
+    source="Bhatt, Weller, Moura 2020, Evaluating and aggregating feature-based model explanations",
+)  # fmt: skip
+def complexity(context: MetricContext) -> Measure:
+    """Entropy, in nats, of the absolute relevance as shares of its sum, over all elements; a map of zeros has none."""
+    return Measure.of(context.judged(lambda sample: _entropy(np.abs(context.flat(sample)))))
+
+
+def _entropy(values: Array) -> float | str:
+    total = values.sum()
+    if total == 0:
+        return "the map is zero everywhere"
+    shares = values[values > 0] / total
+    shares = shares[shares > 0]
+    return float(max(-(shares * np.log(shares)).sum(), 0.0))

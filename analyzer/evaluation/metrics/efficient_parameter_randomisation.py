@@ -1,0 +1,62 @@
+"""Efficient parameter randomisation: whether the map loses its order with what the model has learnt."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import numpy as np
+
+from analyzer.errors import InputError
+from analyzer.evaluation.context import MetricContext
+from analyzer.evaluation.measure import Array, Measure
+from analyzer.evaluation.randomised import Biases, DrawKind, layers, randomised
+from analyzer.evaluation.registry import metric
+from analyzer.methods.parameters import Bounds
+
+
+@metric(
+    "efficient-parameter-randomisation", "randomisation", needs="explanations", higher_is_better=True,
+    range="from -1: the share by which entropy rises; above 0 the randomised model's map is less ordered",
+    cost="1 explanation",
+    blind_spot="Which elements are relevant: it sees how values are spread, not where. A map of another random model passes.",
+    source="Hedström et al. 2024, A fresh look at sanity checks for saliency maps (eMPRT)", quick={},
+)  # fmt: skip
+def efficient_parameter_randomisation(
+    context: MetricContext,
+    *,
+    bins: Annotated[
+        int, "of the histogram of each map's values, equally wide between its ends", Bounds(2, 10_000)
+    ] = 100,
+    draw: DrawKind = "permuted",
+    biases: Biases = False,
+) -> Measure:
+    """Rise of the map's discrete entropy when all layers are randomised, relative to the unchanged map's."""
+    known = layers(context.model, biases)
+    key = "randomised", tuple(known), draw, biases
+    with context.others.one(key, lambda: randomised(context.model, known, context.seed, draw, biases)) as other:
+        try:
+            maps = context.explain_in(other).attributions
+        except InputError as problem:
+            return Measure.of([f"the randomised model can't be explained: {problem.message}"] * context.batch)
+    entropies: dict[int, dict[str, float]] = {}
+
+    def rise(sample: int) -> float | str:
+        new = np.concatenate([np.asarray(maps[name][sample], np.float64).reshape(-1) for name in context.maps])
+        before, after = discrete_entropy(context.flat(sample), bins), discrete_entropy(new, bins)
+        entropies[sample] = {"before": before, "after": after}
+        if before == 0 or after == 0:
+            return f"the map of the {'model' if before == 0 else 'randomised model'} is the same everywhere"
+        return (after - before) / before
+
+    values = context.judged(rise)
+    return Measure.of(values, record={"entropy": [entropies.get(at) for at in range(context.batch)]})
+
+
+def discrete_entropy(values: Array, bins: int) -> float:
+    """Entropy, in nats, of the histogram of values, its bins equally wide between the least and the largest; 0 of equal ones."""
+    low, high = float(values.min()), float(values.max())
+    if low == high:
+        return 0.0
+    counts, _ = np.histogram((values - low) / (high - low), bins, (0.0, 1.0))
+    shares = counts[counts > 0] / counts.sum()
+    return float(max(-(shares * np.log(shares)).sum(), 0.0))
