@@ -1,13 +1,12 @@
 """What a metric works with: the explanation, scores of changed inputs, and explanations of changed inputs or models.
 
-Belongs here: everything that a metric may ask of a model, counted. Not here: metrics, cutting a request into parts
-(``evaluate``).
+Belongs here: explaining again for a metric, counted; an explanation of some of its samples. Not here: the map and scores
+(``score_context``), metrics, cutting a request into parts (``evaluate``).
 """
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -15,178 +14,27 @@ import numpy as np
 
 from analyzer.evaluation.measure import Array
 from analyzer.evaluation.other_models import OtherModels
-from analyzer.evaluation.units import Units
-from analyzer.executor.batched_runs import rows_of
-from analyzer.explain.request import Request
-from analyzer.explain.scoring import evaluator_of
+from analyzer.evaluation.score_context import Feed, ScoreContext
 from analyzer.explanation import Explanation
 from analyzer.model import Model
-from analyzer.perturbation.evaluator import Evaluator
-from analyzer.perturbation.features import FeatureSpace
-from analyzer.perturbation.replacement import BackgroundRows, Replacements
 from analyzer.targets.language import TargetLike, is_detection
 from analyzer.targets.target import Resolved
 
-Feed = Mapping[str, Array]
-#: Why a map has no value.
-NOT_FINITE = "the map holds values that aren't finite"
 #: Copies of a sample that are explained at once, at most.
 _AT_ONCE = 16
 
 
 @dataclass
-class Counts:
-    """How many model evaluations, and explanations of one sample, have been made."""
-
-    evaluations: int = 0
-    explanations: int = 0
-
-
-@dataclass
-class MetricContext:
+class MetricContext(ScoreContext):
     """One explanation that is judged.
 
     Attributes
     ----------
-    inputs
-        The model's inputs that were explained, batch first.
-    masks
-        Input name -> where the truth lies, bool (samples, ...) broadcastable to the input; empty where it isn't known.
-    seed
-        Of every random choice.
-    start
-        Number of the first sample in the batch that was given.
-    counts
-        What has been run.
     others
         Models that are made of this one, shared by the parts of one evaluation.
     """
 
-    model: Model
-    explanation: Explanation
-    inputs: dict[str, Array]
-    masks: Feed
-    seed: int
-    progress: Callable[[int, int], None] | None = None
-    start: int = 0
-    counts: Counts = field(default_factory=Counts)
     others: OtherModels = field(default_factory=OtherModels)
-
-    @property
-    def batch(self) -> int:
-        """How many samples were explained."""
-        return len(self.explanation.target)
-
-    @property
-    def maps(self) -> Feed:
-        """Input name -> its attributions, batch first."""
-        return self.explanation.attributions
-
-    def map(self, sample: int) -> dict[str, Array]:
-        """One sample's attributions, float64, without the batch axis."""
-        return {name: np.asarray(value[sample], np.float64) for name, value in self.maps.items()}
-
-    def flat(self, sample: int) -> Array:
-        """One sample's attributions of all inputs as one vector, float64."""
-        return np.concatenate([value.reshape(-1) for value in self.map(sample).values()])
-
-    def generator(self, sample: int, *more: int) -> np.random.Generator:
-        """The random numbers of a sample: the same however the batch is cut."""
-        return np.random.default_rng([self.seed, self.start + sample, *more])
-
-    def judged(self, one: Callable[[int], float | str]) -> list[float | str]:
-        """What ``one`` says of every sample, a value or why there is none; of a map that isn't finite there is none."""
-        found: list[float | str] = []
-        for sample in range(self.batch):
-            found.append(one(sample) if np.isfinite(self.flat(sample)).all() else NOT_FINITE)
-            self.advance(sample + 1, self.batch)
-        return found
-
-    def advance(self, done: int, total: int) -> None:
-        """Report progress in model evaluations or explanations."""
-        if self.progress is not None:
-            self.progress(done, total)
-
-    # scores of changed inputs -------------------------------------------------------------------------------------------
-
-    @functools.cached_property
-    def evaluator(self) -> Evaluator:
-        """Scores of changed copies, for what is explained; it changes the inputs that have a map."""
-        options = {**self.explanation.options, "inputs": tuple(self.maps)}
-        request = Request.of(self.explanation.method, **options)
-        return evaluator_of(self.model.backends, self.inputs, request)
-
-    @property
-    def score(self) -> Array:
-        """The explained score of every sample, (samples,) float64."""
-        return self.evaluator.score
-
-    def units(self, sample: int, size: int = 1) -> Units:
-        """One sample's units with their relevance; see :meth:`Units.of`."""
-        return Units.of(self.evaluator, self.map(sample), size)
-
-    def replacements(self, fill: Any, background: int = 100) -> Replacements:
-        """What units become that are taken away: a method's ``fill``; ``mean`` is 0 where an input has no channels.
-
-        Raises
-        ------
-        UsageError, InputError
-            ``fill.*``, ``data.*``.
-        """
-        return self._space.replacements(fill, background, channelless=0.0)
-
-    @functools.cached_property
-    def _space(self) -> FeatureSpace:
-        return FeatureSpace(self.evaluator, {name: self.inputs[name] for name in self.evaluator.changed})
-
-    def scores(self, sample: int, units: Units, present: Array, replacements: Replacements) -> Array:
-        """Scores of one sample without some of its units.
-
-        Parameters
-        ----------
-        present
-            (n, units) bool, false for what is replaced.
-
-        Returns
-        -------
-        ndarray
-            (n,) float64.
-        """
-        source = rows_of(present=np.asarray(present, bool))
-        found = self._space.masked_scores(sample, units.segmentation, source, replacements[sample])
-        self.counts.evaluations += len(present) * replacements.cost
-        return np.fromiter(found, np.float64, len(present))
-
-    def copies(self, sample: int, units: Units, present: Array, replacements: Replacements) -> dict[str, Array]:
-        """The copies that :meth:`scores` scores, to be looked at: input name -> (n, ...).
-
-        Of background samples the first stands for all.
-        """
-        found = {}
-        for name, ids in units.segmentation.ids.items():
-            replacement = replacements[sample][name]
-            if isinstance(replacement, BackgroundRows):
-                replacement = replacement.rows[0]
-            part = self._space.masked_input(name, ids, replacement)
-            found[name] = part.copies(self.inputs[name][sample], {"present": np.asarray(present, bool)})
-        return found
-
-    def scores_of(self, sample: int, copies: Iterable[Array], name: str | None = None) -> Array:
-        """Scores of changed copies of one input of a sample, (n,) float64.
-
-        Parameters
-        ----------
-        copies
-            Each of the input's shape without the batch axis.
-        name
-            Which input; None for the first that has a map.
-        """
-        evaluator = self.evaluator if name is None else self.evaluator.changing(name)
-        found = np.array(list(evaluator.evaluate(sample, copies)), np.float64)
-        self.counts.evaluations += len(found)
-        return found
-
-    # explanations of changed inputs -------------------------------------------------------------------------------------
 
     def target_of(self, sample: int) -> TargetLike:
         """What is explained of a sample, held fixed: a class by its index where the target named it by its rank."""

@@ -60,7 +60,8 @@ def evaluate(
     UsageError
         ``metric.unknown``, ``metric.mask``, ``metric.other_input``, ``params.*``, ``fill.*``.
     UnsupportedError
-        ``metric.coupled`` for inputs whose rows are no samples, ``metric.inner`` for relevance at an inner value.
+        ``metric.coupled`` for inputs whose rows are no samples, ``metric.inner`` for relevance at an inner value,
+        ``metric.modality`` and ``metric.inputs`` for inputs that the metric isn't for.
     """
     info = registry.get(metric)
     checked = info.check(params)
@@ -73,8 +74,9 @@ def evaluate(
     with context.others:
         found = [_checked(info.function(part, **checked), part) for part in parts]
     whole = _joined(found, [part.batch for part in parts])
+    higher = None if info.higher_is_better is None else info.higher_is_better != whole.turned
     return Evaluation(
-        info.name, checked, whole.values, whole.reasons, info.higher_is_better, explanation.method, explanation.target,
+        info.name, checked, whole.values, whole.reasons, higher, explanation.method, explanation.target,
         sum(part.counts.evaluations for part in parts), sum(part.counts.explanations for part in parts), int(seed), whole.curves,
         tuple(dict.fromkeys(whole.notes)), whole.record,
     )  # fmt: skip
@@ -191,11 +193,12 @@ def _joined(parts: Sequence[Measure], counts: Sequence[int]) -> Measure:
     curves = {}
     for name, curve in parts[0].curves.items():
         each = [part.curves[name] for part in parts]
-        x = np.concatenate([c.x for c in each]) if curve.x.ndim > 1 else curve.x
-        curves[name] = Curve(x, np.concatenate([c.y for c in each]), curve.x_label, curve.y_label)
+        x = np.concatenate([np.broadcast_to(c.x, c.y.shape) for c in each])
+        curves[name] = Curve.of(x, np.concatenate([c.y for c in each]), curve.x_label, curve.y_label)
     record = {
         key: [entry for part in parts for entry in part.record[key]] if isinstance(value, list) else value
         for key, value in parts[0].record.items()
     }
     values = np.concatenate([part.values for part in parts])
-    return Measure(values, reasons, curves, [note for part in parts for note in part.notes], record)
+    notes = [note for part in parts for note in part.notes]
+    return Measure(values, reasons, curves, notes, record, parts[0].turned)

@@ -12,8 +12,8 @@ import numpy as np
 from analyzer.errors import UnsupportedError
 from analyzer.evaluation.context import MetricContext
 from analyzer.evaluation.evaluate import same_input
+from analyzer.evaluation.flipping import Order, first_of, ranking, step_counts
 from analyzer.evaluation.measure import Array
-from analyzer.evaluation.metrics.pixel_flipping import Order, flipped
 from analyzer.explanation import Explanation
 from analyzer.inputs import array_picture
 from analyzer.model import Model
@@ -45,14 +45,14 @@ def flipping_frames(
     name = next(iter(explanation.attributions))
     layout = _layout(model, name, feed[name])
     units, rng = context.units(sample, size), context.generator(sample)
-    ranked = rng.permutation(units.count) if order == "random" else units.order(rng, order == "morf")
-    present = np.concatenate([np.ones((1, units.count), bool), flipped(ranked, steps, most)])
+    counts = step_counts(units.count, steps, most)
+    present = ~first_of(ranking(units, rng, order), counts)
     replacements = context.replacements(fill)
     scores = context.scores(sample, units, present, replacements)
     copies = context.copies(sample, units, present, replacements)[name]
     pictures = _pictures(copies, layout, model)
     title = f"{explanation.method}, {explanation.target[sample]}"
-    return Flipping(title, pictures, np.linspace(0, most, steps + 1), scores, explanation.score_kind)
+    return Flipping(title, pictures, counts / units.count, scores, explanation.score_kind)
 
 
 def _layout(model: Model, name: str, value: Array) -> Literal["CHW", "HWC"]:

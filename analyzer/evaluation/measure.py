@@ -37,6 +37,11 @@ class Curve:
     x_label: str = ""
     y_label: str = ""
 
+    @classmethod
+    def of(cls, x: Array, y: Array, x_label: str = "", y_label: str = "") -> Curve:
+        """From points (samples, points) of their own for each sample, which may be the same for all."""
+        return cls(x[0] if len(x) and (x == x[0]).all() else x, y, x_label, y_label)
+
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready."""
         return {
@@ -61,6 +66,8 @@ class Measure:
         What the user should know.
     record
         Further JSON-ready figures.
+    turned
+        Whether the parameters turn the metric's direction round, as another order of removal does.
     """
 
     values: Array
@@ -68,6 +75,7 @@ class Measure:
     curves: dict[str, Curve] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     record: dict[str, Any] = field(default_factory=dict)
+    turned: bool = False
 
     @classmethod
     def of(cls, found: Sequence[float | str], **rest: Any) -> Measure:
@@ -90,11 +98,12 @@ class Evaluation:
     reasons
         Sample -> why it has none.
     higher_is_better
-        None for a metric that only describes.
+        With these parameters; None for a metric that only describes.
     method, target
         What was judged: the explanation's method and what it explains, a text for each sample.
     n_evaluations, n_explanations
-        Model evaluations of one sample, and explanations of one sample, that it took.
+        Model evaluations of one sample, and explanations of one sample, that it took; not what fills up a fixed batch, nor
+        finding out once for a model whether rows that run together depend on each other.
     seed
         Of every random choice.
     curves, notes, record

@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 from analyzer.errors import UsageError
 from analyzer.methods.parameters import Parameter, valid
+from analyzer.methods.registry import ANY_ROWS
 from analyzer.nearest import did_you_mean
 
 Category = Literal["faithfulness", "robustness", "localisation", "complexity", "randomisation", "axiomatic"]
@@ -43,6 +44,10 @@ class MetricInfo:
         How many model evaluations or explanations of one sample, as text in terms of its parameters.
     blind_spot
         What it can't tell, in a sentence.
+    signed
+        Whether it reads relevance's signs; else a map and its negative are the same to it.
+    modalities
+        What kinds of input it is for.
     summary, source
         What it measures in a line; paper and equation.
     quick
@@ -61,6 +66,8 @@ class MetricInfo:
     parameters: Mapping[str, Parameter]
     function: Callable[..., Any] = field(repr=False)
     quick: Mapping[str, Any] = field(default_factory=dict)
+    signed: bool = True
+    modalities: tuple[str, ...] = ANY_ROWS
 
     @property
     def direction(self) -> str:
@@ -88,6 +95,8 @@ class MetricInfo:
         }
 
 
+#: What kinds of input metrics are for that change numbers by little.
+NUMBERS = ("image", "table", "series")
 _METRICS: dict[str, MetricInfo] = {}
 
 
@@ -102,6 +111,8 @@ def metric(
     blind_spot: str,
     source: str,
     quick: Mapping[str, Any] | None = None,
+    signed: bool = True,
+    modalities: tuple[str, ...] = ANY_ROWS,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Register a function ``(context, *, parameters…) -> Measure`` as a metric; the arguments are :class:`MetricInfo`'s.
 
@@ -121,7 +132,7 @@ def metric(
             raise ValueError(f"metric {name!r} is registered twice")
         _METRICS[name] = MetricInfo(
             name, category, needs, higher_is_better, range, cost, blind_spot, summary, source, parameters, function,
-            dict(quick or {}),
+            dict(quick or {}), signed, modalities,
         )  # fmt: skip
         return function
 

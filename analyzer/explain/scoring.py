@@ -14,11 +14,19 @@ from analyzer.explain.request import Request
 from analyzer.methods import registry
 from analyzer.onnx_model import Array
 from analyzer.perturbation.evaluator import Evaluator
+from analyzer.targets.probability import probability_of
 from analyzer.targets.resolve import resolve_on
 
 
-def evaluator_of(backends: Backends, feed: dict[str, Array], request: Request) -> Evaluator:
+def evaluator_of(
+    backends: Backends, feed: dict[str, Array], request: Request, *, probability: bool = False
+) -> Evaluator:
     """The evaluator on inputs that fit the model, for the score that the request explains.
+
+    Parameters
+    ----------
+    probability
+        Whether scores are the probability of the class whose logit is explained; where none is, they stay as they are.
 
     Raises
     ------
@@ -36,7 +44,8 @@ def evaluator_of(backends: Backends, feed: dict[str, Array], request: Request) -
         subject = Subject(inputs, explained.scored.value, weights, request.inputs)
         return backends.on(explained.model).torch(subject, request.precision, verify=False)
 
+    target = probability_of(explained.scored, explained.target, explained.output) if probability else explained.target
     return Evaluator(
-        explained.model, feed, explained.target, explained.output, request.seed, request.progress, request.inputs,
+        explained.model, feed, target, explained.output, request.seed, request.progress, request.inputs,
         engine_on=engine_on,
     )  # fmt: skip

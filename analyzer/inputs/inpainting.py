@@ -6,6 +6,7 @@ removed (``segments``).
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -14,9 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
+#: The elements that have a neighbour at a step along an axis.
+_ALONG = {0: slice(None), 1: slice(None, -1), -1: slice(1, None)}
 
 
-def inpaint(x: Array, hole: Array, axes: Sequence[int]) -> Array:
+def inpaint(x: Array, hole: Array, axes: Sequence[int], *, diagonal: float = 0.0) -> Array:
     """``x`` with the elements of a hole filled from those around it.
 
     Parameters
@@ -27,12 +30,14 @@ def inpaint(x: Array, hole: Array, axes: Sequence[int]) -> Array:
         bool, broadcastable to ``x``: true for what is removed.
     axes
         The spatial axes of ``x``; along the others (channels) everything is filled apart from the rest.
+    diagonal
+        The weight of neighbours along two axes at once, where that of those along one is 1.
 
     Returns
     -------
     ndarray
-        Of ``x``'s shape and type. Every element of the hole is the mean of its neighbours along the spatial axes, those
-        beyond the border left out: the harmonic function with the values around the hole, so nothing exceeds them. In
+        Of ``x``'s shape and type. Every element of the hole is the weighted mean of its neighbours, those beyond the
+        border left out: the harmonic function with the values around the hole, so nothing exceeds them. In
         a series that is the straight line between the hole's ends. A hole with nothing around it, such as an entire
         picture, takes the channel's mean.
 
@@ -55,7 +60,7 @@ def inpaint(x: Array, hole: Array, axes: Sequence[int]) -> Array:
             near = (slice(None), *_around(one))
             part, inside = values[channels].astype(np.float64), one[near[1:]]
             mean = part.reshape(len(part), -1).mean(axis=1)
-            values[np.ix_(np.array(channels), *map(_numbers, near[1:]))] = _filled(part[near], inside, mean)
+            values[np.ix_(np.array(channels), *map(_numbers, near[1:]))] = _filled(part[near], inside, mean, diagonal)
     return channels_first.transpose(np.argsort(order))
 
 
@@ -72,48 +77,53 @@ def _numbers(part: slice) -> Array:
     return np.arange(part.start, part.stop)
 
 
-def _filled(values: Array, hole: Array, mean: Array) -> Array:
+def _filled(values: Array, hole: Array, mean: Array, diagonal: float) -> Array:
     """``values`` (channels, *sides) with the hole (*sides) filled."""
     flat = values.reshape(len(values), -1)
-    flat[:, hole.ravel()] = _harmonic(flat, hole.ravel(), hole.shape, mean)
+    flat[:, hole.ravel()] = _harmonic(flat, hole.ravel(), hole.shape, mean, diagonal)
     return flat.reshape(values.shape)
 
 
-def _harmonic(values: Array, hole: Array, sides: tuple[int, ...], mean: Array) -> Array:
+def _harmonic(values: Array, hole: Array, sides: tuple[int, ...], mean: Array, diagonal: float) -> Array:
     """The hole's values (channels, elements of the hole) of ``values`` (channels, positions); ``mean`` for isolated elements."""
     from scipy.sparse import csc_array
     from scipy.sparse.csgraph import connected_components
     from scipy.sparse.linalg import splu
 
-    one, other = _neighbours(sides)
-    one, other = np.concatenate([one, other]), np.concatenate([other, one])
-    one, other = one[hole[one]], other[hole[one]]  # the first of each pair lies in the hole
+    one, other, weight = _neighbours(sides, diagonal)
+    one, other, weight = np.concatenate([one, other]), np.concatenate([other, one]), np.concatenate([weight, weight])
+    here_is_hole = hole[one]  # the first of each pair lies in the hole
+    one, other, weight = one[here_is_hole], other[here_is_hole], weight[here_is_hole]
     size = int(hole.sum())
     number = np.cumsum(hole) - 1
     inside = hole[other]
     here, there = number[one[inside]], number[other[inside]]
-    degree = np.bincount(number[one], minlength=size).astype(np.float64)
+    degree = np.bincount(number[one], weight, minlength=size)
     right = np.zeros((size, len(values)))
-    np.add.at(right, number[one[~inside]], values[:, other[~inside]].T)
-    links = csc_array((np.ones(len(here)), (here, there)), shape=(size, size))
+    np.add.at(right, number[one[~inside]], weight[~inside, None] * values[:, other[~inside]].T)
+    links = csc_array((weight[inside], (here, there)), shape=(size, size))
     count, piece = connected_components(links, directed=False)
     bounded = np.zeros(count, bool)
     bounded[piece[number[one[~inside]]]] = True
     isolated = ~bounded[piece]  # nothing around it: any constant would do
-    diagonal = csc_array((np.where(isolated, degree + 1, degree), (np.arange(size),) * 2), shape=(size, size))
+    diagonals = csc_array((np.where(isolated, degree + 1, degree), (np.arange(size),) * 2), shape=(size, size))
     right[isolated] = mean
-    matrix = (diagonal - links).tocsc()
+    matrix = (diagonals - links).tocsc()
     options = {"SymmetricMode": True}
     solved = splu(matrix, permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options=options).solve(right)
     return np.asarray(solved).T
 
 
-def _neighbours(sides: tuple[int, ...]) -> tuple[Array, Array]:
-    """Numbers of all neighbouring elements, each pair once."""
+def _neighbours(sides: tuple[int, ...], diagonal: float) -> tuple[Array, Array, Array]:
+    """Numbers of all neighbouring elements, each pair once, and the weight of each pair."""
     numbers = np.arange(math.prod(sides)).reshape(sides)
-    low, high = slice(None, -1), slice(1, None)
     pairs = []
-    for axis in range(len(sides)):
-        front = (slice(None),) * axis
-        pairs.append((numbers[(*front, low)].ravel(), numbers[(*front, high)].ravel()))
-    return np.concatenate([a for a, _ in pairs]), np.concatenate([b for _, b in pairs])
+    for step in itertools.product((0, 1, -1), repeat=len(sides)):
+        axes = np.flatnonzero(step)
+        if len(axes) not in (1, 2) or step[axes[0]] < 0 or (len(axes) == 2 and not diagonal):
+            continue  # the other direction is the same pair
+        here = numbers[tuple(_ALONG[each] for each in step)].ravel()
+        there = numbers[tuple(_ALONG[-each] for each in step)].ravel()
+        pairs.append((here, there, np.full(len(here), 1.0 if len(axes) == 1 else diagonal)))
+    one, other, weight = zip(*pairs, strict=True)
+    return np.concatenate(one), np.concatenate(other), np.concatenate(weight)

@@ -43,6 +43,9 @@ class MethodInfo:
         What kinds of input it is for.
     signed
         Whether negative values mean evidence against.
+    derivative
+        Whether the map is a change of the score per change of the input, not a share of the score; a function of the
+        parameters where they decide it.
     complete
         Whether the attribution promises to sum to a score difference.
     tolerance, remedy
@@ -80,6 +83,7 @@ class MethodInfo:
     function: Callable[..., Any] = field(repr=False)
     tolerance: float = 0.05
     remedy: str = ""
+    derivative: bool | Callable[[Mapping[str, Any]], bool] = False
     inner: bool = False
     compilable: bool = False
     derived_from: str | None = None
@@ -88,6 +92,10 @@ class MethodInfo:
     expand: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None = field(default=None, repr=False)
     check_together: Callable[[Mapping[str, Any]], None] | None = field(default=None, repr=False)
     fits: Callable[[StaticContext], None] | None = field(default=None, repr=False)
+
+    def gives_derivatives(self, params: Mapping[str, Any]) -> bool:
+        """Whether its map with these parameters, defaults included, is a derivative."""
+        return self.derivative(params) if callable(self.derivative) else self.derivative
 
     @property
     def reads_a_layer(self) -> bool:
@@ -145,6 +153,7 @@ def method(
     needs: Needs = "trace",
     modalities: tuple[str, ...] = ANY_NUMBERS,
     signed: bool = True,
+    derivative: bool | Callable[[Mapping[str, Any]], bool] = False,
     complete: bool = False,
     tolerance: float = 0.05,
     remedy: str = "",
@@ -186,6 +195,7 @@ def method(
             function,
             tolerance,
             remedy,
+            derivative,
             inner,
             compilable,
             derived_from,

@@ -19,7 +19,7 @@ from analyzer.evaluation.neighbours import (
     noisy,
     size_of,
 )
-from analyzer.evaluation.registry import metric
+from analyzer.evaluation.registry import NUMBERS, metric
 from analyzer.methods.parameters import Bounds
 
 #: What was done to a sample -> by how many elements it was moved, if it was, and the neighbours.
@@ -27,7 +27,7 @@ Groups = dict[str, tuple[Array | None, Neighbours]]
 
 
 @metric(
-    "continuity", "robustness", needs="explanations", higher_is_better=False,
+    "continuity", "robustness", needs="explanations", higher_is_better=False, modalities=NUMBERS,
     range="from 0, no change; 1 the map changes by the same share as the input (normalised)",
     cost="samples + 2 · shift · axes explanations and as many evaluations",
     blind_spot="Whether the map is right: one that is the same for all inputs is perfectly continuous. A movement moves the map "

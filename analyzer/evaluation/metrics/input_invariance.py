@@ -11,13 +11,13 @@ from analyzer.evaluation.context import MetricContext
 from analyzer.evaluation.invariance import relative_distance
 from analyzer.evaluation.measure import Measure
 from analyzer.evaluation.neighbours import changeable
-from analyzer.evaluation.registry import metric
+from analyzer.evaluation.registry import NUMBERS, metric
 from analyzer.evaluation.shifted import shifted
 from analyzer.methods.parameters import Bounds
 
 
 @metric(
-    "input-invariance", "axiomatic", needs="explanations", higher_is_better=False,
+    "input-invariance", "axiomatic", needs="explanations", higher_is_better=False, modalities=NUMBERS,
     range="from 0, the same map; 1 the change is as large as the map", cost="1 explanation",
     blind_spot="Whether the map is right. A method that multiplies by the input, or compares with a fixed baseline, changes by "
     "design: then it says that the baseline matters.",

@@ -9,11 +9,11 @@ import numpy as np
 from analyzer.evaluation.context import MetricContext
 from analyzer.evaluation.measure import Measure
 from analyzer.evaluation.neighbours import NoiseKind, Radius, RadiusScale, SameClass, Samples, explained, noisy, size_of
-from analyzer.evaluation.registry import metric
+from analyzer.evaluation.registry import NUMBERS, metric
 
 
 @metric(
-    "local-lipschitz", "robustness", needs="explanations", higher_is_better=False,
+    "local-lipschitz", "robustness", needs="explanations", higher_is_better=False, modalities=NUMBERS,
     range="from 0, no change; 1 the map changes by the same share as the input (normalised)",
     cost="samples explanations and as many evaluations",
     blind_spot="Whether the map is right: one that ignores the input never changes. A few draws find no true maximum.",

@@ -19,7 +19,7 @@ from analyzer.evaluation.neighbours import (
     explained,
     noisy,
 )
-from analyzer.evaluation.registry import metric
+from analyzer.evaluation.registry import NUMBERS, metric
 
 _RANGE = "from 0, no change; 1 the change is as large as the map"
 _COST = "samples explanations and as many evaluations"
@@ -30,7 +30,8 @@ _BLIND = (
 
 
 @metric(
-    "max-sensitivity", "robustness", needs="explanations", higher_is_better=False, range=_RANGE, cost=_COST, blind_spot=_BLIND,
+    "max-sensitivity", "robustness", needs="explanations", higher_is_better=False, modalities=NUMBERS,
+    range=_RANGE, cost=_COST, blind_spot=_BLIND,
     source="Yeh et al. 2019, On the (in)fidelity and sensitivity of explanations", quick={"samples": 2},
 )  # fmt: skip
 def max_sensitivity(
@@ -47,7 +48,8 @@ def max_sensitivity(
 
 
 @metric(
-    "average-sensitivity", "robustness", needs="explanations", higher_is_better=False, range=_RANGE, cost=_COST,
+    "average-sensitivity", "robustness", needs="explanations", higher_is_better=False, modalities=NUMBERS,
+    range=_RANGE, cost=_COST,
     blind_spot=_BLIND, source="Bhatt, Weller, Moura 2020, Evaluating and aggregating feature-based model explanations",
     quick={"samples": 2},
 )  # fmt: skip

@@ -46,13 +46,16 @@ def with_norms(context: Context, found: Result) -> Result:
     return found
 
 
-@method("gradient", "gradient", compilable=True, inner=True, source=SIMONYAN)
+@method("gradient", "gradient", derivative=True, compilable=True, inner=True, source=SIMONYAN)
 def gradient(context: Context) -> Result:
     """Derivative of the score by every input element."""
     return with_norms(context, per_input(context, context.engine.gradient().relevance))
 
 
-@method("saliency", "gradient", compilable=True, derived_from="gradient", signed=False, inner=True, source=SIMONYAN)
+@method(
+    "saliency", "gradient", derivative=True, compilable=True, derived_from="gradient", signed=False, inner=True,
+    source=SIMONYAN,
+)  # fmt: skip
 def saliency(context: Context) -> Result:
     """Absolute value of the gradient."""
     return per_input(context, {k: context.xp.abs(v) for k, v in context.engine.gradient().relevance.items()})
@@ -61,6 +64,7 @@ def saliency(context: Context) -> Result:
 @method(
     "sensitivity",
     "gradient",
+    derivative=lambda params: not params["times_input"],
     compilable=True,
     derived_from="gradient",
     signed=False,

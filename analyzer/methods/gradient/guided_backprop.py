@@ -28,6 +28,7 @@ Rectifiers = Annotated[
 @method(
     "guided-backprop",
     "gradient",
+    derivative=True,
     compilable=True,
     inner=True,
     source="Springenberg et al. 2015, Striving for simplicity, section 3.4",
@@ -39,7 +40,7 @@ def guided_backprop(context: Context, *, rectifiers: Rectifiers = "relu") -> Res
 
 
 @method(
-    "deconvnet", "gradient", compilable=True, inner=True,
+    "deconvnet", "gradient", derivative=True, compilable=True, inner=True,
     source="Zeiler, Fergus 2014, Visualizing and understanding convolutional networks",
 )  # fmt: skip
 def deconvnet(context: Context, *, rectifiers: Rectifiers = "relu") -> Result:

@@ -20,7 +20,7 @@ Rule = Literal["gausslegendre", "riemann_trapezoid", "riemann_middle", "riemann_
 
 @method(
     "integrated-gradients", "gradient", compilable=True, quick={"steps": 8}, headline=("steps",), complete=True,
-    remedy="raise steps",
+    remedy="raise steps", derivative=lambda params: not params["multiply_by_inputs"],
     source="Sundararajan, Taly, Yan 2017, Axiomatic attribution for deep networks, eq. 1 and 3",
 )  # fmt: skip
 def integrated_gradients(

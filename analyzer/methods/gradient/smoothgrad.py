@@ -24,9 +24,15 @@ def _of_the_family(params: Mapping[str, Any]) -> None:
         raise UsageError("params.invalid", f"smoothgrad can't average {base!r}", "give a method of the gradient family")
 
 
+def _as_the_base(params: Mapping[str, Any]) -> bool:
+    base = registry.get(params["base"])
+    return base.gives_derivatives({name: each.default for name, each in base.parameters.items()})
+
+
 @method(
     "smoothgrad",
     "gradient",
+    derivative=_as_the_base,
     check_together=_of_the_family,
     compilable=True,
     quick={"samples": 3},
