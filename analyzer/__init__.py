@@ -1,6 +1,7 @@
 """onnxplain's public API: explain any model that can be exported to ONNX.
 
-Everything public is named here; importing this package loads neither torch nor onnxruntime.
+Everything public is named here; importing this package loads neither torch nor onnxruntime, and turns off the latter's
+telemetry unless ``ORT_DISABLE_TELEMETRY`` is set.
 
 >>> import analyzer
 >>> model = analyzer.load("squeezenet.onnx")
@@ -21,6 +22,7 @@ from analyzer.errors import (
     UnsupportedError,
     UsageError,
 )
+from analyzer.telemetry import turn_off as _turn_off_telemetry
 
 if TYPE_CHECKING:
     from analyzer.evaluation.evaluate import evaluate
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
     from analyzer.methods.registry import MethodInfo, methods  # the package is callable and stands for it
     from analyzer.model import Model, load
     from analyzer.tensor_spec import TensorSpec
+
+_turn_off_telemetry()
 
 #: The installed package's, "unknown" where its metadata is missing.
 __version__: str

@@ -7,7 +7,19 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cli.output import Options, common, detail, document, inert, line, method_names, progress, table, warn
+from cli.output import (
+    Options,
+    common,
+    detail,
+    document,
+    inert,
+    keep_fonts_in_cache,
+    line,
+    method_names,
+    progress,
+    table,
+    warn,
+)
 from cli.rules import rule_options
 
 if TYPE_CHECKING:
@@ -80,6 +92,7 @@ def command(
     job = Job(model, inputs, methods, params, list(dict.fromkeys(targets)), score, preprocess, labels, Path(output),
               options.seed, options.device, options.threads, decode, backend, rule, at, explained, layout,
               options.tf32)  # fmt: skip
+    keep_fonts_in_cache()
     with progress(options, "explaining") as advance:
         done = explain_files(job, advance)
     for text in done.warnings:

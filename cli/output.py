@@ -70,6 +70,20 @@ def method_names(ctx: click.Context, param: click.Parameter, incomplete: str) ->
     return [name for name in registry.methods() if name.startswith(incomplete)]
 
 
+def keep_fonts_in_cache() -> None:
+    """Have matplotlib keep its list of fonts in our cache folder: else it makes folders of its own in the user's home."""
+    from analyzer.cache_folder import UnusableError, cache_folder, make_private
+
+    if "matplotlib" in sys.modules or "MPLCONFIGDIR" in os.environ:
+        return
+    with contextlib.suppress(UnusableError):
+        folder = cache_folder()
+        if folder is not None:
+            make_private(folder)
+            make_private(folder / "matplotlib")
+            os.environ["MPLCONFIGDIR"] = str((folder / "matplotlib").absolute())
+
+
 def inert(text: object) -> str:
     """A string from a model or file as one harmless line: no control, bidirectional or escape characters."""
     return "".join(c if unicodedata.category(c)[0] != "C" else " " if c in "\t\n" else "�" for c in str(text))

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+import analyzer  # noqa: F401  before any test imports onnxruntime: it turns off telemetry
+
 ROOT = Path(__file__).resolve().parent.parent
 #: No test reads or writes the user's own cache; those about the cache name a folder.
 os.environ["ONNXPLAIN_CACHE"] = "off"

@@ -1,12 +1,13 @@
-"""The cache of compiled sweeps on disk: its folder, the names of its files, their digests, its size limit.
+"""The cache of compiled sweeps: what its files are called and hold, its size limit.
 
-Belongs here: files and their names. Not here: what is compiled (``sweep_model``), looking up the sweeps of one model
-(``sweep_cache``). Imports no torch.
+Belongs here: an entry and what it answers. Not here: the folder and whom it may belong to (``cache_folder``), what is compiled
+(``sweep_model``), looking up the sweeps of one model (``sweep_cache``). Imports no torch.
 
-``$ONNXPLAIN_CACHE`` names the folder; ``off`` disables the cache. Without it the folder is the user's cache folder. It holds
-up to 2 GiB, or ``$ONNXPLAIN_CACHE_MIB`` MiB; beyond that the least recently used files are removed. Every file ends in a
-digest of what comes before it, as a metadata entry of the ONNX model: a file that doesn't match its digest counts as absent.
-Two processes may write at the same time: a file is written under a temporary name and renamed.
+The folder holds up to 2 GiB, or ``$ONNXPLAIN_CACHE_MIB`` MiB; beyond that the least recently used files are removed. An entry is
+bound to its question: the model's digest, the explained value, the rule table, versions. Its name is a digest of that, and the
+file says it once more and ends in a digest of what comes before, as metadata entries of the ONNX model: a file that is
+damaged, or that answers another question than its name says, counts as absent. Two processes may write at the same time: a file
+is written under a temporary name and renamed.
 """
 
 from __future__ import annotations
@@ -18,35 +19,61 @@ import json
 import os
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import onnx
+from google.protobuf.message import DecodeError
 
+from analyzer.cache_folder import UnusableError, cache_folder, read_private, write_private
 from analyzer.errors import UsageError
-from analyzer.files import write_atomically
 from analyzer.versions import version
 
 #: Version of the file format; raised with every change of what a file holds.
-FORMAT = 1
+FORMAT = 2
 #: Largest sweep in bytes that is cached unless the user chose the onnxruntime backend.
 LARGEST = 256 * 2**20
+#: No ONNX file is larger, whatever the folder may hold.
+_LARGEST_FILE = 2**31
 _LIMIT_MIB = 2048
 #: Temporary files older than this many seconds were left behind by a process that died.
 _STALE = 3600.0
-_DIGEST = "onnxplain.digest"
+_DIGEST, _QUESTION = "onnxplain.digest", "onnxplain.question"
 
 
-def folder() -> Path | None:
-    """The cache folder; None where the cache is off."""
-    setting = os.environ.get("ONNXPLAIN_CACHE", "")
-    if setting.lower() == "off":
-        return None
-    if setting:
-        return Path(setting)
-    import platformdirs
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:40]
 
-    return Path(platformdirs.user_cache_dir("onnxplain", appauthor=False))
+
+def subject_text(**facts: Any) -> str:
+    """What is explained, from JSON-ready facts; it differs between versions of this package."""
+    return json.dumps([FORMAT, code_version(), facts], sort_keys=True)
+
+
+@dataclass(frozen=True)
+class Question:
+    """What an entry answers.
+
+    Attributes
+    ----------
+    subject
+        What is explained; see :func:`subject_text`.
+    sweep
+        The rule table with its parameters, and what else makes a sweep.
+    """
+
+    subject: str
+    sweep: str
+
+    @property
+    def name(self) -> str:
+        """The name of its file, without suffix: of all sweeps of a subject the same up to the dash."""
+        return f"{_digest(self.subject)}-{_digest(self.sweep)}"
+
+    def text(self) -> str:
+        """As it stands in the file."""
+        return json.dumps([self.subject, self.sweep])
 
 
 def size_limit() -> int:
@@ -58,15 +85,9 @@ def size_limit() -> int:
         ``cache.size``.
     """
     setting = os.environ.get("ONNXPLAIN_CACHE_MIB", "")
-    if setting and not setting.isdecimal():
+    if setting and not (setting.isdecimal() and len(setting) < 12):
         raise UsageError("cache.size", f"ONNXPLAIN_CACHE_MIB={setting!r} is no number", "give a whole number of MiB")
     return int(setting or _LIMIT_MIB) * 2**20
-
-
-def name_of(**what: Any) -> str:
-    """The name of a cached file from JSON-ready facts about its content; it differs between versions of this package."""
-    text = json.dumps([FORMAT, code_version(), what], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:40]
 
 
 @functools.cache
@@ -80,72 +101,77 @@ def code_version() -> str:
     return hashlib.sha256(repr((versions, state)).encode()).hexdigest()
 
 
-def read(name: str) -> bytes | None:
-    """A stored model, None where it is absent or damaged."""
-    directory = folder()
-    if directory is None:
+def read(question: Question) -> bytes | None:
+    """The stored model that answers a question, None where it is absent, damaged, or answers another.
+
+    Raises
+    ------
+    UnusableError
+        The folder or the file can't be trusted or read.
+    """
+    folder = cache_folder()
+    content = None if folder is None else read_private(folder / f"{question.name}.onnx", _LARGEST_FILE)
+    if content is None:
         return None
-    path = directory / f"{name}.onnx"
-    try:
-        content = path.read_bytes()
-    except OSError:
-        return None
-    end = len(_digest_entry(b""))
-    if len(content) <= end or _digest_entry(content[:-end]) != content[-end:]:
-        return None
+    end = _seal(question, content[: -len(_seal(question, b""))])
+    return content if content.endswith(end) and len(content) > len(end) else None
+
+
+def stored(subject: str) -> Iterator[Question]:
+    """The questions about a subject whose answers are stored, as their files say.
+
+    Raises
+    ------
+    UnusableError
+        As :func:`read`.
+    """
+    folder = cache_folder()
     with contextlib.suppress(OSError):
-        os.utime(path)
-    return content
+        for path in sorted(folder.glob(f"{_digest(subject)}-*.onnx")) if folder is not None else ():
+            question = _question_of(read_private(path, _LARGEST_FILE))
+            if question is not None and question.subject == subject and question.name == path.stem:
+                yield question
 
 
-def refused(name: str) -> bool:
+def refused(question: Question) -> bool:
     """Whether it is known that this can't be compiled."""
-    directory = folder()
-    return directory is not None and (directory / f"{name}.refused").exists()
+    with contextlib.suppress(UnusableError):
+        folder = cache_folder()
+        return folder is not None and read_private(folder / f"{question.name}.refused", 2**20) == _refusal(question)
+    return False
 
 
-def refuse(name: str, reason: str) -> str:
+def refuse(question: Question) -> None:
     """Remember that something can't be compiled; as :func:`write`."""
-    return _store(f"{name}.refused", reason.encode())
+    _store(f"{question.name}.refused", _refusal(question))
 
 
-def write(name: str, content: bytes, largest: int | None = LARGEST) -> str:
+def write(question: Question, content: bytes, largest: int | None = LARGEST) -> str:
     """Store a model.
 
     Returns
     -------
     str
         Why it isn't stored; empty where it is.
+
+    Raises
+    ------
+    UnusableError
+        The folder can't be trusted or written to.
     """
     limit = size_limit() if largest is None else min(largest, size_limit())
     if len(content) > limit:
         return f"it has {len(content) / 2**20:.0f} MiB, more than {limit / 2**20:.0f} MiB"
-    return _store(f"{name}.onnx", content + _digest_entry(content))
+    return _store(f"{question.name}.onnx", content + _seal(question, content))
 
 
 def _store(name: str, content: bytes) -> str:
-    directory = folder()
-    if directory is None:
+    folder = cache_folder()
+    if folder is None:
         return "ONNXPLAIN_CACHE is off"
-    try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        write_atomically(directory / name, lambda draft: draft.write_bytes(content))
-    except OSError as problem:
-        return f"can't write to {directory}: {problem.strerror or type(problem).__name__}"
-    except UsageError as problem:
-        return problem.message
-    _evict(directory, directory / name)
+    write_private(folder, name, content)
+    _evict(folder, folder / name)
     return ""
-
-
-def stored_names(start: str) -> list[str]:
-    """Names of stored models that begin with ``start``."""
-    directory = folder()
-    if directory is None:
-        return []
-    with contextlib.suppress(OSError):
-        return sorted(path.stem for path in directory.glob(f"{start}*.onnx"))
-    return []
 
 
 def _evict(directory: Path, newest: Path) -> None:
@@ -166,18 +192,36 @@ def _files(directory: Path) -> Iterator[tuple[float, Path, int]]:
         for path in directory.iterdir():
             if path.suffix in (".onnx", ".refused", ".tmp"):
                 with contextlib.suppress(OSError):
-                    facts = path.stat()
+                    facts = path.lstat()
                     yield facts.st_mtime, path, facts.st_size
     except OSError:
         return
 
 
-def _digest_entry(content: bytes) -> bytes:
-    """Bytes that, appended to a serialised model, add its digest as a metadata entry: protobuf merges messages."""
-    digest = hashlib.sha256(content).hexdigest()
-    entry = onnx.StringStringEntryProto(key=_DIGEST, value=digest)
-    sealed: bytes = onnx.ModelProto(metadata_props=[entry]).SerializeToString()
-    return sealed
+def _seal(question: Question, content: bytes) -> bytes:
+    """Bytes that, behind a serialised model, add the question and a digest of everything before: protobuf merges messages."""
+    asked = _entry(_QUESTION, question.text())
+    return asked + _entry(_DIGEST, hashlib.sha256(content + asked).hexdigest())
+
+
+def _entry(key: str, value: str) -> bytes:
+    entry = onnx.StringStringEntryProto(key=key, value=value)
+    serialised: bytes = onnx.ModelProto(metadata_props=[entry]).SerializeToString()
+    return serialised
+
+
+def _refusal(question: Question) -> bytes:
+    return f"can't be compiled: {question.text()}".encode()
+
+
+def _question_of(content: bytes | None) -> Question | None:
+    """The question that a file says it answers, None where it says none."""
+    try:
+        model = onnx.ModelProto.FromString(content or b"")
+        subject, sweep = json.loads(next(e.value for e in reversed(model.metadata_props) if e.key == _QUESTION))
+        return Question(str(subject), str(sweep))
+    except (DecodeError, StopIteration, ValueError, TypeError):
+        return None
 
 
 def digest_of(paths: Mapping[str, Path]) -> str:

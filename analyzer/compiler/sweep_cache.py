@@ -6,13 +6,16 @@ compiling (``sweep_model``, which imports torch), running a sweep as a method's 
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
+from analyzer.cache_folder import UnusableError, cache_folder
 from analyzer.compiler import cache
+from analyzer.compiler.cache import Question
 from analyzer.compiler.subject import ABOUT, Compiled, Subject
 from analyzer.engines.protocol import SweepLog, SweepSpec
 from analyzer.errors import AnalyzerError, UnsupportedError
@@ -40,26 +43,25 @@ class SweepCache:
     Attributes
     ----------
     diagnostics
-        Why sweeps were not cached or not compiled, as messages.
+        Why sweeps were not cached, not taken from the cache, or not compiled; each message once.
     """
 
     def __init__(self, model: OnnxModel, make_engine: Callable[[Subject], TorchEngine]) -> None:
         self._model = model
         self._make_engine = make_engine
-        self._open: OrderedDict[str, Compiled] = OrderedDict()
-        self._pending: OrderedDict[str, tuple[Subject, SweepSpec]] = OrderedDict()
-        self._failed: set[str] = set()
+        self._open: OrderedDict[Question, Compiled] = OrderedDict()
+        self._pending: OrderedDict[Question, tuple[Subject, SweepSpec]] = OrderedDict()
+        self._failed: set[Question] = set()
         self.diagnostics: list[str] = []
 
     def find(self, subject: Subject, spec: SweepSpec) -> Compiled | None:
         """The compiled sweep for a spec, None where there is none."""
         for free in (True, False):
-            name = self._name(subject, spec, free)
-            if name in self._open:
-                self._open.move_to_end(name)
-                return self._open[name]
-            content = cache.read(name)
-            found = self._load(name, content) if content is not None else None
+            question = self._question(subject, spec, free)
+            if question in self._open:
+                self._open.move_to_end(question)
+                return self._open[question]
+            found = self._load(question)
             if found is not None:
                 return found
         return None
@@ -67,12 +69,11 @@ class SweepCache:
     def any(self, subject: Subject) -> Compiled | None:
         """Any compiled sweep for these inputs; all of them know the explained inputs."""
         for free in (True, False):
-            base = self._base(subject, free)
-            for found in (compiled for name, compiled in self._open.items() if name.startswith(base)):
+            text = self._subject_text(subject, free)
+            for found in (compiled for question, compiled in self._open.items() if question.subject == text):
                 return found
-            for name in cache.stored_names(base):
-                content = cache.read(name)
-                loaded = self._load(name, content) if content is not None else None
+            for question in self._stored(text):
+                loaded = self._load(question)
                 if loaded is not None:
                     return loaded
         return None
@@ -100,36 +101,40 @@ class SweepCache:
 
         try:
             content, found = compile_sweep(self._model, self._make_engine, subject, spec)
-        except UnsupportedError as problem:
-            for free in (True, False):
-                cache.refuse(self._name(subject, spec, free), problem.message)
+        except UnsupportedError:
+            with self._distrusting():
+                for free in (True, False):
+                    cache.refuse(self._question(subject, spec, free))
             raise
-        name = self._name(subject, spec, found.free)
-        reason = cache.write(name, content, None if requested else cache.LARGEST)
-        if reason:
-            self.diagnostics.append(f"the compiled {spec.table.name} isn't kept: {reason}")
-        return self._hold_open(name, found)
+        question = self._question(subject, spec, found.free)
+        with self._distrusting():
+            reason = cache.write(question, content, None if requested else cache.LARGEST)
+            if reason:
+                self._say(f"the compiled {spec.table.name} isn't kept: {reason}")
+        return self._hold_open(question, found)
 
     def remember(self, subject: Subject, log: SweepLog) -> None:
         """Remember which sweeps the torch engine ran for a method, so that they may be compiled later."""
         if log.not_compilable:
             return
         for spec in log.specs:
-            self._pending[self._name(subject, spec, True)] = subject, spec
+            self._pending[self._question(subject, spec, True)] = subject, spec
         while len(self._pending) > 4 * _OPEN:
             self._pending.popitem(last=False)
 
     def compile_pending(self) -> None:
         """Compile and cache the remembered sweeps that aren't cached yet; failures go to :attr:`diagnostics`."""
         todo, self._pending = list(self._pending.values()), OrderedDict()
-        if cache.folder() is None or not todo:
+        usable = False
+        with self._distrusting():
+            usable = cache_folder() is not None
+        if not usable or not todo:
             return
         if not self._suits(cache.LARGEST):
-            self.diagnostics.append("not compiled for later runs: the model is too large, or quantised")
+            self._say("not compiled for later runs: the model is too large, or quantised")
             return
         for subject, spec in todo:
-            if self.find(subject, spec) is None:
-                self._attempt(subject, spec)
+            self._attempt(subject, spec)
 
     @functools.cached_property
     def compiles_unasked(self) -> bool:
@@ -141,7 +146,7 @@ class SweepCache:
         found = self._attempt(subject.of(self._model, min(subject.batch, _SAMPLES)), spec)
         if found is None or found.free or subject.batch <= _SAMPLES:
             return found
-        self._failed.add(self._name(subject, spec, True))
+        self._failed.add(self._question(subject, spec, True))
         return None
 
     def _suits(self, most_bytes: int) -> bool:
@@ -152,16 +157,28 @@ class SweepCache:
 
     def _attempt(self, subject: Subject, spec: SweepSpec) -> Compiled | None:
         """Compile a sweep that nobody asked for: whatever comes in the way goes to :attr:`diagnostics`, and isn't tried again."""
-        name = self._name(subject, spec, True)
-        if name in self._failed or cache.refused(name):
+        question = self._question(subject, spec, True)
+        if question in self._failed or cache.refused(question):
             return None
         try:
-            return self.make(subject, spec, requested=False)
+            return self.find(subject, spec) or self.make(subject, spec, requested=False)
         except Exception as problem:  # torch gives the explanation, nothing depends on this
-            self._failed.add(name)
+            self._failed.add(question)
             reason = problem.message if isinstance(problem, AnalyzerError) else type(problem).__name__
-            self.diagnostics.append(f"{spec.table.name} isn't compiled for later runs: {reason}")
+            self._say(f"{spec.table.name} isn't compiled for later runs: {reason}")
             return None
+
+    @contextlib.contextmanager
+    def _distrusting(self) -> Iterator[None]:
+        """Do without the cache where it can't be used, and say so."""
+        try:
+            yield
+        except UnusableError as problem:
+            self._say(f"the cache isn't used: {problem}")
+
+    def _say(self, text: str) -> None:
+        if text not in self.diagnostics:
+            self.diagnostics.append(text)
 
     def clear(self) -> None:
         """Close the sessions and forget the remembered sweeps."""
@@ -169,31 +186,41 @@ class SweepCache:
         self._pending.clear()
         self._failed.clear()
 
-    def _load(self, name: str, content: bytes) -> Compiled | None:
+    def _load(self, question: Question) -> Compiled | None:
+        content = None
+        with self._distrusting():
+            content = cache.read(question)
+        if content is None:
+            return None
         try:
             session = self._model.open_session(content)
             found = Compiled(session, json.loads(session.metadata[ABOUT]))
         except (AnalyzerError, KeyError, ValueError):
             return None
-        return self._hold_open(name, found)
+        return self._hold_open(question, found)
 
-    def _hold_open(self, name: str, found: Compiled) -> Compiled:
-        self._open[name] = found
+    def _stored(self, subject_text: str) -> list[Question]:
+        with self._distrusting():
+            return list(cache.stored(subject_text))
+        return []
+
+    def _hold_open(self, question: Question, found: Compiled) -> Compiled:
+        self._open[question] = found
         while len(self._open) > _OPEN:
             self._open.popitem(last=False)
         return found
 
-    def _name(self, subject: Subject, spec: SweepSpec, free: bool) -> str:
-        return f"{self._base(subject, free)}-{cache.name_of(sweep=spec.text())}"
+    def _question(self, subject: Subject, spec: SweepSpec, free: bool) -> Question:
+        return Question(self._subject_text(subject, free), spec.text())
 
-    def _base(self, subject: Subject, free: bool) -> str:
+    def _subject_text(self, subject: Subject, free: bool) -> str:
         axes = subject.axes(self._model)
         signature = [
             (name, value.dtype.str, [None if free and axis == axes[name] else n for axis, n in enumerate(value.shape)])
             for name, value in subject.inputs.items()
         ]
         chosen = {} if subject.chosen is None else {"chosen": subject.chosen}
-        return cache.name_of(model=self._digest, value=subject.value, signature=signature, **chosen)
+        return cache.subject_text(model=self._digest, value=subject.value, signature=signature, **chosen)
 
     @functools.cached_property
     def _digest(self) -> str:

@@ -96,14 +96,14 @@ def test_the_flag_chooses(call: Call, tmp_path: Path, table_model: Path, rows: P
         assert ran.code == 0
         (found,) = ran.json["explanations"]
         assert found["backend"] == expected
-    assert len(list(cache.iterdir())) == 1
+    assert len(list(cache.glob("*.onnx"))) == 1
 
 
 def test_nothing_is_kept_where_torch_was_asked_for(
     call: Call, tmp_path: Path, table_model: Path, rows: Path, cache: Path
 ) -> None:
     assert call("explain", table_model, rows, "-m", "lrp", "--backend", "torch", "-o", tmp_path / "out").code == 0
-    assert not cache.exists()
+    assert not list(cache.glob("*.onnx"))
 
 
 @pytest.mark.parametrize("verbose", [False, True])
@@ -114,7 +114,7 @@ def test_an_unwritable_cache_is_a_remark(
     monkeypatch.setenv("ONNXPLAIN_CACHE", str(tmp_path / "file" / "cache"))
     ran = call("explain", table_model, rows, "-m", "gradient", "-o", tmp_path / "out", *(["-v"] if verbose else []))
     assert ran.code == 0
-    assert ("can't write" in ran.err) == verbose
+    assert ("can't be used" in ran.err) == verbose
     assert ran.err.count("\n") == int(verbose)
 
 
@@ -139,3 +139,31 @@ def test_the_report_repeats_the_flag(call: Call, tmp_path: Path, table_model: Pa
     out = tmp_path / "out"
     assert call("explain", table_model, rows, "-m", "gradient", "--backend", "onnxruntime", "-o", out).code == 0
     assert "--backend onnxruntime" in (out / "report.html").read_text()
+
+
+def test_exchanged_and_blocked_files_of_the_cache_change_nothing(
+    call: Call, tmp_path: Path, table_model: Path, rows: Path, cache: Path
+) -> None:
+    def maps(out: str) -> list[np.ndarray]:
+        words = ["-m", "gradient", "-m", "lrp", "-p", "lrp.composite=epsilon", "-o", tmp_path / out]
+        ran = call("explain", table_model, rows, *words, "-v")
+        assert ran.code == 0
+        notes.append(ran.err)
+        return [np.load(tmp_path / out / f"rows.{method}.npz")["attribution"] for method in ("gradient", "lrp")]
+
+    notes: list[str] = []
+    expected = maps("first")
+    one, two = sorted(cache.glob("*.onnx"))
+    contents = one.read_bytes(), two.read_bytes()
+    one.write_bytes(contents[1])
+    two.write_bytes(contents[0])
+    np.testing.assert_allclose(maps("exchanged"), expected, rtol=1e-5)
+    assert (one.read_bytes(), two.read_bytes()) == contents  # made anew
+    if hasattr(os, "mkfifo"):
+        one.unlink()
+        os.mkfifo(one, 0o600)
+        np.testing.assert_allclose(maps("a pipe"), expected, rtol=1e-5)
+        cache.chmod(0o777)
+        np.testing.assert_allclose(maps("a shared folder"), expected, rtol=1e-5)
+        assert notes[-1].count("the cache isn't used: ") == 1
+        assert "others can write to" in notes[-1]
