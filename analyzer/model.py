@@ -159,7 +159,7 @@ class Model(OnnxModel):
         UsageError
             Unknown method or parameter, target out of range, missing layer.
         InputError
-            The input doesn't fit, or the trace disagrees with onnxruntime.
+            The input doesn't fit, the trace disagrees with onnxruntime, or the model's file has changed (``model.changed``).
         UnsupportedError
             The method can't be used on this model; names the nodes in the way.
         """
@@ -170,7 +170,9 @@ class Model(OnnxModel):
             method, target=target, score=score, seed=seed, backend=backend, precision=precision, progress=progress,
             layer=layer, at=at, inputs=inputs, **params,
         )  # fmt: skip
-        return explain(self.backends, self.feed(x), request)
+        found = explain(self.backends, self.feed(x), request)
+        self.files.require_not_overwritten()
+        return found
 
     def explain_targets(
         self, x: Array | Feed, targets: Sequence[TargetLike], method: str = "gradient", **options: Any
@@ -192,7 +194,9 @@ class Model(OnnxModel):
         from analyzer.explain.pipeline import explain_targets
         from analyzer.explain.request import Request
 
-        return explain_targets(self.backends, self.feed(x), Request.of(method, **options), targets)
+        found = explain_targets(self.backends, self.feed(x), Request.of(method, **options), targets)
+        self.files.require_not_overwritten()
+        return found
 
 
 def load(

@@ -20,6 +20,7 @@ from analyzer.executor.io_binding import HeldInputs
 from analyzer.executor.row_coupling import NO_COUPLING, Coupling, found_coupling
 from analyzer.executor.session import Session
 from analyzer.executor.session_pool import SessionPool
+from analyzer.importer.checked_files import CheckedFiles
 from analyzer.importer.loading import LoadedModel, tensor_to_numpy
 from analyzer.importer.parity import tolerance_of
 from analyzer.model_facts import Array, Feed, ModelFacts, probabilities_of
@@ -125,14 +126,14 @@ class OnnxModel(ModelFacts):
     def open_session(
         self,
         source: Path | bytes,
-        folder: Path | None = None,
+        files: CheckedFiles | None = None,
         *,
         expose: Sequence[str] = (),
         threads: int | None = None,
     ) -> Session:
         """A new session on the model's device, in its precision, for this model or one made of it."""
         threads = self.threads if threads is None else threads
-        return Session(source, self.device, expose, folder, threads, tf32=self.tf32, held=self.held)
+        return Session(source, self.device, expose, files, threads, tf32=self.tf32, held=self.held)
 
     def coupling(self, feed: Feed, batch: int) -> Coupling:
         """How rows that run together depend on each other: by the operators, else found out once for an input's shapes."""
@@ -171,12 +172,16 @@ class OnnxModel(ModelFacts):
         """Let go of the sessions that :meth:`session` made; it makes new ones when asked again."""
         self._sessions.clear()
 
-    def source(self) -> tuple[Path | bytes, Path | None]:
-        """What onnxruntime reads: the file, or what was loaded where that differs from it; where external data lies."""
-        folder = self.path.parent if self.path else None
+    @property
+    def files(self) -> CheckedFiles:
+        """The files that its sessions are read from, as they were when they were checked."""
+        return self.loaded.files
+
+    def source(self) -> tuple[Path | bytes, CheckedFiles]:
+        """What onnxruntime reads: the file, or what was loaded where that differs from it; the files as they were checked."""
         if self.path is None or self.loaded.repaired:
-            return self.proto.SerializeToString(), folder
-        return self.path, folder
+            return self.proto.SerializeToString(), self.files
+        return self.path, self.files
 
     def feed(self, x: Array | Feed) -> dict[str, Array]:
         """An input as name -> array, checked against the model's inputs.

@@ -106,6 +106,7 @@ class SweepCache:
                 for free in (True, False):
                     cache.refuse(self._question(subject, spec, free))
             raise
+        self._model.files.require_not_overwritten()
         question = self._question(subject, spec, found.free)
         with self._distrusting():
             reason = cache.write(question, content, None if requested else cache.LARGEST)
@@ -227,4 +228,7 @@ class SweepCache:
         """A digest of the model with its external data."""
         by_name = {entry.path.name: entry.path for entry in self._model.loaded.external.values()}
         external = {name: path for name, path in by_name.items() if path != self._model.path}
-        return self._model.sha256 + (cache.digest_of(external) if external else "")
+        if not external:
+            return self._model.sha256
+        with self._model.files.unchanged():
+            return self._model.sha256 + cache.digest_of(external)

@@ -135,10 +135,10 @@ def every_value(model: OnnxModel, feed: Feed) -> dict[str, Array]:
 
 def inner_values(model: OnnxModel, feed: Feed, names: Sequence[str]) -> dict[str, Any]:
     """onnxruntime's values of inner names, graph optimisations off so that they exist."""
-    source, folder = model.source()
+    source, files = model.source()
     outputs = {o.name for o in model.proto.graph.output}
     expose = [name for name in names if name not in outputs]
-    session = Session(source, "cpu", expose, folder, model.threads, optimize=False)
+    session = Session(source, "cpu", expose, files, model.threads, optimize=False)
     return session.run({k: v for k, v in feed.items() if k in session.inputs}, names)
 
 

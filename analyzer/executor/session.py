@@ -18,6 +18,7 @@ from analyzer.errors import UsageError
 from analyzer.executor.devices import first_provider, prepare, providers
 from analyzer.executor.io_binding import HeldInputs, bindable, run_bound
 from analyzer.executor.runtime_errors import load_error, run_error
+from analyzer.importer.checked_files import CheckedFiles
 
 Array = NDArray[Any]
 
@@ -33,8 +34,8 @@ class Session:
         ``cpu`` or ``cuda:N``; checked to be what the session really runs on.
     expose
         Names of inner values to give out beside the graph's outputs.
-    folder
-        Where external data lies when ``source`` is bytes.
+    files
+        What the model is read from, its folder when ``source`` is bytes; it must be as it was checked.
     threads
         Threads inside one operator; 0 lets onnxruntime choose.
     spin
@@ -47,7 +48,7 @@ class Session:
     Raises
     ------
     InputError
-        ``runtime.load_failed`` with onnxruntime's reason.
+        ``runtime.load_failed`` with onnxruntime's reason; ``model.changed``.
     """
 
     def __init__(
@@ -55,27 +56,20 @@ class Session:
         source: Path | bytes,
         device: str = "cpu",
         expose: Sequence[str] = (),
-        folder: Path | None = None,
+        files: CheckedFiles | None = None,
         threads: int = 0,
         optimize: bool = True,
         spin: bool = False,
         tf32: bool = False,
         held: HeldInputs | None = None,
     ) -> None:
-        import onnxruntime
-
-        if expose:
-            content = source if isinstance(source, bytes) else Path(source).read_bytes()
-            folder = source.parent if isinstance(source, Path) else folder
-            source = content + _outputs(expose)
-        options = _options(threads, optimize, spin, folder if isinstance(source, bytes) else None)
         prepare(device)
-        try:
-            self._session = onnxruntime.InferenceSession(
-                source if isinstance(source, bytes) else str(source), options, providers=providers(device, tf32)
-            )
-        except Exception as problem:
-            raise load_error(problem) from None
+        files = files or CheckedFiles(source.parent if isinstance(source, Path) else None)
+        with files.unchanged():
+            if expose:
+                source = (source if isinstance(source, bytes) else source.read_bytes()) + _outputs(expose)
+            options = _options(threads, optimize, spin, files.folder if isinstance(source, bytes) else None)
+            self._session = _opened(source, options, device, tf32)
         running = self._session.get_providers()[0]
         if running != first_provider(device):
             raise UsageError(
@@ -132,6 +126,23 @@ class Session:
         there = {name: value for name in feed if (value := self._held_inputs.find(feed[name])) is not None}
         rest = {name: value for name, value in feed.items() if name not in there}
         return run_bound(self._session, rest, {**held, **there}, names)
+
+
+def _opened(source: Path | bytes, options: Any, device: str, tf32: bool) -> Any:
+    """onnxruntime's session.
+
+    Raises
+    ------
+    InputError
+        ``runtime.load_failed``.
+    """
+    import onnxruntime
+
+    where = source if isinstance(source, bytes) else str(source)
+    try:
+        return onnxruntime.InferenceSession(where, options, providers=providers(device, tf32))
+    except Exception as problem:
+        raise load_error(problem) from None
 
 
 def _options(threads: int, optimize: bool, spin: bool, folder: Path | None) -> Any:

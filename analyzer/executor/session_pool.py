@@ -21,6 +21,7 @@ from analyzer.executor.batched_runs import BatchedRuns
 from analyzer.executor.devices import memory_of
 from analyzer.executor.masked_model import CannotMaskError, MaskedModel, MaskedModelSpec, build_masked_model
 from analyzer.executor.session import Session
+from analyzer.importer.checked_files import CheckedFiles
 
 Array = NDArray[Any]
 _Entry = tuple[BatchedRuns, MaskedModel | None] | None
@@ -38,19 +39,21 @@ class PooledModel(Protocol):
     device: str
     threads: int
     size: int
-    path: Path | None
+
+    @property
+    def files(self) -> CheckedFiles: ...
 
     @property
     def fixed_batch(self) -> int | None: ...
 
-    def source(self) -> tuple[Path | bytes, Path | None]: ...
+    def source(self) -> tuple[Path | bytes, CheckedFiles]: ...
 
     def session(self, expose: tuple[str, ...] = ()) -> Session: ...
 
     def open_session(
         self,
         source: Path | bytes,
-        folder: Path | None = None,
+        files: CheckedFiles | None = None,
         *,
         expose: Sequence[str] = (),
         threads: int | None = None,
@@ -163,10 +166,11 @@ class SessionPool:
         return self._runs(PassThroughSession(session, graph_inputs), outputs, largest_batch, whole)
 
     def _open_masked(self, spec: MaskedModelSpec, largest_batch: int) -> _Entry:
-        folder = self._model.path.parent if self._model.path is not None else None
+        files = self._model.files
+        files.require_unchanged()
         try:
             masked = build_masked_model(self._model.proto, spec)
-            session = self._model.open_session(masked.content, folder, threads=self.threads)
+            session = self._model.open_session(masked.content, files, threads=self.threads)
         except (CannotMaskError, AnalyzerError):
             return None
         return self._runs(session, spec.outputs, largest_batch), masked

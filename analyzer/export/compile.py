@@ -154,6 +154,7 @@ def compile(  # noqa: A001  (analyzer.compile)
     difference = None
     if verify and not _is_input(target):
         difference = _difference(model, written.content, feed, request, relevances)
+    model.files.require_not_overwritten()
     path = None if output is None else Path(output)
     if path is not None:
         content = written.content

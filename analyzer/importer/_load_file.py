@@ -14,6 +14,7 @@ from pathlib import Path
 from analyzer.errors import InputError, UsageError
 from analyzer.importer._load_limits import Limits, human
 from analyzer.importer._load_text import did_you_mean, quoted
+from analyzer.importer.checked_files import Stamp
 
 HEAD = 4096
 EXPORT_TORCH = "export the model with torch.onnx.export and give the .onnx file"
@@ -45,8 +46,8 @@ MAGIC: tuple[tuple[int, bytes, str, str], ...] = (
 )
 
 
-def read_file(path: Path, limits: Limits) -> bytes:
-    """The bytes of a model file.
+def read_file(path: Path, limits: Limits) -> tuple[bytes, Stamp]:
+    """The bytes of a model file, and what tells it from any other.
 
     Raises
     ------
@@ -54,7 +55,7 @@ def read_file(path: Path, limits: Limits) -> bytes:
         ``model.not_found``.
     InputError
         ``model.is_directory``, ``model.not_regular``, ``model.unreadable``, ``model.empty``, ``model.lfs_pointer``,
-        ``model.not_onnx``, ``limit.file_size``, ``limit.memory``.
+        ``model.not_onnx``, ``model.changed``, ``limit.file_size``, ``limit.memory``.
     """
     try:
         if path.is_dir():
@@ -80,7 +81,10 @@ def read_file(path: Path, limits: Limits) -> bytes:
             refuse_other_kinds(head, facts.st_size)
             refuse_too_large(facts.st_size, limits)
             stream.seek(0)
-            return stream.readall()
+            content = stream.readall()
+            if Stamp.of(os.fstat(stream.fileno())) != Stamp.of(facts):
+                raise InputError("model.changed", "was written to while it was read", "load it again")
+            return content, Stamp.of(facts)
         except OSError as fault:
             raise InputError("model.unreadable", f"can't be read: {fault.strerror}", "check the disk") from None
 

@@ -11,11 +11,13 @@ long as it lives, and once more for every weight that is looked at. Parsed from 
 from __future__ import annotations
 
 import mmap
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 from onnx import TensorProto
 
+from analyzer.importer.checked_files import Stamp
 from analyzer.importer.external import ExternalTensor
 
 #: Smaller initializers stay in the protobuf.
@@ -26,29 +28,29 @@ _INITIALIZER = (5 << 3) | 2
 _NAME, _RAW, _LOCATION = (8 << 3) | 2, (9 << 3) | 2, 14 << 3
 
 
-def without_weights(path: Path, size: int) -> tuple[bytes, dict[str, ExternalTensor]] | None:
+def without_weights(path: Path, stamp: Stamp) -> tuple[bytes, dict[str, ExternalTensor]] | None:
     """The model's bytes without large weights, and where those lie in the file.
 
     Parameters
     ----------
     path
         A file whose content has been walked and checked as a serialised ModelProto.
-    size
-        Its size then.
+    stamp
+        Of the file that was checked.
 
     Returns
     -------
     tuple or None
-        None where there is nothing to gain, the bytes are laid out unusually, or the file has another size now.
+        None where there is nothing to gain, the bytes are laid out unusually, or the file is another one now.
     """
-    with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
-        if len(mapped) != size:
+    with path.open("rb") as stream:
+        if Stamp.of(os.fstat(stream.fileno())) != stamp:
             return None
-        with memoryview(mapped) as view:
-            return _rewritten(view, path)
+        with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as mapped, memoryview(mapped) as view:
+            return _rewritten(view, path, stamp)
 
 
-def _rewritten(view: memoryview, path: Path) -> tuple[bytes, dict[str, ExternalTensor]] | None:
+def _rewritten(view: memoryview, path: Path, stamp: Stamp) -> tuple[bytes, dict[str, ExternalTensor]] | None:
     outer = list(_fields(view, 0, len(view)))
     graphs = [(start, body, stop) for tag, start, body, stop in outer if tag == _GRAPH]
     if len(graphs) != 1:
@@ -57,7 +59,7 @@ def _rewritten(view: memoryview, path: Path) -> tuple[bytes, dict[str, ExternalT
     found: dict[str, ExternalTensor] = {}
     parts: list[bytes | memoryview] = []
     for tag, begin, inner, end in _fields(view, body, stop):
-        lean = _lean_tensor(view, inner, end, path, found) if tag == _INITIALIZER else None
+        lean = _lean_tensor(view, inner, end, found, path, stamp) if tag == _INITIALIZER else None
         parts += [view[begin:end]] if lean is None else [_number(_INITIALIZER), _number(len(lean)), lean]
     if not found:
         return None
@@ -65,7 +67,9 @@ def _rewritten(view: memoryview, path: Path) -> tuple[bytes, dict[str, ExternalT
     return b"".join([view[:start], _number(_GRAPH), _number(len(graph)), graph, view[stop:]]), found
 
 
-def _lean_tensor(view: memoryview, body: int, stop: int, path: Path, found: dict[str, ExternalTensor]) -> bytes | None:
+def _lean_tensor(
+    view: memoryview, body: int, stop: int, found: dict[str, ExternalTensor], path: Path, stamp: Stamp
+) -> bytes | None:
     """An initializer whose raw data became a reference; None where it keeps its values."""
     fields = list(_fields(view, body, stop))
     raw = [(start, inner, end) for tag, start, inner, end in fields if tag == _RAW]
@@ -76,7 +80,7 @@ def _lean_tensor(view: memoryview, body: int, stop: int, path: Path, found: dict
     name = names[0].decode("utf-8", "replace")
     if end - inner < LARGE or name in found:
         return None
-    found[name] = ExternalTensor(path, inner, end - inner)
+    found[name] = ExternalTensor(path, inner, end - inner, stamp)
     reference = TensorProto(data_location=TensorProto.EXTERNAL)
     for key, value in (("location", path.name), ("offset", str(inner)), ("length", str(end - inner))):
         reference.external_data.add(key=key, value=value)

@@ -151,14 +151,14 @@ def map_numpy(tensor: TensorProto, entry: external.ExternalTensor) -> np.ndarray
     Raises
     ------
     InputError
-        ``model.unreadable`` where the file is gone or has become shorter since.
+        ``model.changed`` where the file is gone or has become shorter since.
     """
     facts = layout(tensor)
     try:
         mapped = np.memmap(entry.path, np.uint8, "r", entry.offset, (entry.length,))
     except (OSError, ValueError) as fault:
         raise InputError(
-            "model.unreadable", f"{entry.path} has changed since it was loaded: {fault}", "load it again"
+            "model.changed", f"{entry.path} has changed since it was loaded: {fault}", "load it again"
         ) from None
     array = _unpacked(_typed(np.asarray(mapped), facts.element), facts)
     array.setflags(write=False)

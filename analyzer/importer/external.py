@@ -21,6 +21,7 @@ from onnx import TensorProto
 
 from analyzer.errors import InputError
 from analyzer.importer._load_text import decoded, quoted
+from analyzer.importer.checked_files import Stamp
 
 ALLOWED_KEYS = frozenset({"location", "offset", "length", "checksum", "basepath"})
 NUMBER = re.compile(r"[0-9]{1,18}", re.ASCII)
@@ -29,11 +30,12 @@ BESIDE = "put the data file beside the model, under its plain name"
 
 @dataclass(frozen=True)
 class ExternalTensor:
-    """Where a tensor's bytes lie: `length` bytes from `offset` of the file `path`."""
+    """Where a tensor's bytes lie: `length` bytes from `offset` of the file `path`, which has the `stamp`."""
 
     path: Path
     offset: int
     length: int
+    stamp: Stamp
 
 
 def is_external(tensor: TensorProto) -> bool:
@@ -85,7 +87,7 @@ def resolve(tensor: TensorProto, folder: Path | None, nbytes: int) -> ExternalTe
             f"{where}: its type and shape need {nbytes} bytes, its external data has {length}",
             "re-export the model",
         )
-    return ExternalTensor(path, offset, nbytes)
+    return ExternalTensor(path, offset, nbytes, Stamp.of(facts))
 
 
 def contained(folder: Path, location: str, where: str) -> Path:
@@ -127,9 +129,9 @@ def opened(entry: ExternalTensor) -> Iterator[BinaryIO]:
         ) from None
     with os.fdopen(handle, "rb") as stream:
         facts = os.fstat(stream.fileno())
-        if not stat.S_ISREG(facts.st_mode) or facts.st_size < entry.offset + entry.length:
+        if Stamp.of(facts) != entry.stamp:
             raise InputError(
-                "external.range", f"{quoted(str(entry.path))} changed after the model was loaded", "load it again"
+                "model.changed", f"{quoted(str(entry.path))} has changed since it was looked at", "load it again"
             )
         stream.seek(entry.offset)
         yield stream

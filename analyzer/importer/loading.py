@@ -27,6 +27,7 @@ from analyzer.importer import _load_file, _load_tensors, _load_wire
 from analyzer.importer._load_lean import without_weights
 from analyzer.importer._load_limits import DEFAULT_LIMITS, Limits
 from analyzer.importer._load_text import escape_undecodable, quoted
+from analyzer.importer.checked_files import CheckedFiles, Stamp
 from analyzer.importer.external import ExternalTensor, is_external
 from analyzer.importer.locales import use_known_locales
 from analyzer.importer.validation import validate
@@ -56,6 +57,8 @@ class LoadedModel:
         One line each: what is odd, but no reason to refuse.
     external
         Initializer name -> file, offset and length of its values, checked; the model's own file for its large weights.
+    files
+        The files that sessions and mapped weights are read from, as they were when they were checked.
     repaired
         Whether `proto` differs from the file (nodes sorted, undecodable text escaped, a locale replaced): then sessions
         must be made from `proto`, not from `path`.
@@ -67,6 +70,7 @@ class LoadedModel:
     size: int
     warnings: tuple[str, ...]
     external: Mapping[str, ExternalTensor]
+    files: CheckedFiles
     repaired: bool = False
 
     @property
@@ -125,16 +129,19 @@ def tensor_to_numpy(tensor: TensorProto, model: LoadedModel) -> np.ndarray:
     Raises
     ------
     InputError
-        ``tensor.*``, ``external.*``; also where an external file has changed since the model was loaded.
+        ``tensor.*``, ``external.*``; ``model.changed`` where the file or an external one isn't what was checked.
     """
-    own = model.external.get(tensor.name)
-    if own is not None and own.path == model.path and is_external(tensor):
-        return _load_tensors.map_numpy(tensor, own)
-    return _load_tensors.to_numpy(tensor, model.folder)
+    if not is_external(tensor):
+        return _load_tensors.to_numpy(tensor, model.folder)
+    with model.files.unchanged():
+        own = model.external.get(tensor.name)
+        if own is not None and own.path == model.path:
+            return _load_tensors.map_numpy(tensor, own)
+        return _load_tensors.to_numpy(tensor, model.folder)
 
 
 def _read(source: object, path: Path | None, limits: Limits) -> LoadedModel:
-    data = _bytes_of(source, path, limits)
+    data, stamp = _bytes_of(source, path, limits)
     digest, size = hashlib.sha256(data).hexdigest(), len(data)
     facts = _load_wire.scan(data, limits)
     try:
@@ -152,10 +159,13 @@ def _read(source: object, path: Path | None, limits: Limits) -> LoadedModel:
     replaced = use_known_locales(proto)
     findings.warnings += replaced
     repaired = bool(escaped or findings.order.graphs or replaced)
-    lean = without_weights(path, size) if path is not None and not repaired else None
+    own = (path, stamp, digest) if path is not None and stamp is not None and not repaired else None
+    lean = without_weights(*own[:2]) if own is not None else None
     if lean is not None:
         proto = onnx.ModelProto.FromString(lean[0])
         trim_memory()
+    files = CheckedFiles(None if path is None else path.parent, findings.external_files, own)
+    files.require_unchanged()  # meanwhile
     return LoadedModel(
         proto=proto,
         path=path,
@@ -163,16 +173,18 @@ def _read(source: object, path: Path | None, limits: Limits) -> LoadedModel:
         size=size + findings.external_bytes,
         warnings=tuple(findings.warnings),
         external=MappingProxyType(findings.external | (lean[1] if lean is not None else {})),
+        files=files,
         repaired=repaired,
     )
 
 
-def _bytes_of(source: object, path: Path | None, limits: Limits) -> bytes:
+def _bytes_of(source: object, path: Path | None, limits: Limits) -> tuple[bytes, Stamp | None]:
+    """The serialised model, and the stamp of the file that it comes from."""
     if path is not None:
         return _load_file.read_file(path, limits)
     if isinstance(source, ModelProto):
         try:
-            return bytes(source.SerializeToString(deterministic=True))
+            return bytes(source.SerializeToString(deterministic=True)), None
         except (EncodeError, ValueError) as fault:
             raise InputError(
                 "limit.file_size", f"can't be serialised: {fault}", "save it with external data and give the path"
@@ -180,7 +192,7 @@ def _bytes_of(source: object, path: Path | None, limits: Limits) -> bytes:
     if isinstance(source, bytes):
         _load_file.refuse_other_kinds(source[: _load_file.HEAD], len(source))
         _load_file.refuse_too_large(len(source), limits)
-        return source
+        return source, None
     raise UsageError(
         "model.bad_source", f"a model can't be read from a {type(source).__name__}", "give a path, bytes or ModelProto"
     )

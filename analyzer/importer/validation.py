@@ -26,6 +26,7 @@ from analyzer.importer._load_limits import Limits, human
 from analyzer.importer._load_memory import check_memory
 from analyzer.importer._load_ops import Operators, imported_versions, newest_version, takes_text
 from analyzer.importer._load_text import quoted
+from analyzer.importer.checked_files import Stamp
 from analyzer.importer.external import ExternalTensor
 from analyzer.importer.subgraphs import with_subgraphs
 
@@ -52,6 +53,8 @@ class Findings:
         One line each.
     external
         Initializer name -> where its values lie.
+    external_files
+        Each external file with its stamp when it was first looked at.
     external_bytes
         Bytes in other files, attributes' tensors included.
     order
@@ -60,6 +63,7 @@ class Findings:
 
     warnings: list[str] = field(default_factory=list)
     external: dict[str, ExternalTensor] = field(default_factory=dict)
+    external_files: dict[Path, Stamp] = field(default_factory=dict)
     external_bytes: int = 0
     order: Order = field(default_factory=Order)
 
@@ -233,6 +237,7 @@ def _check_tensors(model: ModelProto, folder: Path | None, limits: Limits, findi
                 findings.warnings.append(text)
             if entry is not None:
                 findings.external_bytes += entry.length
+                findings.external_files.setdefault(entry.path, entry.stamp)
                 if stored.is_weight:
                     findings.external[tensor.name] = entry
         if sparse:

@@ -93,8 +93,8 @@ def require_loadable(model: Model) -> None:
     """
     from analyzer.executor.session import Session
 
-    source, folder = model.source()
-    Session(source, folder=folder, threads=1, optimize=False)
+    source, files = model.source()
+    Session(source, files=files, threads=1, optimize=False)
 
 
 def _file_facts(model: Model) -> dict[str, Any]:

@@ -244,7 +244,7 @@ def _plan(local: IncrementalWindows, spans: list[Span]) -> Plan | str:
         axis, sizes[name] = evaluator.batch_axis(name), list(np.shape(value))
         if axis is not None:
             sizes[name][axis] = model.fixed_batch or 1
-    source = Source(model.proto, model.path.parent if model.path else None, model.device, model.threads)
+    source = Source(model.proto, model.files, model.device, model.threads)
     layers = chain(Graph(source, sizes), evaluator.perturbed, local.axes, evaluator.target.reads)
     if not layers.stages:
         where, why = next(iter(layers.ends.items()), ("the model", "no layer is local"))

@@ -9,7 +9,6 @@ import contextlib
 import functools
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto, ValueInfoProto, numpy_helper
 
+from analyzer.importer.checked_files import CheckedFiles
 from analyzer.importer.subgraphs import subgraphs
 from analyzer.importer.table import RANDOM
 
@@ -32,14 +32,14 @@ class Source:
     ----------
     proto
         The model; weights may be references to external data.
-    folder
-        Where external data lies.
+    files
+        What the weights are read from, as it was checked.
     device, threads
         As of :class:`analyzer.executor.session.Session`.
     """
 
     proto: onnx.ModelProto
-    folder: Path | None = None
+    files: CheckedFiles | None = None
     device: str = "cpu"
     threads: int = 0
 

@@ -95,7 +95,7 @@ class Runner:
         for position in range(plan.cut):
             content, inputs, outputs = chain.model(position, plan.cut)
             self.parts.append(
-                _Part(Session(content, source.device, (), source.folder, self.threads, spin=False), inputs, outputs)
+                _Part(Session(content, source.device, (), source.files, self.threads, spin=False), inputs, outputs)
             )
         self.frontier = chain.frontier(plan.cut)
         cut, known = chain.stages[: plan.cut], {*chain.layouts, *chain.graph.given}
@@ -118,7 +118,7 @@ class Runner:
         read = {name for node in nodes for name in reads(node)}
         inputs = {name: graph.declared[name] if name in graph.given else graph.free(name) for name in given}
         inputs |= {name: graph.declared[name] for name in graph.given if name in read and name not in inputs}
-        return Session(graph.part(nodes, inputs, wanted), source.device, (), source.folder, self.threads, spin=False)
+        return Session(graph.part(nodes, inputs, wanted), source.device, (), source.files, self.threads, spin=False)
 
     def run(self, sample: Sample) -> Iterator[tuple[list[Corner], dict[str, Array]]]:
         """Wanted values for all windows of a sample.

@@ -15,6 +15,7 @@ from onnx.reference import ReferenceEvaluator
 import analyzer
 from analyzer.errors import InputError
 from analyzer.executor.session import Session
+from analyzer.importer.checked_files import CheckedFiles
 from tests.common.models import assemble, cases, cnn, mlp
 
 CASES = {case.name: case for case in cases()}
@@ -97,7 +98,7 @@ def test_external_data_is_found_beside_the_file(tmp_path: Path) -> None:
     got = Session(path, threads=1, expose=INNER).run(case.feed)
     for name, value in expected.items():
         np.testing.assert_array_equal(got[name], value)
-    from_bytes = Session(path.read_bytes(), threads=1, folder=path.parent).run(case.feed)
+    from_bytes = Session(path.read_bytes(), threads=1, files=CheckedFiles(path.parent)).run(case.feed)
     np.testing.assert_array_equal(from_bytes["scores"], expected["scores"])
 
 

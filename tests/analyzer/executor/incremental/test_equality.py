@@ -14,6 +14,7 @@ from onnx import TensorProto, helper
 
 from analyzer.executor.incremental import Graph, Plan, Runner, Sample, Source, Span, chain, planned
 from analyzer.executor.session import Session
+from analyzer.importer.checked_files import CheckedFiles
 from tests.analyzer.executor.incremental.graphs import Builder, random_network
 
 Array = NDArray[Any]
@@ -303,7 +304,9 @@ def test_weights_outside_the_file(tmp_path: Any) -> None:
     path = tmp_path / "model.onnx"
     onnx.save(made.model([made.value]), path, save_as_external_data=True, location="weights", size_threshold=0)
     proto = onnx.load(path, load_external_data=False)
-    links = chain(Graph(Source(proto, tmp_path, threads=1), {"x": (1, *x.shape)}), "x", (2, 3), [made.value])
+    links = chain(
+        Graph(Source(proto, CheckedFiles(tmp_path), threads=1), {"x": (1, *x.shape)}), "x", (2, 3), [made.value]
+    )
     plan = planned(links, spans)
     plan.cut = 1
     for corners, got in Runner(plan).run(Sample(x, gone, {})):
