@@ -15,7 +15,7 @@ TEST_ENV := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 demo: setup
 	$(BIN)/onnxplain explain models/shapes_cnn.onnx models/samples/shapes_star.png \
 		-m lrp -m grad-cam -m cam -m integrated-gradients -m smoothgrad -m guided-backprop -m occlusion -m lime \
-		-p smoothgrad.samples=25 -o $(OUT)
+		-p smoothgrad.samples=25 -o $(OUT) --force
 	@echo "The report lies at $(abspath $(OUT)/report.html)"
 
 setup: .venv/.installed

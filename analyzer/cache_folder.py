@@ -18,7 +18,6 @@ from analyzer.errors import AnalyzerError
 from analyzer.files import write_atomically
 
 _READING = os.O_RDONLY | sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC", "O_BINARY"))
-_WRITING = os.O_WRONLY | os.O_CREAT | os.O_EXCL | sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_BINARY"))
 
 
 class UnusableError(Exception):
@@ -84,14 +83,9 @@ def write_private(folder: Path, name: str, content: bytes) -> None:
     UnusableError
         The system refuses, or the folder isn't private to the user.
     """
-
-    def write(draft: Path) -> None:
-        with os.fdopen(os.open(draft, _WRITING, 0o600), "wb") as stream:
-            stream.write(content)
-
     make_private(folder)
     try:
-        write_atomically(folder / name, write, make_folder=False)
+        write_atomically(folder / name, lambda draft: draft.write_bytes(content), make_folder=False, mode=0o600)
     except AnalyzerError as problem:
         raise UnusableError(problem.message) from None
 

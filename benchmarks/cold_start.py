@@ -47,7 +47,9 @@ sys.exit(run(sys.argv[1:]))
 def once(model: Path, picture: Path, arguments: list[str], folder: Path) -> dict[str, Any]:
     """One run of the command line, up to its first score."""
     command = [sys.executable, "-c", _RUN, "explain", str(model), str(picture), *arguments, "--threads", "1"]
-    done = subprocess.run([*command, "-o", str(folder / "out")], cwd=ROOT, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [*command, "-o", str(folder / "out"), "--force"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
     found: dict[str, Any] = json.loads(done.stdout)
     return found
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import click
 
 from cli.output import Options, common, document, inert, line, method_names, warn
@@ -22,15 +20,17 @@ from cli.rules import rule_options
 @click.option("--input", "inputs", multiple=True, metavar="NAME", help="An input to explain, instead of all that suit.")
 @click.option("--labels", type=click.Path(), metavar="FILE", help="Class names, one per line.")
 @click.option("-o", "--output", required=True, type=click.Path(), metavar="OUT.onnx", help="File to write.")
+@click.option("--force", is_flag=True, help="Replace the file if it is there.")
 @common
 def command(
     model: str, method: str, params: tuple[str, ...], rule: tuple[str, ...], target: str, score: str, batch: int,
-    example: str | None, inputs: tuple[str, ...], labels: str | None, output: str, options: Options,
+    example: str | None, inputs: tuple[str, ...], labels: str | None, output: str, force: bool, options: Options,
 ) -> None:  # fmt: skip
     """Write METHOD on MODEL as an ONNX model, which takes MODEL's inputs, gives its outputs and "relevance", and
     needs nothing but onnxruntime.
     """
     import analyzer
+    from analyzer.inputs.arrays import read_arrays
     from analyzer.jobs.arguments import parse_params
     from analyzer.jobs.rule_options import with_rules
 
@@ -38,7 +38,7 @@ def command(
     loaded = analyzer.load(model, options.device, labels=labels, threads=options.threads, tf32=options.tf32)
     done = analyzer.compile(
         loaded, method, target, output=output, batch=batch, score=score, seed=options.seed,
-        example=_example(example), inputs=inputs or None, **given,
+        example=read_arrays(example) if example is not None else None, inputs=inputs or None, overwrite=force, **given,
     )  # fmt: skip
     if done.reason and not done.reason.startswith("the model's own"):
         warn(options, f"the batch is fixed at {done.batch}: {done.reason}")
@@ -53,18 +53,3 @@ def command(
     size = f"{done.size / 2**20:.1f} MiB, batch {done.batch or 'free'}"
     agreement = f", within {done.difference:.1e} of torch" if done.difference is not None else ""
     line(options, f"{inert(done.path)}: {method} of {inert(done.target)}, {size}{agreement}")
-
-
-def _example(path: str | None) -> Any:
-    """The array of a .npy, or the arrays of a .npz."""
-    if path is None:
-        return None
-    import numpy as np
-
-    from analyzer.errors import InputError
-
-    try:
-        read = np.load(path, allow_pickle=False)
-        return read if isinstance(read, np.ndarray) else dict(read)
-    except (OSError, ValueError) as problem:
-        raise InputError("data.unreadable", f"can't read {path}: {problem}", "give a .npy or .npz file") from None

@@ -60,13 +60,9 @@ _PRESETS = ("imagenet", "imagenet-caffe", "unit", "signed", "raw")
 @click.option("--decode", type=click.Path(), metavar="HOW", help="TOML file or preset: how to read detections.")
 @click.option("--backend", default="auto", metavar="NAME", help="auto, torch or onnxruntime. [auto]")
 @click.option(
-    "-o",
-    "--output",
-    default="onnxplain-out",
-    type=click.Path(),
-    metavar="DIR",
-    help="For report.html and all files. [onnxplain-out]",
+    "-o", "--output", type=click.Path(), metavar="DIR", help="For all files; --force: replace old ones. [a new one]"
 )
+@click.option("--force", is_flag=True, hidden=True)  # told beside --output: a screen holds no more
 @common
 def command(
     model: str,
@@ -83,15 +79,16 @@ def command(
     labels: str | None,
     decode: str | None,
     backend: str,
-    output: str,
+    output: str | None,
+    force: bool,
     options: Options,
 ) -> None:
     """Explain MODEL on INPUTS: pictures, .npy, .npz, .csv, .wav; or NAME=FILE."""
     from analyzer.jobs.explain_files import Job, explain_files
 
-    job = Job(model, inputs, methods, params, list(dict.fromkeys(targets)), score, preprocess, labels, Path(output),
-              options.seed, options.device, options.threads, decode, backend, rule, at, explained, layout,
-              options.tf32)  # fmt: skip
+    job = Job(model, inputs, methods, params, list(dict.fromkeys(targets)), score, preprocess, labels,
+              None if output is None else Path(output), options.seed, options.device, options.threads, decode, backend,
+              rule, at, explained, layout, options.tf32, force)  # fmt: skip
     keep_fonts_in_cache()
     with progress(options, "explaining") as advance:
         done = explain_files(job, advance)

@@ -71,7 +71,7 @@ def group() -> None:
     """Explain any model that can be exported to ONNX.
 
     The result goes to stdout, progress and warnings go to stderr. Exit codes: 0 done, 2 wrong usage, 3 input rejected,
-    5 internal error.
+    4 nothing came of it (the disk is full or read-only), 5 internal error.
     """
 
 
@@ -97,10 +97,11 @@ def run(arguments: list[str]) -> int:
     try:
         return _run_command(arguments)
     except OSError as problem:  # stdout was closed by its reader, as in `| head`, or its disk is full
+        from analyzer.files import write_error
         from cli.output import silence
 
         silence()
-        return 0 if isinstance(problem, BrokenPipeError) else 2
+        return 0 if isinstance(problem, BrokenPipeError) else write_error("standard output", problem).exit_code
 
 
 def _run_command(arguments: list[str]) -> int:

@@ -105,10 +105,10 @@ def _writing() -> Iterator[None]:
 
     Raises
     ------
-    UsageError
-        ``output.unwritable``.
+    AnalyzerError
+        ``output.unwritable``, ``output.no_space``, ``output.read_only``.
     """
-    from analyzer.errors import UsageError
+    from analyzer.files import write_error
 
     try:
         yield
@@ -116,8 +116,7 @@ def _writing() -> Iterator[None]:
         raise
     except OSError as problem:
         silence()
-        reason = f"can't write to standard output: {problem.strerror}"
-        raise UsageError("output.unwritable", reason, "redirect it elsewhere") from None
+        raise write_error("standard output", problem, "redirect it elsewhere") from None
 
 
 def silence() -> None:

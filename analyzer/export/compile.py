@@ -31,7 +31,7 @@ from analyzer.explain.finiteness import require_finite_params
 from analyzer.explain.pipeline import explain
 from analyzer.explain.request import Request
 from analyzer.export import targets
-from analyzer.files import write_atomically
+from analyzer.files import remove_drafts, require_replaceable, require_writable, write_atomically
 from analyzer.importer.conversion import as_tensor
 from analyzer.importer.precision import HALF, raised
 from analyzer.methods import registry
@@ -91,6 +91,7 @@ def compile(  # noqa: A001  (analyzer.compile)
     example: Array | Mapping[str, Array] | None = None,
     inputs: str | Sequence[str] | None = None,
     verify: bool = True,
+    overwrite: bool = True,
     **params: Any,
 ) -> Compiled:
     """Write an explanation as an ONNX model that onnxruntime runs without anything else.
@@ -113,6 +114,8 @@ def compile(  # noqa: A001  (analyzer.compile)
         An input whose shape (the batch aside) the model is compiled for; needed where sizes other than the batch are open.
     verify
         Run the result on the example and compare it with the torch backend.
+    overwrite
+        Whether a file that is there already is replaced. Nothing but a regular file ever is.
 
     Raises
     ------
@@ -120,9 +123,16 @@ def compile(  # noqa: A001  (analyzer.compile)
         ``compile.method``, ``compile.operator``, ``compile.data_dependent``, ``compile.size``.
     ParityError
         ``compile.mismatch``: the compiled model gives other numbers.
+    UsageError
+        ``output.*``: the file can't be written, or must not be replaced.
+    InconclusiveError
+        ``output.no_space``, ``output.read_only``.
     """
     model = model if isinstance(model, Model) else load(model)
-    _check(model, method, target, output, batch)
+    _check(model, method, target, batch)
+    path = None if output is None else Path(output)
+    if path is not None:
+        _check_output(model, path, overwrite)
     given = registry.get(method).check(params)
     require_finite_params(registry.get(method), given)
     chosen = Request.of(method, inputs=inputs).inputs
@@ -155,16 +165,17 @@ def compile(  # noqa: A001  (analyzer.compile)
     if verify and not _is_input(target):
         difference = _difference(model, written.content, feed, request, relevances)
     model.files.require_not_overwritten()
-    path = None if output is None else Path(output)
     if path is not None:
         content = written.content
+        remove_drafts(path)
+        require_replaceable(path, overwrite=overwrite)
         write_atomically(path, lambda draft: draft.write_bytes(content), make_folder=False)
     return Compiled(
         proto, path, method, targets.described(target), written.batch, written.reason, relevances, difference
     )
 
 
-def _check(model: Model, method: str, target: TargetLike, output: Any, batch: int) -> None:
+def _check(model: Model, method: str, target: TargetLike, batch: int) -> None:
     info = registry.get(method)
     if not info.compilable:
         raise UnsupportedError("compile.method", f"{method} can't be compiled", _hint())
@@ -175,13 +186,25 @@ def _check(model: Model, method: str, target: TargetLike, output: Any, batch: in
     taken = {"relevance", *(["target"] if _is_input(target) else [])} & {*model.inputs, *model.outputs}
     if taken:
         raise UsageError("compile.name_taken", f"the model itself has a value {taken.pop()!r}", "rename it first")
-    if output is None:
-        return
-    path = Path(output)
-    if model.path is not None and path.exists() and path.samefile(model.path):
+
+
+def _check_output(model: Model, path: Path, overwrite: bool) -> None:
+    """Refuse early what can't be written to, or must not be replaced.
+
+    Raises
+    ------
+    UsageError
+        ``output.*``.
+    InconclusiveError
+        ``output.read_only``.
+    """
+    own = [*model.files.paths, *([model.path] if model.path is not None else [])]
+    if any(path.exists() and each.exists() and path.samefile(each) for each in own):
         raise UsageError("output.is_input", f"{path} is the model itself", "choose another output file")
     if path.is_dir() or not path.parent.is_dir():
         raise UsageError("output.unwritable", f"can't write {path}: no such folder, or a folder itself", "give a file")
+    require_replaceable(path, overwrite=overwrite)
+    require_writable(path.parent)
 
 
 def _at_its_grid(model: Model, request: Request, feed: dict[str, Array]) -> Request:

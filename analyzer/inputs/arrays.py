@@ -12,7 +12,8 @@ import math
 import os
 import wave
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
@@ -86,6 +87,27 @@ def read_array(
         return ArrayData(_read_npy(str(path), handle, size_of(handle), limit), digest)
 
 
+def read_arrays(path: str | os.PathLike[str], limit: int = MEMORY_LIMIT) -> NDArray[Any] | dict[str, NDArray[Any]]:
+    """The array of a ``.npy`` file, or all arrays of a ``.npz`` archive by name; ``limit`` is of all together.
+
+    Raises
+    ------
+    InputError, UsageError
+        As :func:`read_array`.
+    """
+    with open_regular(path) as handle:
+        if handle.read(2) != b"PK":
+            handle.seek(0)
+            return _read_npy(str(path), handle, size_of(handle), limit)
+        with _archive(path, handle) as archive:
+            found: dict[str, NDArray[Any]] = {}
+            for name in members_of(archive):
+                found[name] = _from_member(path, archive, name, limit - sum(each.nbytes for each in found.values()))
+    if not found:
+        raise InputError("data.array_unreadable", f"{path} is a zip archive without arrays", "save it with np.savez")
+    return found
+
+
 def _read_npy(where: str, handle: Any, available: int, limit: int) -> NDArray[Any]:
     """One array in npy format; ``available`` is how many bytes the file really has."""
     shape, fortran, dtype = read_header(where, handle)
@@ -141,26 +163,38 @@ def read_header(where: str, handle: Any) -> tuple[tuple[int, ...], bool, np.dtyp
 def _from_archive(
     path: Any, handle: BinaryIO, key: str | None, prefer: Sequence[str], limit: int
 ) -> tuple[NDArray[Any], tuple[str, ...]]:
+    with _archive(path, handle) as archive:
+        names = list(members_of(archive))
+        name = _choose(path, names, key, prefer)
+        values = _from_member(path, archive, name, limit)
+    return values, (f"array {name!r} of {len(names)}",) if len(names) > 1 else ()
+
+
+@contextmanager
+def _archive(path: Any, handle: BinaryIO) -> Iterator[zipfile.ZipFile]:
+    """An archive, whatever is damaged in it one error."""
     try:
         with zipfile.ZipFile(handle) as archive:
-            members = members_of(archive)
-            name = _choose(path, list(members), key, prefer)
-            member = members[name]
-            size, packed = member.file_size, max(1, member.compress_size)
-            if size > limit + 2**20 or (size > _BOMB_BYTES and size > _BOMB_RATIO * packed):
-                raise InputError(
-                    "limit.memory",
-                    f"{path}, array {name!r} unpacks from {mebibytes(packed)} to {mebibytes(size)}",
-                    "save it uncompressed with np.savez, or cut it up",
-                )
-            with archive.open(member) as stream:
-                values = _read_npy(f"{path}, array {name!r}", stream, size, limit)
+            yield archive
     except (InputError, UsageError):
         raise
     except Exception as problem:  # zipfile and its decompressors answer damaged archives in many ways
         why = (str(problem) or type(problem).__name__)[:120]
         raise InputError("data.array_unreadable", f"{path} is a damaged archive ({why})", "copy it again") from None
-    return values, (f"array {name!r} of {len(members)}",) if len(members) > 1 else ()
+
+
+def _from_member(path: Any, archive: zipfile.ZipFile, name: str, limit: int) -> NDArray[Any]:
+    """One array of an archive, which must not be a bomb."""
+    member = members_of(archive)[name]
+    size, packed = member.file_size, max(1, member.compress_size)
+    if size > limit + 2**20 or (size > _BOMB_BYTES and size > _BOMB_RATIO * packed):
+        raise InputError(
+            "limit.memory",
+            f"{path}, array {name!r} unpacks from {mebibytes(packed)} to {mebibytes(size)}",
+            "save it uncompressed with np.savez, or cut it up",
+        )
+    with archive.open(member) as stream:
+        return _read_npy(f"{path}, array {name!r}", stream, size, limit)
 
 
 def members_of(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:

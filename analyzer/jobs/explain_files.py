@@ -10,18 +10,16 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import os
 import re
-import shutil
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from analyzer.data.reading import read_all
-from analyzer.errors import UsageError
+from analyzer.errors import InconclusiveError, UsageError
 from analyzer.explanation import Explanation
+from analyzer.files import require_replaceable, require_writable, staging, write_error
 from analyzer.jobs import report
 from analyzer.jobs.arguments import parse_layout, parse_params
 from analyzer.jobs.rule_options import with_rules
@@ -31,6 +29,10 @@ from analyzer.targets.resolve import scored_value
 
 if TYPE_CHECKING:
     from analyzer.inputs import LoadedInput
+
+
+#: The folder that is written to where none is named, and the page in it.
+_DEFAULT, _PAGE = "onnxplain-out", "report.html"
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,9 @@ class Job:
     layout
         ``NAME=LETTERS``, or letters for the first input.
     output
-        Folder that is written to.
+        Folder that is written to; None for a new one: ``onnxplain-out``, ``onnxplain-out-2``, …
+    force
+        Whether results that are there already are replaced.
     """
 
     model: str
@@ -65,7 +69,7 @@ class Job:
     score: str = "logit"
     preprocess: str | None = None
     labels: str | None = None
-    output: Path = Path("onnxplain-out")
+    output: Path | None = None
     seed: int = 0
     device: str = "auto"
     threads: int = 0
@@ -76,15 +80,17 @@ class Job:
     explained: Sequence[str] = ()
     layout: Sequence[str] = ()
     tf32: bool = False
+    force: bool = False
 
 
 @dataclass(frozen=True)
 class Item:
-    """One input: the file its picture comes from, its explanations, and the files written for each of them."""
+    """One input: the file its picture comes from, its explanations, the names of each one's files, and the files written."""
 
     name: str
     source: LoadedInput | None
     explanations: list[Explanation]
+    stems: list[str]
     files: list[list[Path]] = field(default_factory=list)
 
 
@@ -129,12 +135,14 @@ def explain_files(job: Job, progress: Callable[[int, int], None] | None = None) 
     params = with_rules(parse_params(job.params, methods), job.rules)
     for name in methods:
         registry.get(name).check(params[name])
-    check_output(job.output)
+    check_output(job)
     model = load(
         job.model, job.device, preprocess=job.preprocess, labels=job.labels, threads=job.threads, decode=job.decode,
         layout=parse_layout(job.layout), tf32=job.tf32,
     )  # fmt: skip
     read = read_all(model, job.inputs)
+    stems = {name: _stems(name, methods, job.targets) for name, _, _ in read}
+    _require_free(job, [file for names in stems.values() for stem in names for file in _files(stem)])
     items = []
     notes: list[tuple[str, str]] = []
     for name, sources, feed in read:
@@ -149,7 +157,7 @@ def explain_files(job: Job, progress: Callable[[int, int], None] | None = None) 
             explanations += [_with_source(explanation, job, target, sources) for explanation, target in pairs]
         for explanation in explanations:
             notes += [(note, f"{name}, {explanation.method}") for note in explanation.record.get("notes", ())]
-        items.append(Item(name, sources[0], explanations))
+        items.append(Item(name, sources[0], explanations, stems[name]))
     warnings = [*model.loaded.warnings, *_merged(notes)]
     first = items[0].explanations[0].record
     if model.labels is not None and first.get("prediction") and "detection" not in first:
@@ -188,65 +196,85 @@ def _label_warning(model: Model, explanation: Explanation) -> list[str]:
     return [warning] if warning else []
 
 
-def check_output(folder: Path) -> None:
-    """Refuse early what can't be written to: a file where the folder or a parent should be, a folder without permission.
+def check_output(job: Job) -> None:
+    """Refuse early what can't be written to: a file where the folder or a parent should be, a folder without permission or with
+    results in it that aren't to be replaced.
 
     Raises
     ------
     UsageError
-        ``output.not_a_folder``, ``output.unwritable``.
+        ``output.not_a_folder``, ``output.unwritable``, ``output.exists``, ``output.not_regular``.
+    InconclusiveError
+        ``output.read_only``.
     """
-    existing = next(each for each in (folder, *folder.absolute().parents) if each.exists())
-    if not existing.is_dir():
-        raise UsageError("output.not_a_folder", f"{existing} is a file", "give a folder with -o")
-    if not os.access(existing, os.W_OK | os.X_OK):
-        raise _unwritable(folder, "no permission", "choose another folder with -o")
+    require_writable(job.output if job.output is not None else Path.cwd())
+    _require_free(job, [_PAGE])
 
 
-def _unwritable(folder: Path, reason: str | None, hint: str) -> UsageError:
-    return UsageError("output.unwritable", f"can't write to {folder}: {reason}", hint)
+def _require_free(job: Job, names: Sequence[str]) -> None:
+    for name in names if job.output is not None else ():
+        require_replaceable(job.output / name, overwrite=job.force)
 
 
 def _write(job: Job, model: Model, items: list[Item]) -> Path:
     """Write into a temporary folder inside the output folder, then rename each file."""
-    page = job.output / "report.html"
-    is_new = not job.output.exists()
     try:
-        job.output.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(prefix=".onnxplain-", dir=job.output))
+        folder, is_new = _made_folder(job.output)
     except OSError as problem:
-        _discard(job.output, is_new)
-        raise _unwritable(job.output, problem.strerror, "choose another folder with -o") from None
+        raise write_error(str(job.output or _DEFAULT), problem) from None
     try:
-        for item in items:
-            for explanation, stem in zip(item.explanations, _stems(item, len(job.targets)), strict=True):
-                names = [f"{stem}.{suffix}" for suffix in ("npz", "json", "png")]
-                for name in names:
-                    explanation.save(staging / name, item.source)
-                item.files.append([job.output / name for name in names])
-        command = _command(job)
-        rows = [(item.name, item.source, item.explanations) for item in items]
-        report.write_comparison(staging / page.name, model, rows, command)
-        for path in sorted(staging.iterdir()):
-            path.replace(job.output / path.name)
+        with staging(folder) as drafts:
+            for item in items:
+                for explanation, stem in zip(item.explanations, item.stems, strict=True):
+                    for name in _files(stem):
+                        explanation.save(drafts / name, item.source)
+                    item.files.append([folder / name for name in _files(stem)])
+            rows = [(item.name, item.source, item.explanations) for item in items]
+            report.write_comparison(drafts / _PAGE, model, rows, _command(job))
+            written = sorted(drafts.iterdir())
+            _require_free(job, [path.name for path in written])
+            for path in written:
+                path.replace(folder / path.name)
     except OSError as problem:
-        raise _unwritable(job.output, problem.strerror, "is the disk full?") from None
+        raise write_error(str(folder), problem) from None
+    except (UsageError, InconclusiveError) as problem:  # of a draft: the folder is what a user knows
+        message = re.sub(r"/\.onnxplain-staging-[0-9a-f]+", "", problem.message)
+        raise type(problem)(problem.code, message, problem.hint) from None
     finally:
-        shutil.rmtree(staging, ignore_errors=True)
-        _discard(job.output, is_new)
-    return page
+        _discard(folder, is_new)
+    return folder / _PAGE
 
 
-def _stems(item: Item, targets: int) -> list[str]:
+def _made_folder(wanted: Path | None) -> tuple[Path, bool]:
+    """The folder for the results, and whether it is new; where none was named, the first name that is free."""
+    if wanted is not None:
+        is_new = not wanted.exists()
+        wanted.mkdir(parents=True, exist_ok=True)
+        return wanted, is_new
+    number = 1
+    while True:
+        folder = Path(_DEFAULT if number == 1 else f"{_DEFAULT}-{number}")
+        with contextlib.suppress(FileExistsError):
+            folder.mkdir()
+            return folder, True
+        number += 1
+
+
+def _files(stem: str) -> list[str]:
+    """The names of an explanation's files."""
+    return [f"{stem}.{suffix}" for suffix in ("npz", "json", "png")]
+
+
+def _stems(name: str, methods: Sequence[str], targets: Sequence[str]) -> list[str]:
     """Names of an input's files: ``STEM.METHOD``, and ``STEM.METHOD.TARGET`` where there are several targets."""
     found: list[str] = []
-    for explanation in item.explanations:
-        stem = f"{item.name}.{explanation.method}"
-        if targets > 1:
-            target = re.sub(r"[^A-Za-z0-9_+-]+", "-", str(explanation.record["request"]["target"])).strip("-")
-            name = f"{stem}.{target[:60] or 'target'}"
-            numbered = (f"{name}-{number}" for number in itertools.count(2))
-            stem = next(each for each in itertools.chain([name], numbered) if each not in found)
+    for method, text in itertools.product(methods, targets):
+        stem = f"{name}.{method}"
+        if len(targets) > 1:
+            target = re.sub(r"[^A-Za-z0-9_+-]+", "-", text).strip("-")
+            full = f"{stem}.{target[:60] or 'target'}"
+            numbered = (f"{full}-{number}" for number in itertools.count(2))
+            stem = next(each for each in itertools.chain([full], numbered) if each not in found)
         found.append(stem)
     return found
 

@@ -93,8 +93,8 @@ def test_an_assumed_preprocessing_is_warned_of_once(
     ran = call(*arguments, "-o", tmp_path / "o")
     assert ran.error == "onnxplain: warning: photo and 1 more: no preprocessing given: assumed RGB in [0, 1]"
     assert "warning" not in ran.out
-    assert call(*arguments, "-o", tmp_path / "o", "-q").err == ""
-    assert call(*arguments, "-o", tmp_path / "o", "--preprocess", "unit").err == ""
+    assert call(*arguments, "-o", tmp_path / "quiet", "-q").err == ""
+    assert call(*arguments, "-o", tmp_path / "said", "--preprocess", "unit").err == ""
 
 
 def test_a_note_of_several_methods_is_said_once(call: Call, tmp_path: Path) -> None:
@@ -182,17 +182,6 @@ def test_a_file_whose_name_holds_an_equals_sign(table_model: Path, rows: Path) -
     assert [name for name, _, _ in read_all(analyzer.load(table_model), [str(odd)])] == ["k=v"]
 
 
-def test_running_again_replaces_the_results(call: Call, table_model: Path, rows: Path, tmp_path: Path) -> None:
-    out = tmp_path / "o"
-    out.mkdir()
-    (out / "mine.txt").write_text("kept")
-    for target in ("0", "1"):
-        assert call("explain", table_model, rows, "-m", "occlusion", "-t", target, "-o", out).code == 0
-    assert json.loads((out / "rows.occlusion.json").read_text())["classes"] == [1, 1, 1]
-    assert (out / "mine.txt").read_text() == "kept"
-    assert not [path for path in files_in(out) if path.startswith(".")]
-
-
 def test_the_report_holds_the_command_that_made_it(call: Call, table_model: Path, rows: Path, tmp_path: Path) -> None:
     options = ["-m", "occlusion", "-p", "fill=2", "-t", "1", "--seed", "3"]
     call("explain", table_model, rows, *options, "-o", tmp_path / "o")
@@ -204,7 +193,7 @@ def test_labels_from_a_file_and_from_the_model(call: Call, pictures_model: Path,
     (tmp_path / "names.txt").write_text("eins\nzwei\ndrei\n")
     arguments = ["explain", pictures_model, picture, "-m", "gradient", "-t", "1", "-o", tmp_path / "o", "--json"]
     assert call(*arguments).json["explanations"][0]["target"] == [f"{LABELS[1]} (1)"]
-    named = call(*arguments, "--labels", tmp_path / "names.txt").json["explanations"][0]
+    named = call(*arguments, "--force", "--labels", tmp_path / "names.txt").json["explanations"][0]
     assert named["target"] == ["zwei (1)"]
 
 
@@ -242,7 +231,7 @@ def test_several_targets_and_methods(call: Call, tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.glob("*.npz")) == expected
     assert [entry["request"]["target"] for entry in entries] == ["top1", "top2", "contrast:3,1"] * 2
     for entry in entries:
-        folder = tmp_path / "alone"
+        folder = tmp_path / f"alone-{entry['method']}-{entry['request']['target']}"
         single = call("explain", CNN, STAR, "-m", entry["method"], "-t", entry["request"]["target"], "-o", folder)
         assert single.code == 0
         together = np.load(next(file for file in entry["files"] if file.endswith(".npz")))["attribution"]

@@ -31,7 +31,20 @@ def test_samples_of_a_table(call: Call, table_model: Path, rows: Path, tmp_path:
     else:
         np.save(train, background)
     out = tmp_path / "o"
-    words = ["explain", table_model, rows, "-t", "0", "-m", "kernel-shap", "-m", "feature-ablation", "-o", out]
+    words = [
+        "explain",
+        table_model,
+        rows,
+        "-t",
+        "0",
+        "-m",
+        "kernel-shap",
+        "-m",
+        "feature-ablation",
+        "-o",
+        out,
+        "--force",
+    ]
     ran = call(*words, "-p", f"baseline=samples:{train}", "-p", f"fill=samples:{train}")
     assert ran.code == 0, ran.err
     x = np.array([[1, 2, 3, 4], [1, 0, 0, 0], [0, 0, 1, -1]])
@@ -49,7 +62,7 @@ def test_samples_of_a_table(call: Call, table_model: Path, rows: Path, tmp_path:
 def test_another_image(call: Call, pictures_model: Path, picture: Path, tmp_path: Path) -> None:
     other, out = tmp_path / "Other.png", tmp_path / "o"
     Image.fromarray(np.random.default_rng(5).integers(0, 256, (20, 30, 3), np.uint8)).save(other)
-    words = ["explain", pictures_model, picture, "-m", "occlusion", "-p", "window=4", "-o", out]
+    words = ["explain", pictures_model, picture, "-m", "occlusion", "-p", "window=4", "-o", out, "--force"]
     assert call(*words, "-p", f"fill=image:{other}").code == 0
     _, by_name = record(out, "photo.occlusion")
     assert call(*words, "-p", f"fill=image:{picture}").code == 0

@@ -112,9 +112,9 @@ def test_a_full_disk_below_stdout_is_one_line(tmp_path: Path, arguments: list[st
     words = [sys.executable, "-m", "cli.main", *arguments]
     with Path("/dev/full").open("wb") as full:
         done = subprocess.run(words, cwd=tmp_path, env=environment(), stdout=full, stderr=subprocess.PIPE, check=False)
-    assert done.returncode == 2
+    assert done.returncode == 4
     assert done.stderr.count(b"\n") == 1
-    assert b"[output.unwritable]" in done.stderr
+    assert b"[output.no_space]" in done.stderr
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals")

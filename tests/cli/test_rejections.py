@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import errno
-import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-import analyzer
-from analyzer.errors import UsageError
-from analyzer.jobs import explain_files as explaining
 from tests.cli.conftest import Call, files_in
 
 EXPLAIN = ["-m", "occlusion"]
@@ -130,55 +125,6 @@ def test_inspect_refuses_the_same(call: Call, workspace: Path, model: str, code:
     assert ran.code == exit_code
     assert ran.json["error"]["code"] == code
     assert ran.error.endswith(f"[{code}]")
-
-
-@pytest.mark.parametrize("where", ["file", "file/below/it"])
-def test_an_output_in_a_files_place_is_refused_before_any_work(
-    call: Call, workspace: Path, where: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(explaining, "load", lambda *_, **__: pytest.fail("the model was loaded"))
-    ran = call("explain", "pictures.onnx", "photo.png", *EXPLAIN, "-o", where)
-    assert ran.code == 2
-    assert "file is a file" in ran.error
-    assert ran.error.endswith("[output.not_a_folder]")
-
-
-def test_a_folder_without_permission_is_refused(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    checked = []
-
-    def refuse(path: Path, mode: int) -> bool:
-        checked.append((path, mode))
-        return False
-
-    monkeypatch.setattr(os, "access", refuse)  # a superuser may write everywhere
-    with pytest.raises(UsageError, match=r"no permission.*output\.unwritable"):
-        explaining.check_output(workspace / "new" / "deeper")
-    assert checked == [(workspace, os.W_OK | os.X_OK)]
-
-
-@pytest.mark.parametrize("step", ["mkdtemp", "save", "report"])
-def test_a_full_disk_leaves_nothing_behind(
-    call: Call, workspace: Path, monkeypatch: pytest.MonkeyPatch, step: str
-) -> None:
-    saved = analyzer.Explanation.save
-
-    def full(*arguments: object, **_: object) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    def save_some(self: analyzer.Explanation, path: Path, shown: object = None) -> None:
-        full() if path.suffix == ".json" else saved(self, path)
-
-    if step == "mkdtemp":
-        monkeypatch.setattr(explaining.tempfile, "mkdtemp", full)
-    elif step == "save":
-        monkeypatch.setattr(analyzer.Explanation, "save", save_some)
-    else:
-        monkeypatch.setattr(explaining.report, "write_comparison", full)
-    before = files_in(workspace)
-    ran = call("explain", "table.onnx", "rows.csv", *EXPLAIN, "-o", "out")
-    assert ran.code == 2
-    assert "can't write to out: No space left on device" in ran.error
-    assert files_in(workspace) == before
 
 
 def test_a_fault_of_the_second_input_leaves_the_first_unwritten(call: Call, workspace: Path) -> None:

@@ -9,7 +9,7 @@ import click
 import pytest
 
 import analyzer
-from analyzer.errors import UsageError
+from analyzer.errors import InconclusiveError, UsageError
 from cli import main, output
 from cli.main import COMMANDS
 from tests.cli.conftest import Call
@@ -207,7 +207,7 @@ def test_a_stdout_that_takes_no_more_is_one_line(monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(click, "echo", full)
     monkeypatch.setattr(output, "silence", lambda: None)
-    with pytest.raises(UsageError, match="No space left on device"):
+    with pytest.raises(InconclusiveError, match=r"No space left on device.*output\.no_space"):
         output.document({})
 
 

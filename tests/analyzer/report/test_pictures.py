@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from analyzer.errors import UsageError
+from analyzer.errors import InconclusiveError, UsageError
 from analyzer.report import Panel, Sample, draw_picture, save_picture
 from analyzer.report import heat as heat_module
 from analyzer.report.canvas import Canvas, bar_ticks, fit, printable, text_width, wrap
@@ -313,9 +313,9 @@ def test_files_are_whole_or_absent(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Path, "replace", fail)
-    with pytest.raises(UsageError, match="No space left") as caught:
+    with pytest.raises(InconclusiveError, match="No space left") as caught:
         save_picture(image_sample(), panel(np.zeros((1, 8, 8))), goal)
-    assert caught.value.code == "output.unwritable"
+    assert caught.value.code == "output.no_space"
     assert goal.read_bytes() == before
     assert [path.name for path in goal.parent.iterdir()] == ["a.png"]
 
