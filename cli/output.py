@@ -71,7 +71,14 @@ def method_names(ctx: click.Context, param: click.Parameter, incomplete: str) ->
 
 
 def keep_fonts_in_cache() -> None:
-    """Have matplotlib keep its list of fonts in our cache folder: else it makes folders of its own in the user's home."""
+    """Have matplotlib keep its list of fonts in our cache folder: else it makes folders of its own in the user's home.
+
+    Without a cache that can be used it is a temporary folder, which goes when the process ends.
+    """
+    import atexit
+    import shutil
+    import tempfile
+
     from analyzer.cache_folder import UnusableError, cache_folder, make_private
 
     if "matplotlib" in sys.modules or "MPLCONFIGDIR" in os.environ:
@@ -82,6 +89,10 @@ def keep_fonts_in_cache() -> None:
             make_private(folder)
             make_private(folder / "matplotlib")
             os.environ["MPLCONFIGDIR"] = str((folder / "matplotlib").absolute())
+            return
+    with contextlib.suppress(OSError):
+        os.environ["MPLCONFIGDIR"] = tempfile.mkdtemp(prefix="onnxplain-")
+        atexit.register(shutil.rmtree, os.environ["MPLCONFIGDIR"], ignore_errors=True)
 
 
 def inert(text: object) -> str:

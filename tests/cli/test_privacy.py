@@ -41,25 +41,36 @@ def traced(log: Path) -> list[str]:
     return words if subprocess.run([*words, "true"], capture_output=True, check=False).returncode == 0 else []
 
 
-@pytest.mark.parametrize("name", RUNS)
+@pytest.mark.parametrize(
+    ("name", "cache"),
+    [
+        *((name, None) for name in RUNS),
+        ("explain", "off"),
+        ("explain", "{folder}/a file/cache"),
+        ("explain", "x" * 9999),
+    ],
+)
 def test_a_run_writes_its_output_and_its_cache_and_opens_no_socket(
-    name: str, pictures_model: Path, picture: Path, tmp_path: Path
+    name: str, cache: str | None, pictures_model: Path, picture: Path, tmp_path: Path
 ) -> None:
     work, log = tmp_path / "work", tmp_path / "calls"
     (work / "out").mkdir(parents=True)
+    (tmp_path / "a file").write_text("")
+    setting = {} if cache is None else {"ONNXPLAIN_CACHE": cache.format(folder=tmp_path)}
     words = [word.format(model=pictures_model, picture=picture) for word in RUNS[name]]
     tracer = traced(log)
     done = subprocess.run(
-        [*tracer, sys.executable, "-m", "cli.main", *words], cwd=work, env=clean(tmp_path), capture_output=True,
-        timeout=300, check=False,
+        [*tracer, sys.executable, "-m", "cli.main", *words], cwd=work, env=clean(tmp_path, **setting),
+        capture_output=True, timeout=300, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
+    assert done.stderr == b""
     roots = [tmp_path / "home", tmp_path / "tmp", work]
     files = {str(f.relative_to(tmp_path)) for root in roots for f in root.rglob("*") if not f.is_dir()}
-    ours = ("work/out/", "home/.cache/onnxplain/", "home/Library/Caches/onnxplain/")
+    ours = ("work/out/", *(("home/.cache/onnxplain/", "home/Library/Caches/onnxplain/") if cache is None else ()))
     assert [file for file in files if not file.startswith(ours)] == []
     if sys.platform == "linux":
-        assert not (tmp_path / "home" / ".config").exists()
+        assert [path.name for path in (tmp_path / "home").iterdir() if path.name != ".cache" or cache is not None] == []
         assert list((tmp_path / "tmp").iterdir()) == []
     if tracer:
         calls = [line for line in log.read_text().splitlines() if any(call in line for call in NETWORK)]
