@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import importlib
 import os
 import re
 import secrets
@@ -22,11 +23,8 @@ from typing import Any
 
 from analyzer.errors import AnalyzerError, InconclusiveError, UsageError
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
-
+#: Locks of files; Windows has none such.
+fcntl: Any = importlib.import_module("fcntl") if os.name == "posix" else None
 _ELSEWHERE = "choose another folder with -o"
 _FULL = (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC))
 _STAGING, _MARK = ".onnxplain-staging-", re.compile(r"[0-9a-f]{12}")

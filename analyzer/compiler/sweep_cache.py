@@ -201,9 +201,10 @@ class SweepCache:
         return self._hold_open(question, found)
 
     def _stored(self, subject_text: str) -> list[Question]:
+        found: list[Question] = []
         with self._distrusting():
-            return list(cache.stored(subject_text))
-        return []
+            found += cache.stored(subject_text)
+        return found
 
     def _hold_open(self, question: Question, found: Compiled) -> Compiled:
         self._open[question] = found

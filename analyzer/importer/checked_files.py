@@ -58,7 +58,8 @@ class CheckedFiles:
         own: tuple[Path, Stamp, str] | None = None,
     ) -> None:
         self.folder = folder
-        self._own, self._sha256 = (own[0], own[2]) if own is not None else (None, "")
+        self._own: Path | None = own[0] if own is not None else None
+        self._sha256 = own[2] if own is not None else ""
         self._stamps = dict(external or {}) | ({own[0]: own[1]} if own is not None else {})
 
     @property

@@ -212,8 +212,10 @@ def check_output(job: Job) -> None:
 
 
 def _require_free(job: Job, names: Sequence[str]) -> None:
-    for name in names if job.output is not None else ():
-        require_replaceable(job.output / name, overwrite=job.force)
+    """Refuse names in the chosen folder that mustn't be replaced; a folder of the run's own has none."""
+    if job.output is not None:
+        for name in names:
+            require_replaceable(job.output / name, overwrite=job.force)
 
 
 def _write(job: Job, model: Model, items: list[Item]) -> Path:
