@@ -106,6 +106,8 @@ def require_writable(folder: Path) -> None:
         ``output.read_only``.
     """
     try:
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            folder.lstat()  # unlike `exists` it says why a path can't be
         existing = next(each for each in (folder, *folder.absolute().parents) if each.exists())
         is_folder, usable = existing.is_dir(), os.access(existing, os.W_OK | os.X_OK)
     except (OSError, ValueError) as problem:

@@ -81,14 +81,16 @@ class Model(OnnxModel):
         Raises
         ------
         InputError
-            ``data.*`` where the input doesn't fit, ``runtime.*`` where the runtime fails.
+            ``data.*`` where the input doesn't fit, ``runtime.*`` where the runtime fails, ``model.changed``.
         """
         feed = self.feed(x)
         if backend == "torch":
             return self.in_parts(feed, self.backends.tracer.run_verified)
         if backend != "onnxruntime":
             raise UsageError("backend.unknown", f"unknown backend {backend!r}", "use onnxruntime or torch")
-        return self.in_parts(feed, lambda part: self.values(part, list(self.outputs)))
+        found = self.in_parts(feed, lambda part: self.values(part, list(self.outputs)))
+        self.files.require_not_overwritten()
+        return found
 
     def trace(self, x: Array | Feed, precision: torch.dtype | None = None) -> Trace:
         """The trace for an input's signature, made once."""

@@ -131,7 +131,12 @@ class SweepCache:
             usable = cache_folder() is not None
         if not usable or not todo:
             return
-        if not self._suits(cache.LARGEST):
+        try:
+            suits = self._suits(cache.LARGEST)
+        except AnalyzerError as problem:  # the results are there: a file that is gone by now is no error
+            self._say(f"not compiled for later runs: {problem.message}")
+            return
+        if not suits:
             self._say("not compiled for later runs: the model is too large, or quantised")
             return
         for subject, spec in todo:

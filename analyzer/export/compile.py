@@ -198,11 +198,12 @@ def _check_output(model: Model, path: Path, overwrite: bool) -> None:
     InconclusiveError
         ``output.read_only``.
     """
+    require_replaceable(path, overwrite=True)
     own = [*model.files.paths, *([model.path] if model.path is not None else [])]
     if any(path.exists() and each.exists() and path.samefile(each) for each in own):
         raise UsageError("output.is_input", f"{path} is the model itself", "choose another output file")
-    if path.is_dir() or not path.parent.is_dir():
-        raise UsageError("output.unwritable", f"can't write {path}: no such folder, or a folder itself", "give a file")
+    if not path.parent.is_dir():
+        raise UsageError("output.unwritable", f"can't write {path}: no such folder", "make it, or give another file")
     require_replaceable(path, overwrite=overwrite)
     require_writable(path.parent)
 

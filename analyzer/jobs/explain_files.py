@@ -207,7 +207,7 @@ def check_output(job: Job) -> None:
     InconclusiveError
         ``output.read_only``.
     """
-    require_writable(job.output if job.output is not None else Path.cwd())
+    require_writable(job.output if job.output is not None else Path())
     _require_free(job, [_PAGE])
 
 

@@ -127,8 +127,7 @@ def test_only_files_are_replaced_whatever_is_asked_for(
     put(goal, kind)
     before, found = files_in(tmp_path), goal.lstat()
     words = [*EXPLAIN, "-o", "o"] if command == "explain" else [*COMPILE, "-o", "c.onnx"]
-    code = "output.unwritable" if (kind, command) == ("folder", "compile") else "output.not_regular"
-    refused(call(*words, *flags), code)
+    refused(call(*words, *flags), "output.not_regular")
     assert files_in(tmp_path) == before
     assert (goal.lstat().st_mode, goal.lstat().st_ino) == (found.st_mode, found.st_ino)
 
@@ -178,6 +177,31 @@ def test_an_output_in_a_files_place_is_refused_before_any_work(
     ran = call(*EXPLAIN, "-o", where)
     refused(ran, "output.not_a_folder")
     assert "rows.csv is a file" in ran.error
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "/".join(["x" * 200] * 30)])
+def test_a_path_that_cannot_be_is_refused_before_any_work(
+    call: Call, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(explaining, "load", lambda *_, **__: pytest.fail("the model was loaded"))
+    before = files_in(tmp_path)
+    refused(call(*EXPLAIN, "-o", tmp_path / name), "output.unwritable")
+    refused(call(*COMPILE, "-o", tmp_path / name), "output.unwritable")
+    assert files_in(tmp_path) == before
+    for use in (files.require_writable, lambda path: files.require_replaceable(path, overwrite=True)):
+        with pytest.raises(
+            UsageError, match=r"null.*output\.unwritable"
+        ):  # no argument of a process, but one of a call
+            use(tmp_path / "nul\0")
+
+
+def test_a_working_folder_that_is_gone_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "gone").mkdir()
+    script = f"import os, sys; os.chdir({str(tmp_path / 'gone')!r}); os.rmdir(os.getcwd()); from cli.main import main; main()"
+    words = [sys.executable, "-c", script, "explain", tmp_path / "table.onnx", tmp_path / "rows.csv", "-m", "occlusion"]
+    done = subprocess.run(words, env=environment(), capture_output=True, text=True, check=False, timeout=120)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+    assert done.stderr.endswith("[output.unwritable]\n")
 
 
 @pytest.mark.parametrize(("read_only", "error"), [(False, UsageError), (True, InconclusiveError)])

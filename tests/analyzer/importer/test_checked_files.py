@@ -109,6 +109,8 @@ def test_a_change_between_two_runs_is_noticed(tmp_path: Path, kind: str, method:
     overwritten(path, kind)
     with pytest.raises(InputError, match=r"model\.changed"):
         model.explain(X, method)
+    with pytest.raises(InputError, match=r"model\.changed"):
+        model.predict(X)
     other = analyzer.load(path, "cpu", threads=1).explain(X, method).attribution
     assert not np.allclose(first, other)
 
