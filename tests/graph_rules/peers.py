@@ -12,8 +12,8 @@ from analyzer.importer import onnx2torch_fallback as second_source
 
 def peer(name: str) -> ModuleType:
     """A library, or the test is skipped."""
-    if name.startswith(("zennit", "quantus")):
-        second_source.available()  # they import torchvision, which needs its help beside a CPU-only torch
+    if name.startswith("zennit"):
+        second_source.available()  # zennit imports torchvision, which needs its help beside a CPU-only torch
     try:
         return importlib.import_module(name)
     except ImportError as problem:

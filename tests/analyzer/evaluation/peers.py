@@ -6,29 +6,15 @@ import contextlib
 import io
 import warnings
 from collections.abc import Iterator
-from importlib.metadata import version
-from types import ModuleType
 from typing import Any
 
 import numpy as np
-import pytest
 
 from tests.analyzer.evaluation.maps import PICTURE, Array, draw, explained, load, two_layers, with_map
-from tests.graph_rules.peers import peer
 
 FIRST, SECOND = draw(51, 64, 12) * 0.3, draw(52, 12, 3)
 X, RELEVANCE = draw(53, 4, *PICTURE), draw(54, 4, *PICTURE)
 CLASS = 1
-
-
-def quantus(release: str = "") -> ModuleType:
-    """Quantus, or the test is skipped; with a release, also where another one is installed."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        found = peer("quantus")
-    if release and version("quantus") != release:
-        pytest.skip(f"is about quantus {release}, and {version('quantus')} is installed")
-    return found
 
 
 def as_module() -> Any:
