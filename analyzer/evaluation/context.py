@@ -158,7 +158,7 @@ class MetricContext(ScoreContext):
         masks = {name: value[rows] for name, value in self.masks.items()}
         start = self.start + (rows.start or 0)
         return MetricContext(
-            self.model, rows_of_explanation(self.explanation, rows), inputs, masks, self.seed, self.progress, start,
+            self.model, rows_of_explanation(self.explanation, rows), inputs, masks, self.seed, self.progress, start, self.batch,
             others=self.others,
         )  # fmt: skip
 

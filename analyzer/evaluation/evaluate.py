@@ -46,7 +46,7 @@ def evaluate(
     seed
         Of every random choice.
     progress
-        Called with (done, total) evaluations or explanations by metrics that take many.
+        Called with (done, total) samples, or rounds, by metrics that take long.
     params
         The metric's parameters.
 

@@ -55,6 +55,8 @@ class ScoreContext:
         Of every random choice.
     start
         Number of the first sample in the batch that was given.
+    whole
+        How many samples that batch has, where this is a part of it.
     probability
         Whether scores are probabilities where that can be; see :meth:`scored_as`.
     counts
@@ -68,6 +70,7 @@ class ScoreContext:
     seed: int
     progress: Callable[[int, int], None] | None = None
     start: int = 0
+    whole: int = 0
     probability: bool = False
     counts: Counts = field(default_factory=Counts)
 
@@ -98,11 +101,11 @@ class ScoreContext:
         found: list[float | str] = []
         for sample in range(self.batch):
             found.append(one(sample) if np.isfinite(self.flat(sample)).all() else NOT_FINITE)
-            self.advance(sample + 1, self.batch)
+            self.advance(self.start + sample + 1, max(self.whole, self.batch))
         return found
 
     def advance(self, done: int, total: int) -> None:
-        """Report progress in model evaluations or explanations."""
+        """Report progress, in samples or in what a metric takes many of."""
         if self.progress is not None:
             self.progress(done, total)
 

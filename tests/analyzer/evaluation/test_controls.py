@@ -187,6 +187,14 @@ def test_the_result_does_not_depend_on_how_the_batch_is_cut(metric: str) -> None
             np.testing.assert_allclose(other.curves[key].y, curve.y, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("batch", ["n", 1])
+def test_progress_goes_through_the_samples_however_they_are_cut(batch: int | str) -> None:
+    x, steps = draw(25, 3, *PICTURE), []
+    model = load(linear(PICTURE, draw(24, 64, 3), batch=batch))
+    analyzer.evaluate(model, x, explained(model, x), steps=4, progress=lambda *at: steps.append(at))
+    assert steps == [(1, 3), (2, 3), (3, 3)]
+
+
 @each_metric
 def test_every_evaluation_is_counted(metric: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from analyzer.executor.session import Session
