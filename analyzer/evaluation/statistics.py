@@ -129,6 +129,7 @@ def mean(
 ) -> Bounded:
     """Whether the mean of all inputs' values keeps a bound: the studentised bootstrap; of paired values give differences.
 
+    Two or three values say nothing about their spread: then the interval is infinite.
     Source: Efron, Tibshirani 1993, An introduction to the bootstrap, sec. 12.5 and 16.4.
     """
     values = np.asarray(values, np.float64)
@@ -143,10 +144,11 @@ def mean(
     rng = np.random.default_rng(seed)
     draws = values[rng.integers(0, count, (_DRAWS, count))]
     spread = draws.std(axis=1, ddof=1) / np.sqrt(count)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        t = (draws.mean(axis=1) - estimate) / spread
-    t = t[np.isfinite(t)]
-    low_t, high_t = np.quantile(t, [(1 - confidence) / 2, (1 + confidence) / 2])
+    off = draws.mean(axis=1) - estimate
+    alike = spread <= 1e-9 * error  # one value again and again: no spread but rounding, so that its mean may be off by anything
+    t = np.where(alike, np.copysign(np.inf, off), off / np.where(alike, 1, spread))
+    low_t = np.quantile(t, (1 - confidence) / 2, method="lower")
+    high_t = np.quantile(t, (1 + confidence) / 2, method="higher")
     seen = (estimate - bound) / error
     above = (1 + np.sum(t >= seen)) / (len(t) + 1)  # so far above the bound, were the mean at it
     below = (1 + np.sum(t <= seen)) / (len(t) + 1)

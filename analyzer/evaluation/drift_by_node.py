@@ -1,0 +1,318 @@
+"""Which nodes make the explanations of a changed model move: the error that each brings in, weighted by how the score depends on it.
+
+Belongs here: the ranking of nodes, signal to noise by value, and which nodes to keep as they were. Not here: which values stand
+for one another (``counterparts``), how far maps moved (``comparison``).
+
+Let v be a value of the first model and g the derivative of the explained score by it. What the second model's own node gives there
+*on the first model's inputs* differs from v by ε, the error that this node alone brings in; what its inputs already bring along
+isn't in it. To first order ε changes the score by sum(g ε), and moves relevance gradient × value by g ε at every element: the sum
+of |g ε| is how much relevance moves. An error where nothing is read, or where elements hardly matter, counts for as little as it
+does; signal to noise alone, which adds up from layer to layer, names what lies last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from analyzer.evaluation.counterparts import STORING, Counterpart, Counterparts, counterparts, label
+from analyzer.evaluation.measure import Array
+from analyzer.executor.cut_model import run_cut
+from analyzer.explain.inner_gradients import inner_gradients
+from analyzer.explain.request import Request
+from analyzer.explanation import jsonable
+from analyzer.model import Model
+
+#: Operators that a quantiser lets follow what is before them: alone they quantise nothing.
+FOLLOWING = frozenset(
+    {"Relu", "Clip", "MaxPool", "Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze", "Identity", "Dropout",
+     "DepthToSpace", "SpaceToDepth", "Slice", "Split", "Gather", "Pad", "Expand"}
+)  # fmt: skip
+#: The share of all relevance that moves which the proposed nodes should account for; then no more are proposed.
+_ENOUGH = 0.9
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where an error comes in.
+
+    Attributes
+    ----------
+    node, op
+        The first model's node whose result it is in; for an input that is stored anew its name, and ``input``.
+    part
+        ``computation`` (weights, arithmetic), or ``storage`` (the scale by which the result is kept).
+    scale
+        The scale's name in the second model, for ``storage`` of a quantised value.
+    relevance, score
+        Mean over the inputs of sum |g ε| and of |sum g ε|.
+    sqnr
+        Signal over the error brought in here, in dB; infinite where there is none.
+    keep
+        The nodes that must all stay as they were for this error to go.
+    """
+
+    node: str
+    op: str
+    part: str
+    scale: str
+    relevance: float
+    score: float
+    sqnr: float
+    keep: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class NodeDrift:
+    """What one node of the first model does to explanations once it is replaced.
+
+    Attributes
+    ----------
+    share
+        Of all relevance that moves, [0, 1].
+    relevance, score
+        Sums over its sites.
+    sqnr
+        Signal over noise of its result, in dB, everything before it included: what tensor error says of it. NaN where its
+        result has no counterpart.
+    sites
+        Where its errors come in, the worst first.
+    """
+
+    node: str
+    op: str
+    share: float
+    relevance: float
+    score: float
+    sqnr: float
+    sites: tuple[Site, ...]
+
+
+@dataclass(frozen=True)
+class DriftByNode:
+    """The nodes, ranked by how much relevance they move.
+
+    Attributes
+    ----------
+    nodes
+        The worst first.
+    nodes_to_exclude
+        What to keep as it was, by the first model's names, as ``nodes_to_exclude`` of ``onnxruntime.quantization`` takes them.
+    sqnr
+        Value of the first model -> signal over noise in dB, everything before it included.
+    inputs
+        How many inputs it is of.
+    matched
+        Share of the first model's nodes whose result has a counterpart.
+    """
+
+    nodes: tuple[NodeDrift, ...]
+    nodes_to_exclude: tuple[str, ...]
+    sqnr: Mapping[str, float]
+    inputs: int
+    matched: float
+    notes: tuple[str, ...] = ()
+
+    @property
+    def named_by_sqnr(self) -> str:
+        """The node of the lowest signal to noise; empty where nothing is known."""
+        known = [each for each in self.nodes if np.isfinite(each.sqnr)]
+        return min(known, key=lambda each: each.sqnr).node if known else ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready."""
+        nodes = [{**vars(each), "sites": [vars(site) for site in each.sites]} for each in self.nodes]
+        return dict(jsonable({**vars(self), "nodes": nodes, "named_by_sqnr": self.named_by_sqnr}))
+
+
+def tensor_sqnr(signal: Array, other: Array) -> float:
+    """Signal over quantisation noise, 10 log10(sum v² / sum (v - w)²) in dB; infinite where they are equal, NaN for a signal of 0."""
+    v, w = np.asarray(signal, np.float64), np.asarray(other, np.float64)
+    return _decibel(float((v * v).sum()), float(((v - w) ** 2).sum()))
+
+
+def _decibel(signal: float, noise: float) -> float:
+    if noise == 0:
+        return float("inf")
+    return float(10 * np.log10(signal / noise)) if signal > 0 else float("nan")
+
+
+@dataclass
+class _Sums:
+    """Sums over the inputs at one value of the second model."""
+
+    relevance: float = 0.0
+    score: float = 0.0
+    signal: float = 0.0
+    local: float = 0.0
+    noise: float = 0.0
+
+
+@dataclass
+class DriftMeter:
+    """Adds up, batch by batch, what each node of the second model brings in.
+
+    Attributes
+    ----------
+    first, second
+        Two models with the same inputs, by name.
+    """
+
+    first: Model
+    second: Model
+    inputs: int = field(default=0, init=False)
+    _sums: dict[str, _Sums] = field(default_factory=dict, init=False)
+
+    def __post_init__(self) -> None:
+        self.matched: Counterparts = counterparts(self.first.proto.graph, self.second.proto.graph)
+
+    def add(self, feed: dict[str, Array], other: dict[str, Array], request: Request) -> None:
+        """Take in one batch.
+
+        Parameters
+        ----------
+        feed, other
+            The batch as the first and as the second model names and types it.
+        request
+            What is explained in the first.
+
+        Raises
+        ------
+        UnsupportedError
+            Where the first model has no gradient.
+        """
+        pairs = self.matched.pairs
+        mine = self.first.values(feed, sorted({pair.first for pair in pairs.values()}))
+        theirs = self.second.values(other, sorted(pairs))
+        alike = {name: pair for name, pair in pairs.items() if _comparable(mine[pair.first], theirs[name])}
+        gradients = inner_gradients(self.first.backends, feed, request, {pair.first for pair in alike.values()})
+        cut = {name: mine[pair.first].astype(theirs[name].dtype) for name, pair in alike.items()}
+        path = self.second.path
+        own = run_cut(self.second.proto, cut, other, None if path is None else path.parent)
+        batch = self.first.batch_of(feed)
+        for name, value in own.items():
+            signal = np.asarray(mine[alike[name].first], np.float64)
+            self._add(name, signal, value, theirs[name], gradients.get(alike[name].first), batch)
+        self.inputs += batch
+
+    def _add(self, name: str, signal: Array, own: Array, whole: Array, gradient: Array | None, batch: int) -> None:
+        sums = self._sums.setdefault(name, _Sums())
+        error = np.asarray(own, np.float64) - signal
+        sums.signal += float((signal * signal).sum())
+        sums.local += float((error * error).sum())
+        sums.noise += float(((np.asarray(whole, np.float64) - signal) ** 2).sum())
+        if gradient is not None:
+            moved = gradient.astype(np.float64) * error
+            moved = moved.reshape(batch if len(moved) == batch else 1, -1)
+            sums.relevance += float(np.abs(moved).sum())
+            sums.score += float(np.abs(moved.sum(axis=1)).sum())
+
+    def result(self, share: float = 0.1) -> DriftByNode:
+        """The ranking.
+
+        Parameters
+        ----------
+        share
+            How many nodes may be proposed to be kept, as a share of the first model's; at least one.
+        """
+        graph = self.matched.a
+        sites = sorted(self._sites(), key=lambda site: -site.relevance)
+        total = sum(site.relevance for site in sites) or 1.0
+        sqnr = self._sqnr()
+        by_node: dict[str, list[Site]] = {}
+        for site in sites:
+            by_node.setdefault(site.node, []).append(site)
+        nodes = [
+            NodeDrift(
+                node, own[0].op, sum(s.relevance for s in own) / total, sum(s.relevance for s in own),
+                sum(s.score for s in own), _of_node(graph, node, sqnr), tuple(own),
+            )
+            for node, own in by_node.items()
+        ]  # fmt: skip
+        nodes.sort(key=lambda each: -each.relevance)
+        known = sum(any(name in sqnr for name in node.output) for node in graph.graph.node)
+        matched = known / max(len(graph.graph.node), 1)
+        most = max(1, int(share * len(graph.graph.node)))
+        return DriftByNode(
+            tuple(nodes), tuple(_proposed(sites, most, total)), sqnr, self.inputs, matched, tuple(self._notes(matched))
+        )
+
+    def _sqnr(self) -> dict[str, float]:
+        """Value of the first model -> its lowest signal to noise among what stands for it."""
+        found: dict[str, float] = {}
+        for name, sums in self._sums.items():
+            value, decibel = self.matched.pairs[name].first, _decibel(sums.signal, sums.noise)
+            found[value] = min(found.get(value, np.inf), decibel)
+        return found
+
+    def _notes(self, matched: float) -> Iterator[str]:
+        if matched < 0.5:
+            yield (
+                f"only {matched:.0%} of the first model's nodes have a counterpart: errors are named where they are next "
+                "seen; a quantised model needs the QDQ form, and names that were kept"
+            )
+
+    def _sites(self) -> Iterator[Site]:
+        """Errors by where they come in; values that are stored by one scale are one site."""
+        groups: dict[str, list[str]] = {}
+        for name in self._sums:
+            pair = self.matched.pairs[name]
+            groups.setdefault(pair.scale or name, []).append(name)
+        for names in groups.values():
+            yield self._site([self.matched.pairs[name] for name in names])
+
+    def _site(self, pairs: list[Counterpart]) -> Site:
+        a, b = self.matched.a, self.matched.b
+        sums = [self._sums[pair.second] for pair in _once(pairs)]
+        stored = bool(pairs[0].source)
+        sources = [pair.source or pair.second for pair in pairs]
+        makers = [b.maker[name] for name in sources if name in b.maker]
+        owner = next((node for node in makers if node.op_type not in FOLLOWING), makers[0] if makers else None)
+        keep = [label(node) for node in makers if node.op_type not in FOLLOWING] or [label(node) for node in makers]
+        if stored:
+            readers = [node for pair in pairs for node in b.readers.get(pair.second, ())]
+            keep += [label(node) for node in readers if node.op_type not in FOLLOWING | STORING]
+        node = a.nodes.get(label(owner)) if owner is not None else None
+        if node is None:
+            node = a.maker.get(pairs[0].first)
+        count = max(self.inputs, 1)
+        return Site(
+            label(node) if node is not None else pairs[0].first, node.op_type if node is not None else "input",
+            "storage" if stored else "computation", pairs[0].scale, sum(s.relevance for s in sums) / count,
+            sum(s.score for s in sums) / count, _decibel(sum(s.signal for s in sums), sum(s.local for s in sums)),
+            tuple(name for name in dict.fromkeys(keep) if name in a.nodes and a.nodes[name].name),
+        )  # fmt: skip
+
+
+def _comparable(a: Any, b: Any) -> bool:
+    """Whether two values are floating arrays of one shape."""
+    both = isinstance(a, np.ndarray) and isinstance(b, np.ndarray)
+    return both and a.shape == b.shape and a.dtype.kind == "f" and b.dtype.kind == "f"
+
+
+def _once(pairs: list[Counterpart]) -> list[Counterpart]:
+    """One for each value of the first model: what several readers get of it is one error."""
+    return list({pair.first: pair for pair in reversed(pairs)}.values())
+
+
+def _of_node(graph: Any, name: str, sqnr: Mapping[str, float]) -> float:
+    node = graph.nodes.get(name)
+    values = [name] if node is None else node.output
+    return min((sqnr[value] for value in values if value in sqnr), default=float("nan"))
+
+
+def _proposed(sites: list[Site], most: int, total: float) -> list[str]:
+    """The nodes to keep: those of the worst sites that fit into the number, until nearly all that moves is accounted for."""
+    chosen: dict[str, None] = {}
+    covered = 0.0
+    for site in sites:
+        wider = chosen | dict.fromkeys(site.keep)
+        if covered >= _ENOUGH * total or site.relevance == 0:
+            break
+        if site.keep and len(wider) <= most:
+            chosen = wider
+            covered += site.relevance
+    return list(chosen)
