@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from analyzer.errors import InconclusiveError, UsageError
+from analyzer.errors import InconclusiveError, ParityError, UsageError
 from analyzer.evaluation import similarity
 from analyzer.evaluation.agreement import Comparison, InputDrift, Shown
 from analyzer.evaluation.context import MetricContext, rows_of_explanation
@@ -77,6 +77,9 @@ def compare(
         ``compare.inputs`` where the models don't take the same, ``compare.share``; as of an explanation.
     InconclusiveError
         ``compare.no_data`` where there is no input.
+    ParityError
+        Where no input can be explained in the second model, unless nodes are asked for. An input for which its trace disagrees with
+        onnxruntime is counted, and has no similarity.
     """
     for name, value in (("share", share), ("k", k), ("confidence", confidence)):
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 1 or value == confidence == 1:
@@ -86,6 +89,11 @@ def compare(
         run.add(batch)
     if not run.rows:
         raise InconclusiveError("compare.no_data", "there is no input to compare the models on", "give at least one")
+    if run.refused is not None:
+        if not run.explained and run.meter is None:
+            raise run.refused
+        lost = len(run.rows) - run.explained
+        run.notes.append(f"{lost} of {len(run.rows)} inputs have no explanation in the second model: {run.refused.message}")
     drift = run.meter.result(share) if run.meter is not None else None
     return Comparison(
         first=_name(first), second=_name(second), sha256=(first.sha256, second.sha256), method=method,
@@ -114,6 +122,8 @@ class _Run:
     rows: list[InputDrift] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     meter: DriftMeter | None = None
+    refused: ParityError | None = None
+    explained: int = 0
     _heap: list[tuple[float, int, Shown]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -133,7 +143,11 @@ class _Run:
         target = MetricContext(self.first, one, batch.feed, {}, 0).held_target
         own = {**one.options, "target": target}
         inputs = {name: self.match.names.get(name, name) for name in one.attributions}
-        two = self.second.explain(other, self.method, **{**own, "inputs": tuple(inputs.values())})
+        two = self._second(other, {**own, "inputs": tuple(inputs.values())})
+        if isinstance(two, ParityError) and len(batch.ids) > 1 and (rows := batch.rows()):
+            for row in rows:  # it may be one input alone
+                self.add(row)
+            return
         if self.meter is not None:
             self.meter.add(batch.feed, other, Request.of(self.method, **own))
         got = self.first.predict(batch.feed), self.second.predict(other)
@@ -141,6 +155,7 @@ class _Run:
         if not outputs:
             self.notes.append("the models have no output of the same shape in common: outputs aren't compared")
         classes = _classes(self.first, got[0]), _classes(self.second, got[1])
+        self.explained += 0 if isinstance(two, ParityError) else len(batch.ids)
         for at, name in enumerate(batch.ids):
             figures, reasons = self._similarities(one, two, at)
             row = InputDrift(
@@ -148,10 +163,24 @@ class _Run:
                 *_difference(outputs, at), figures, reasons,
             )  # fmt: skip
             self.rows.append(row)
-            self._show(row, one, two, at, batch.sources[at])
+            if isinstance(two, Explanation):
+                self._show(row, one, two, at, batch.sources[at])
 
-    def _similarities(self, one: Explanation, two: Explanation, at: int) -> tuple[dict[str, float], dict[str, str]]:
+    def _second(self, feed: dict[str, Array], options: Mapping[str, Any]) -> Explanation | ParityError:
+        """The second model's explanation, or why it was refused on this input."""
+        try:
+            return self.second.explain(feed, self.method, **options)
+        except ParityError as problem:
+            self.refused = problem
+            return problem
+
+    def _similarities(
+        self, one: Explanation, two: Explanation | ParityError, at: int
+    ) -> tuple[dict[str, float], dict[str, str]]:
         """Name -> similarity of the maps of one sample, NaN where there is none; name -> why."""
+        if isinstance(two, ParityError):
+            reason = f"no explanation of the second model: {two.message}"
+            return dict.fromkeys(similarity.SIMILARITIES, np.nan), dict.fromkeys(similarity.SIMILARITIES, reason)
         maps = [_sample_maps(each, at) for each in (one, two)]
         found: dict[str, similarity.Found] = {}
         if [value.shape for value in maps[0]] != [value.shape for value in maps[1]]:

@@ -236,9 +236,9 @@ class DriftMeter:
         known = sum(any(name in sqnr for name in node.output) for node in graph.graph.node)
         matched = known / max(len(graph.graph.node), 1)
         most = max(1, int(share * len(graph.graph.node)))
-        return DriftByNode(
-            tuple(nodes), tuple(_proposed(sites, most, total)), sqnr, self.inputs, matched, tuple(self._notes(matched))
-        )
+        proposed = tuple(_proposed(sites, most, total))
+        notes = tuple(self._notes(matched, sites[:1], proposed, most))
+        return DriftByNode(tuple(nodes), proposed, sqnr, self.inputs, matched, notes)
 
     def _sqnr(self) -> dict[str, float]:
         """Value of the first model -> its lowest signal to noise among what stands for it."""
@@ -248,7 +248,15 @@ class DriftMeter:
             found[value] = min(found.get(value, np.inf), decibel)
         return found
 
-    def _notes(self, matched: float) -> Iterator[str]:
+    def _notes(self, matched: float, worst: list[Site], proposed: tuple[str, ...], most: int) -> Iterator[str]:
+        for site in worst:
+            if site.relevance and not set(site.keep) <= set(proposed):
+                yield (
+                    f"the worst error, in what {site.node} gives, goes only if {', '.join(site.keep)} all stay as they were: "
+                    f"{len(site.keep)} nodes, and {most} may be proposed"
+                    if site.keep
+                    else f"the worst error is in what {site.node} gives, and the nodes that it takes have no names to exclude"
+                )
         if matched < 0.5:
             yield (
                 f"only {matched:.0%} of the first model's nodes have a counterpart: errors are named where they are next "

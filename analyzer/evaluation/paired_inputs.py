@@ -54,6 +54,19 @@ class Batch:
     labels: tuple[Any, ...]
     sources: tuple[Any, ...]
 
+    def rows(self) -> list[Batch]:
+        """Each sample in a batch of its own; none where the batch isn't made of rows."""
+        if any(len(value) != len(self.ids) for value in self.feed.values() if value.ndim):
+            return []
+        feeds = [
+            {name: value[at : at + 1] if value.ndim else value for name, value in self.feed.items()}
+            for at in range(len(self.ids))
+        ]
+        return [
+            Batch(feed, self.ids[at : at + 1], self.labels[at : at + 1], self.sources[at : at + 1])
+            for at, feed in enumerate(feeds)
+        ]
+
 
 @dataclass(frozen=True)
 class InputMatch:

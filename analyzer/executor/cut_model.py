@@ -38,7 +38,7 @@ def run_cut(
     Returns
     -------
     dict
-        Name -> array, for the values that a node gives.
+        Name -> array, for the values that a node gives; sequences and dictionaries are left out.
 
     Raises
     ------
@@ -52,7 +52,8 @@ def run_cut(
         cut.SerializeToString(), expose=[n for n in made if n not in declared], folder=folder, optimize=False
     )
     given = {**feed, **{_PREFIX + name: np.ascontiguousarray(value) for name, value in values.items()}}
-    return session.run({name: value for name, value in given.items() if name in session.inputs}, made)
+    got = session.run({name: value for name, value in given.items() if name in session.inputs}, made)
+    return {name: value for name, value in got.items() if isinstance(value, np.ndarray)}
 
 
 def cut_model(proto: onnx.ModelProto, values: Mapping[str, Array]) -> onnx.ModelProto:
