@@ -25,6 +25,8 @@ from analyzer.errors import (
 from analyzer.telemetry import turn_off as _turn_off_telemetry
 
 if TYPE_CHECKING:
+    from analyzer.evaluation.agreement import Comparison
+    from analyzer.evaluation.comparison import compare
     from analyzer.evaluation.evaluate import evaluate
     from analyzer.evaluation.measure import Evaluation
     from analyzer.evaluation.registry import MetricInfo, metrics
@@ -45,6 +47,8 @@ __version__: str
 _PUBLIC = {
     "compile": "analyzer.export.compile",
     "Compiled": "analyzer.export.compile",
+    "compare": "analyzer.evaluation.comparison",
+    "Comparison": "analyzer.evaluation.agreement",
     "evaluate": "analyzer.evaluation.evaluate",
     "Evaluation": "analyzer.evaluation.measure",
     "metrics": "analyzer.evaluation.registry",
@@ -63,6 +67,7 @@ _PUBLIC = {
 
 __all__ = [
     "AnalyzerError",
+    "Comparison",
     "Compiled",
     "Completeness",
     "Evaluation",
@@ -80,6 +85,7 @@ __all__ = [
     "UnsupportedError",
     "UsageError",
     "__version__",
+    "compare",
     "compile",
     "evaluate",
     "load",

@@ -38,7 +38,8 @@ def measured(fault: Fault, inputs: int, folder: Path) -> dict[str, Any]:
     kept = network.quantised(folder / "kept.onnx", drift.nodes_to_exclude)
     still = plant(kept, fault)
     return {
-        "network": fault.network, "method": fault.method, "scale": fault.scales[0], "factor": fault.factor, "to_blame": fault.node,
+        "network": fault.network, "method": fault.method, "scale": fault.scales[0], "factor": fault.factor,
+        "to_blame": fault.node,
         "named": drift.nodes[0].node, "share": drift.nodes[0].share, "by_sqnr": drift.named_by_sqnr,
         "right": drift.nodes[0].node == fault.node, "sqnr_right": drift.named_by_sqnr == fault.node,
         "kept": list(drift.nodes_to_exclude), "nodes": len(first.proto.graph.node), "fault_still_there": still,
@@ -60,17 +61,19 @@ def page(rows: list[dict[str, Any]], inputs: int) -> str:
     lines = [
         f"Twelve int8 networks with one scale planted wrong, {inputs} inputs each (`python -m benchmarks.drift`). "
         f"The right node was named {sum(r['right'] for r in rows)} times of {len(rows)}; the lowest signal to noise names it "
-        f"{sum(r['sqnr_right'] for r in rows)} times. Rank correlation of the maps with the float network's: int8 as it should be, "
-        "with the fault, and quantised again with the proposed nodes kept in float.",
+        f"{sum(r['sqnr_right'] for r in rows)} times. Rank correlation of the maps with the float network's: int8 as it should "
+        "be, with the fault, and quantised again with the proposed nodes kept in float.",
         "",
         "| network | wrong scale | node to blame | named (share) | lowest SQNR | int8 | with the fault | nodes kept | then |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for r in rows:
-        lines.append(
-            f"| {r['network']} | {r['scale']} × {r['factor']:g} | {r['to_blame']} | {r['named']} ({r['share']:.2f}) | {r['by_sqnr']} | "
-            f"{r['spearman_int8']:.3f} | {r['spearman_faulty']:.3f} | {len(r['kept'])} of {r['nodes']} | {r['spearman_kept']:.3f} |"
-        )
+        cells = [
+            r["network"], f"{r['scale']} × {r['factor']:g}", r["to_blame"], f"{r['named']} ({r['share']:.2f})", r["by_sqnr"],
+            f"{r['spearman_int8']:.3f}", f"{r['spearman_faulty']:.3f}", f"{len(r['kept'])} of {r['nodes']}",
+            f"{r['spearman_kept']:.3f}",
+        ]  # fmt: skip
+        lines += [f"| {' | '.join(cells)} |"]
     return "\n".join(lines) + "\n"
 
 
@@ -83,7 +86,7 @@ def main() -> None:
     for fault in FAULTS:
         with workspace() as folder:
             rows.append(measured(fault, inputs, Path(folder)))
-    
+
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / "drift.json").write_text(json.dumps({"inputs": inputs, "faults": rows}, indent=2) + "\n")
     text = page(rows, inputs)

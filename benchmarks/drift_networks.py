@@ -49,7 +49,9 @@ class Builder:
         self.weights[name] = np.asarray(value)
         return name
 
-    def conv(self, x: str, name: str, cin: int, cout: int, k: Sequence[int] = (3, 3), group: int = 1, stride: int = 1) -> str:
+    def conv(
+        self, x: str, name: str, cin: int, cout: int, k: Sequence[int] = (3, 3), group: int = 1, stride: int = 1
+    ) -> str:
         """A padded convolution with a bias."""
         w = self.weight(f"{name}.w", cout, cin // group, *k, fan=cin // group * int(np.prod(k)))
         self.weights[f"{name}.b"] = (self.rng.standard_normal(cout) * 0.1).astype(np.float32)
@@ -136,12 +138,18 @@ def transformer() -> onnx.ModelProto:
         h = _normalised(b, x, f"norm{at}a")
         q, k, v = (b.add("MatMul", h, b.weight(f"{n}{at}.w", 16, 16, fan=32), name=f"{n}{at}") for n in "qkv")
         scores = b.add("MatMul", q, b.add("Transpose", k, name=f"turn{at}", perm=[0, 2, 1]), name=f"scores{at}")
-        weights = b.add("Softmax", b.add("Mul", scores, b.constant(f"scale{at}", np.float32(0.25)), name=f"by{at}"), axis=-1)
+        weights = b.add(
+            "Softmax", b.add("Mul", scores, b.constant(f"scale{at}", np.float32(0.25)), name=f"by{at}"), axis=-1
+        )
         mixed = b.add("MatMul", weights, v, name=f"mixed{at}")
-        x = b.add("Add", x, b.add("MatMul", mixed, b.weight(f"out{at}.w", 16, 16, fan=32), name=f"out{at}"), name=f"res{at}a")
+        x = b.add(
+            "Add", x, b.add("MatMul", mixed, b.weight(f"out{at}.w", 16, 16, fan=32), name=f"out{at}"), name=f"res{at}a"
+        )
         h = _normalised(b, x, f"norm{at}b")
         h = b.add("Relu", b.add("MatMul", h, b.weight(f"up{at}.w", 16, 32, fan=16), name=f"up{at}"), name=f"act{at}")
-        x = b.add("Add", x, b.add("MatMul", h, b.weight(f"down{at}.w", 32, 16, fan=32), name=f"down{at}"), name=f"res{at}b")
+        x = b.add(
+            "Add", x, b.add("MatMul", h, b.weight(f"down{at}.w", 32, 16, fan=32), name=f"down{at}"), name=f"res{at}b"
+        )
     x = b.add("ReduceMean", x, name="pooled", axes=[1], keepdims=0)
     return b.model(b.linear(x, "head", 16, 4), (8, 16))
 
@@ -269,8 +277,8 @@ class Network:
 def plant(path: Path, fault: Fault) -> bool:
     """Multiply the scale in a file; gives whether it was there.
 
-    Integer biases are in units of their input's times their weight's scale, which onnxruntime takes for granted: they are put into
-    the new units.
+    Integer biases are in units of their input's times their weight's scale, which onnxruntime takes for granted: they are put
+    into the new units.
     """
     model = onnx.load(path)
     tensors = {tensor.name: tensor for tensor in model.graph.initializer}

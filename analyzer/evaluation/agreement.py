@@ -229,7 +229,7 @@ class Comparison:
                     "top_k": self.k,
                     "confidence": self.confidence,
                     "inputs": len(self.rows),
-                    "same_class": None if same is None else {"share": same.estimate, "low": same.low, "high": same.high},
+                    "same_class": same and {"share": same.estimate, "low": same.low, "high": same.high},
                     "overall": _part_dict(self.overall),
                     "class_changed": _part_dict(self.where_changed),
                     "per_class": [_part_dict(part) for part in self.per_class],

@@ -4,8 +4,8 @@ Belongs here: explaining inputs in both models, and putting the similarities tog
 (``similarity``), matching inputs (``paired_inputs``), which node is to blame (``drift_by_node``), what is reported
 (``agreement``).
 
-What is explained is the same in both: the class of the first model. An input on which the class changes is counted and kept apart:
-what its maps differ by is not drift of one explanation.
+What is explained is the same in both: the class of the first model. An input on which the class changes is counted and kept
+apart: what its maps differ by is not drift of one explanation.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import numpy as np
 from analyzer.errors import InconclusiveError, ParityError, UsageError
 from analyzer.evaluation import similarity
 from analyzer.evaluation.agreement import Comparison, InputDrift, Shown
-from analyzer.evaluation.context import MetricContext, rows_of_explanation
+from analyzer.evaluation.context import MetricContext, rows_of_explanation, together
 from analyzer.evaluation.drift_by_node import DriftMeter
 from analyzer.evaluation.measure import Array
 from analyzer.evaluation.paired_inputs import Batch, InputMatch, batches, samples_of
@@ -68,8 +68,8 @@ def compare(
     confidence
         Of all intervals.
     options
-        As of :meth:`analyzer.Model.explain`: ``target``, ``score``, ``seed``, … and the method's parameters. A target that names a
-        class by its rank is the first model's.
+        As of :meth:`analyzer.Model.explain`: ``target``, ``score``, ``seed``, … and the method's parameters. A target that names
+        a class by its rank is the first model's.
 
     Raises
     ------
@@ -78,12 +78,12 @@ def compare(
     InconclusiveError
         ``compare.no_data`` where there is no input.
     ParityError
-        Where no input can be explained in the second model, unless nodes are asked for. An input for which its trace disagrees with
-        onnxruntime is counted, and has no similarity.
+        Where no input can be explained in the second model, unless nodes are asked for. An input for which its trace disagrees
+        with onnxruntime is counted, and has no similarity.
     """
-    for name, value in (("share", share), ("k", k), ("confidence", confidence)):
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 1 or value == confidence == 1:
-            raise UsageError("compare.share", f"{name}={value!r} is no share of all", "give a number between 0 and 1")
+    _check_share("share", share)
+    _check_share("k", k)
+    _check_share("confidence", confidence, below=1)
     run = _Run(first, second, InputMatch.of(first, second), method, options, k, shown, nodes)
     for batch in batches(samples_of(data, first), (first, second), run.match):
         run.add(batch)
@@ -93,7 +93,9 @@ def compare(
         if not run.explained and run.meter is None:
             raise run.refused
         lost = len(run.rows) - run.explained
-        run.notes.append(f"{lost} of {len(run.rows)} inputs have no explanation in the second model: {run.refused.message}")
+        run.notes.append(
+            f"{lost} of {len(run.rows)} inputs have no explanation in the second model: {run.refused.message}"
+        )
     drift = run.meter.result(share) if run.meter is not None else None
     return Comparison(
         first=_name(first), second=_name(second), sha256=(first.sha256, second.sha256), method=method,
@@ -101,6 +103,12 @@ def compare(
         class_names=tuple(first.labels.names) if first.labels is not None else (),
         nodes=drift, notes=tuple(dict.fromkeys(run.notes)),
     )  # fmt: skip
+
+
+def _check_share(name: str, value: Any, below: float = np.inf) -> None:
+    number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
+    if not number or not 0 < value <= 1 or value >= below:
+        raise UsageError("compare.share", f"{name}={value!r} is no share of all", "give a number between 0 and 1")
 
 
 def _name(model: Model) -> str:
@@ -140,16 +148,16 @@ class _Run:
         """Compare the models on one batch."""
         other = self.match.feed(batch.feed)
         one = self.first.explain(batch.feed, self.method, **self.options)
-        target = MetricContext(self.first, one, batch.feed, {}, 0).held_target
+        target = _held_target(self.first, one, batch.feed)
         own = {**one.options, "target": target}
         inputs = {name: self.match.names.get(name, name) for name in one.attributions}
         two = self._second(other, {**own, "inputs": tuple(inputs.values())})
         if isinstance(two, ParityError) and len(batch.ids) > 1 and (rows := batch.rows()):
-            for row in rows:  # it may be one input alone
-                self.add(row)
+            for single in rows:  # it may be one input alone
+                self.add(single)
             return
         if self.meter is not None:
-            self.meter.add(batch.feed, other, Request.of(self.method, **own))
+            self.meter.add(batch.feed, other, Request.of(self.method, **own), len(batch.ids))
         got = self.first.predict(batch.feed), self.second.predict(other)
         outputs = _outputs(*got)
         if not outputs:
@@ -214,15 +222,22 @@ class _Run:
         (heapq.heappush if len(self._heap) < self.most_shown else heapq.heapreplace)(self._heap, entry)
 
 
+def _held_target(model: Model, explanation: Explanation, feed: dict[str, Array]) -> Any:
+    """What was explained of each sample, a class by its index, for another model to explain."""
+    context, size = MetricContext(model, explanation, feed, {}, 0), model.part_size(feed)
+    count = context.batch
+    parts = [context] if size is None else [context.part(slice(at, at + size)) for at in range(0, count, size)]
+    return together([part.target_of(sample) for part in parts for sample in range(part.batch)])
+
+
 def _sample_maps(explanation: Explanation, at: int) -> list[Array]:
     return [np.asarray(value[at] if value.ndim else value) for value in explanation.attributions.values()]
 
 
 def _outputs(first: Mapping[str, Array], second: Mapping[str, Array]) -> list[tuple[Array, Array]]:
     """Floating-point outputs of both models that have the same shape, matched by name or else by place."""
-    by_name = set(first) == set(second)
-    pairs = [(value, second[name]) for name, value in first.items()] if by_name else zip(first.values(), second.values())  # noqa: B905
-    arrays = [(np.asarray(a), np.asarray(b)) for a, b in pairs]
+    others = [second[name] for name in first] if set(first) == set(second) else list(second.values())
+    arrays = [(np.asarray(a), np.asarray(b)) for a, b in zip(first.values(), others, strict=False)]
     return [(a, b) for a, b in arrays if a.shape == b.shape and a.ndim and a.dtype.kind == "f" and b.dtype.kind == "f"]
 
 
@@ -245,7 +260,8 @@ def _difference(outputs: Sequence[tuple[Array, Array]], at: int) -> tuple[float,
 def _classes(model: Model, outputs: Mapping[str, Array]) -> Array | None:
     """The class of each sample, where the explained output holds classes; else None."""
     scores = np.asarray(outputs.get(scored_value(model).output, 0))
-    if scores.dtype.kind != "f" or scores.ndim < 2 or scores.shape[1] < 2 or any(side != 1 for side in scores.shape[2:]):
+    rows_of_classes = scores.dtype.kind == "f" and scores.ndim >= 2 and scores.shape[1] >= 2
+    if not rows_of_classes or any(side != 1 for side in scores.shape[2:]):
         return None
     return np.asarray(scores.reshape(len(scores), -1).argmax(axis=1))
 

@@ -1,9 +1,9 @@
-"""Which nodes make the explanations of a changed model move: the error that each brings in, weighted by how the score depends on it.
+"""Which nodes make explanations of a changed model move: the error that each brings in, weighted by how the score depends on it.
 
 Belongs here: the ranking of nodes, signal to noise by value, and which nodes to keep as they were. Not here: which values stand
 for one another (``counterparts``), how far maps moved (``comparison``).
 
-Let v be a value of the first model and g the derivative of the explained score by it. What the second model's own node gives there
+Let v be a value of the first model and g the derivative of the explained score by it. What the second model's node gives there
 *on the first model's inputs* differs from v by ε, the error that this node alone brings in; what its inputs already bring along
 isn't in it. To first order ε changes the score by sum(g ε), and moves relevance gradient × value by g ε at every element: the sum
 of |g ε| is how much relevance moves. An error where nothing is read, or where elements hardly matter, counts for as little as it
@@ -13,7 +13,7 @@ does; signal to noise alone, which adds up from layer to layer, names what lies 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -31,6 +31,8 @@ FOLLOWING = frozenset(
     {"Relu", "Clip", "MaxPool", "Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze", "Identity", "Dropout",
      "DepthToSpace", "SpaceToDepth", "Slice", "Split", "Gather", "Pad", "Expand"}
 )  # fmt: skip
+#: Signal over noise, in dB, above which an error is the rounding of float32.
+_ROUNDING = 100.0
 #: The share of all relevance that moves which the proposed nodes should account for; then no more are proposed.
 _ENOUGH = 0.9
 
@@ -63,6 +65,11 @@ class Site:
     score: float
     sqnr: float
     keep: tuple[str, ...]
+
+    @property
+    def negligible(self) -> bool:
+        """Whether the error is no more than another order of the same sums makes."""
+        return self.relevance == 0 or self.sqnr > _ROUNDING
 
 
 @dataclass(frozen=True)
@@ -129,7 +136,7 @@ class DriftByNode:
 
 
 def tensor_sqnr(signal: Array, other: Array) -> float:
-    """Signal over quantisation noise, 10 log10(sum v² / sum (v - w)²) in dB; infinite where they are equal, NaN for a signal of 0."""
+    """Signal over noise, 10 log10(sum v² / sum (v - w)²) in dB; infinite where they are equal, NaN for a signal of 0."""
     v, w = np.asarray(signal, np.float64), np.asarray(other, np.float64)
     return _decibel(float((v * v).sum()), float(((v - w) ** 2).sum()))
 
@@ -169,7 +176,7 @@ class DriftMeter:
     def __post_init__(self) -> None:
         self.matched: Counterparts = counterparts(self.first.proto.graph, self.second.proto.graph)
 
-    def add(self, feed: dict[str, Array], other: dict[str, Array], request: Request) -> None:
+    def add(self, feed: dict[str, Array], other: dict[str, Array], request: Request, count: int | None = None) -> None:
         """Take in one batch.
 
         Parameters
@@ -178,35 +185,63 @@ class DriftMeter:
             The batch as the first and as the second model names and types it.
         request
             What is explained in the first.
+        count
+            How many of the samples count; those after them only fill the batch.
 
         Raises
         ------
         UnsupportedError
             Where the first model has no gradient.
         """
-        pairs = self.matched.pairs
-        mine = self.first.values(feed, sorted({pair.first for pair in pairs.values()}))
-        theirs = self.second.values(other, sorted(pairs))
+        pairs, batch = self.matched.pairs, self.first.batch_of(feed)
+        names, others = sorted({pair.first for pair in pairs.values()}), sorted(pairs)
+        mine = self.first.in_parts(feed, lambda part: self.first.values(part, names))
+        theirs = self.second.in_parts(other, lambda part: self.second.values(part, others))
         alike = {name: pair for name, pair in pairs.items() if _comparable(mine[pair.first], theirs[name])}
-        gradients = inner_gradients(self.first.backends, feed, request, {pair.first for pair in alike.values()})
-        cut = {name: mine[pair.first].astype(theirs[name].dtype) for name, pair in alike.items()}
-        path = self.second.path
-        own = run_cut(self.second.proto, cut, other, None if path is None else path.parent)
-        batch = self.first.batch_of(feed)
+        if self.second.fixed_batch is not None:
+            alike = {name: pair for name, pair in alike.items() if len(theirs[name]) == batch}
+        gradients = self._gradients(feed, request, {pair.first for pair in alike.values()})
+        own = self._own(other, {name: mine[pair.first].astype(theirs[name].dtype) for name, pair in alike.items()})
+        count = batch if count is None else count
         for name, value in own.items():
-            signal = np.asarray(mine[alike[name].first], np.float64)
-            self._add(name, signal, value, theirs[name], gradients.get(alike[name].first), batch)
-        self.inputs += batch
+            first = alike[name].first
+            rows = mine[first].ndim > 0 and len(mine[first]) == batch
+            kept = slice(count) if rows else ...
+            gradient = gradients[first][kept] if first in gradients else None
+            self._add(name, mine[first][kept], value[kept], theirs[name][kept], gradient, rows)
+        self.inputs += count
 
-    def _add(self, name: str, signal: Array, own: Array, whole: Array, gradient: Array | None, batch: int) -> None:
+    def _gradients(self, feed: dict[str, Array], request: Request, names: set[str]) -> dict[str, Array]:
+        """The derivatives of the score in the first model, part by part where its batch is fixed."""
+        starts = iter(range(0, self.first.batch_of(feed), self.first.fixed_batch or 1))
+        if self.first.part_size(feed) is None:
+            return inner_gradients(self.first.backends, feed, request, names)
+
+        def part_of(part: dict[str, Array]) -> dict[str, Array]:
+            start, target = next(starts), request.target
+            own = target[start : start + self.first.batch_of(part)] if isinstance(target, list | np.ndarray) else target
+            return inner_gradients(self.first.backends, part, replace(request, target=own), names)
+
+        return self.first.in_parts(feed, part_of)
+
+    def _own(self, feed: dict[str, Array], given: dict[str, Array]) -> dict[str, Array]:
+        """What each node of the second model gives where it is given the first model's values."""
+        folder = None if self.second.path is None else self.second.path.parent
+
+        def run(part: dict[str, Array]) -> dict[str, Array]:
+            return run_cut(self.second.proto, {n: part[n] for n in given}, {n: part[n] for n in feed}, folder)
+
+        return self.second.in_parts({**feed, **given}, run)
+
+    def _add(self, name: str, value: Array, own: Array, whole: Array, gradient: Array | None, rows: bool) -> None:
         sums = self._sums.setdefault(name, _Sums())
+        signal = np.asarray(value, np.float64)
         error = np.asarray(own, np.float64) - signal
         sums.signal += float((signal * signal).sum())
         sums.local += float((error * error).sum())
         sums.noise += float(((np.asarray(whole, np.float64) - signal) ** 2).sum())
         if gradient is not None:
-            moved = gradient.astype(np.float64) * error
-            moved = moved.reshape(batch if len(moved) == batch else 1, -1)
+            moved = (gradient.astype(np.float64) * error).reshape(len(error) if rows else 1, -1)
             sums.relevance += float(np.abs(moved).sum())
             sums.score += float(np.abs(moved.sum(axis=1)).sum())
 
@@ -250,12 +285,14 @@ class DriftMeter:
 
     def _notes(self, matched: float, worst: list[Site], proposed: tuple[str, ...], most: int) -> Iterator[str]:
         for site in worst:
-            if site.relevance and not set(site.keep) <= set(proposed):
+            if site.negligible:
+                yield "nothing differs but by rounding: no node is to blame"
+            elif not site.keep:
+                yield f"the worst error is in what {site.node} gives, whose nodes have no names by which to exclude them"
+            elif not set(site.keep) <= set(proposed):
                 yield (
                     f"the worst error, in what {site.node} gives, goes only if {', '.join(site.keep)} all stay as they were: "
                     f"{len(site.keep)} nodes, and {most} may be proposed"
-                    if site.keep
-                    else f"the worst error is in what {site.node} gives, and the nodes that it takes have no names to exclude"
                 )
         if matched < 0.5:
             yield (
@@ -318,9 +355,9 @@ def _proposed(sites: list[Site], most: int, total: float) -> list[str]:
     covered = 0.0
     for site in sites:
         wider = chosen | dict.fromkeys(site.keep)
-        if covered >= _ENOUGH * total or site.relevance == 0:
+        if covered >= _ENOUGH * total:
             break
-        if site.keep and len(wider) <= most:
+        if site.keep and len(wider) <= most and not site.negligible:
             chosen = wider
             covered += site.relevance
     return list(chosen)

@@ -145,7 +145,9 @@ def mean(
     draws = values[rng.integers(0, count, (_DRAWS, count))]
     spread = draws.std(axis=1, ddof=1) / np.sqrt(count)
     off = draws.mean(axis=1) - estimate
-    alike = spread <= 1e-9 * error  # one value again and again: no spread but rounding, so that its mean may be off by anything
+    alike = (
+        spread <= 1e-9 * error
+    )  # one value again and again has no spread but rounding: its mean may be off by anything
     t = np.where(alike, np.copysign(np.inf, off), off / np.where(alike, 1, spread))
     low_t = np.quantile(t, (1 - confidence) / 2, method="lower")
     high_t = np.quantile(t, (1 + confidence) / 2, method="higher")

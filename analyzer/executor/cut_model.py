@@ -31,7 +31,7 @@ def run_cut(
     values
         Graph inputs and inner values by name; each is given to the nodes that read it, of the type that they read.
     feed
-        The model's inputs by name, for those that aren't in ``values``.
+        The model's inputs by name.
     folder
         Where external data lies.
 
