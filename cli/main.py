@@ -20,6 +20,7 @@ COMMANDS = {
     "inspect": ("cli.inspect", "What a model takes and contains, which methods work on it."),
     "methods": ("cli.methods", "The methods there are; one method's parameters."),
     "explain": ("cli.explain", "Explain a model's predictions for files."),
+    "compare": ("cli.compare", "How far two models' outputs and explanations agree; where they drift."),
     "compile": ("cli.compile", "Write an explanation as an ONNX model that onnxruntime runs alone."),
     "doctor": ("cli.doctor", "Versions, providers and devices."),
 }

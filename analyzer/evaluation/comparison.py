@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from analyzer.errors import InconclusiveError, ParityError, UsageError
+from analyzer.errors import InconclusiveError, InputError, ParityError, UsageError
 from analyzer.evaluation import similarity
 from analyzer.evaluation.agreement import Comparison, InputDrift, Shown
 from analyzer.evaluation.context import MetricContext, rows_of_explanation, together
@@ -53,8 +53,8 @@ def compare(
     Parameters
     ----------
     data
-        An array or a mapping of arrays, batch first, for the first model; or an iterable of such feeds, or of samples: objects
-        with ``feed``, ``id`` and ``label``.
+        An array or a mapping of arrays, batch first, for the first model; or an iterable of such feeds, or of samples (objects
+        with ``feed``, ``id`` and ``label``); or a data set.
     method
         A name of :func:`analyzer.methods`.
     nodes
@@ -85,10 +85,19 @@ def compare(
     _check_share("k", k)
     _check_share("confidence", confidence, below=1)
     run = _Run(first, second, InputMatch.of(first, second), method, options, k, shown, nodes)
-    for batch in batches(samples_of(data, first), (first, second), run.match):
+    failed: dict[str, InputError] = {}
+    for batch in batches(samples_of(data, first, failed), (first, second), run.match):
         run.add(batch)
     if not run.rows:
-        raise InconclusiveError("compare.no_data", "there is no input to compare the models on", "give at least one")
+        why = f": {next(iter(failed.values())).message}" if failed else ""
+        raise InconclusiveError(
+            "compare.no_data", f"there is no input to compare the models on{why}", "give at least one"
+        )
+    if failed:
+        name, problem = next(iter(failed.items()))
+        run.notes.append(
+            f"{len(failed)} inputs couldn't be read and aren't compared, {name} among them: {problem.message}"
+        )
     if run.refused is not None:
         if not run.explained and run.meter is None:
             raise run.refused

@@ -3,8 +3,8 @@
 Belongs here: matching by names, and through quantising and dequantising nodes. Not here: running the models (``drift_by_node``).
 
 A quantiser keeps the names of nodes, and what a node reads is then dequantised: so the value that a node reads in one model
-stands for what the node of the same name reads in the other. ReLUs that a quantiser drops, since the range of the layer before them
-does their work, need no case of their own: the dequantised value stands for what the ReLU gave.
+stands for what the node of the same name reads in the other. ReLUs that a quantiser drops, since the range of the layer before
+them does their work, need no case of their own: the dequantised value stands for what the ReLU gave.
 """
 
 from __future__ import annotations

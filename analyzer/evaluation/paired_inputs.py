@@ -7,36 +7,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from analyzer.errors import UsageError
+from analyzer.data.dataset import Dataset, Sample
+from analyzer.errors import InputError, UsageError
 from analyzer.evaluation.measure import Array
 from analyzer.inputs.shapes import numpy_dtype
 from analyzer.model import Model
 
 #: Samples that are explained at once, at most.
 _AT_ONCE = 16
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One input of both models, as the first names it, batch first.
-
-    Attributes
-    ----------
-    label
-        Its class, where that is known: a name or a number.
-    source
-        The file that it was read from, for its picture.
-    """
-
-    id: str
-    feed: Mapping[str, Array]
-    label: Any = None
-    source: Any = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)
@@ -129,23 +112,37 @@ def _fits(first: Model, name: str, second: Model, other: str) -> bool:
     return len(a.shape) == len(b.shape) and all(one == two for one, two in known)
 
 
-def samples_of(data: Any, model: Model) -> Iterator[Sample]:
+def samples_of(data: Any, model: Model, failed: dict[str, InputError] | None = None) -> Iterator[Sample]:
     """Samples, from what a user gives.
 
     Parameters
     ----------
     data
         An array or a mapping of arrays, batch first: every row is a sample. Or an iterable of such feeds and of samples: objects
-        with a ``feed`` and, where they have them, an ``id`` and a ``label``.
+        with a ``feed`` and, where they have them, an ``id`` and a ``label``. Or a data set.
+    failed
+        Takes id -> what is wrong with a sample of a data set that can't be read; None raises it.
     """
+    if isinstance(data, Dataset):
+        yield from _read(data, {} if failed is None else failed, failed is None)
+        return
     if isinstance(data, np.ndarray | Mapping):
         data = [data]
     for at, each in enumerate(data):
-        feed = getattr(each, "feed", each)
-        feed = model.feed(feed() if callable(feed) else feed)
+        feed = model.feed(getattr(each, "feed", each))
         given = getattr(each, "id", None)
         name = str(at if given is None else given)
-        yield Sample(name, feed, getattr(each, "label", None), getattr(each, "source", None))
+        yield Sample(name, feed, getattr(each, "label", None), None, {}, getattr(each, "source", None))
+
+
+def _read(data: Dataset, failed: dict[str, InputError], strict: bool) -> Iterator[Sample]:
+    for at, name in enumerate(data.ids):
+        try:
+            yield data.read(at)
+        except InputError as problem:
+            if strict:
+                raise
+            failed[name] = problem
 
 
 def batches(samples: Iterable[Sample], models: Sequence[Model], match: InputMatch) -> Iterator[Batch]:

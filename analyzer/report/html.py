@@ -65,21 +65,33 @@ def render_report(
     command: str | None = None,
 ) -> str:
     """The page that ``write_report`` writes."""
-    sections = [section(position, sample, panels) for position, (sample, panels) in enumerate(samples, start=1)]
+    sections = sections_of(samples)
     return render(
         "report.html.j2",
-        _style(sections),
+        style_of(sections),
         model=_model(facts),
-        sections=sections,
         panels=sum(len(each.cards) for each in sections),
-        tables=sorted({each.legend.table for one in sections for each in one.cards if each.legend}),
-        has_images=any(each.overlay for one in sections for each in one.cards),
         created=clean(created, 60),
         command=clean(command, 2000) if command else "",
+        **sample_values(sections),
     )
 
 
-def _style(sections: Sequence[Section]) -> str:
+def sections_of(samples: Sequence[tuple[Sample, Sequence[Panel]]]) -> list[Section]:
+    """The sections of samples, in the order of the page."""
+    return [section(position, sample, panels) for position, (sample, panels) in enumerate(samples, start=1)]
+
+
+def sample_values(sections: Sequence[Section]) -> dict[str, Any]:
+    """What ``samples.html.j2`` prints."""
+    return {
+        "sections": sections,
+        "tables": sorted({each.legend.table for one in sections for each in one.cards if each.legend}),
+        "has_images": any(each.overlay for one in sections for each in one.cards),
+    }
+
+
+def style_of(sections: Sequence[Section]) -> str:
     """The style sheet and what depends on the page: colour scales, grounds of words, inputs behind their maps."""
     parts = [resource("report.css")]
     tables: tuple[colours.Table, ...] = ("diverging", "dark", "light")

@@ -14,9 +14,10 @@ from onnx import TensorProto, helper
 from scipy.stats import spearmanr
 
 import analyzer
+from analyzer.data.dataset import Sample
 from analyzer.errors import InconclusiveError, ParityError, UsageError
 from analyzer.evaluation.comparison import compare
-from analyzer.evaluation.paired_inputs import InputMatch, Sample, batches, samples_of
+from analyzer.evaluation.paired_inputs import InputMatch, batches, samples_of
 from tests.common.models import assemble
 
 FLOAT = TensorProto.FLOAT
@@ -173,7 +174,7 @@ def test_outputs_of_other_shapes_are_told_of() -> None:
 
 
 def test_samples_with_ids_and_labels() -> None:
-    data = [Sample(f"row-{at}", {"x": X[at : at + 1]}, "odd" if at % 2 else "even") for at in range(4)]
+    data = [Sample(f"row-{at}", {"x": X[at : at + 1]}, at % 2, None, {}, None) for at in range(4)]
     found = compare(linear(), linear(OTHER), data, "gradient")
     assert [(row.id, row.label) for row in found.rows] == [(s.id, s.label) for s in data]
 
