@@ -62,7 +62,9 @@ def command(
     if text := same_class_text(found):
         line(options, text)
     for each in tables_of(found):
-        line(options, f"{each.title}{f' ({each.about})' if each.about else ''}", "bold")
+        line(options, each.title, "bold")
+        if each.about:
+            line(options, each.about, "dim")
         table(options, each.columns, each.rows)
     if text := keep_text(found):
         line(options, text)

@@ -167,6 +167,8 @@ class _Run:
             return
         if self.meter is not None:
             self.meter.add(batch.feed, other, Request.of(self.method, **own), len(batch.ids))
+        if not self.rows:
+            self._note_of_explanations(one, two, len(batch.ids))
         got = self.first.predict(batch.feed), self.second.predict(other)
         outputs = _outputs(*got)
         if not outputs:
@@ -182,6 +184,12 @@ class _Run:
             self.rows.append(row)
             if isinstance(two, Explanation):
                 self._show(row, one, two, at, batch.sources[at])
+
+    def _note_of_explanations(self, one: Explanation, two: Explanation | ParityError, count: int) -> None:
+        """What the first explanations say; those of later inputs say much the same."""
+        for model, each in ((self.first, one), (self.second, two)):
+            found = each.record.get("notes", ()) if isinstance(each, Explanation) else ()
+            self.notes += [f"{_name(model)}, first {count} inputs: {note}" for note in found]
 
     def _second(self, feed: dict[str, Array], options: Mapping[str, Any]) -> Explanation | ParityError:
         """The second model's explanation, or why it was refused on this input."""

@@ -130,6 +130,7 @@ def mean(
     """Whether the mean of all inputs' values keeps a bound: the studentised bootstrap; of paired values give differences.
 
     Two or three values say nothing about their spread: then the interval is infinite.
+
     Source: Efron, Tibshirani 1993, An introduction to the bootstrap, sec. 12.5 and 16.4.
     """
     values = np.asarray(values, np.float64)
@@ -145,9 +146,7 @@ def mean(
     draws = values[rng.integers(0, count, (_DRAWS, count))]
     spread = draws.std(axis=1, ddof=1) / np.sqrt(count)
     off = draws.mean(axis=1) - estimate
-    alike = (
-        spread <= 1e-9 * error
-    )  # one value again and again has no spread but rounding: its mean may be off by anything
+    alike = spread <= 1e-9 * error  # one value again and again: no spread but rounding, and a mean that may be far off
     t = np.where(alike, np.copysign(np.inf, off), off / np.where(alike, 1, spread))
     low_t = np.quantile(t, (1 - confidence) / 2, method="lower")
     high_t = np.quantile(t, (1 + confidence) / 2, method="higher")

@@ -192,8 +192,7 @@ def _nodes(found: Comparison) -> FigureTable:
         "The error that each node brings in alone, weighted by the derivative of the score; signal to noise, which adds up "
         f"from layer to layer, is lowest at {found.nodes.named_by_sqnr or 'no node'}"
     )
-    kept = keep_text(found)
-    return FigureTable("Nodes that make explanations move", columns, rows, f"{about}; {kept}" if kept else about)
+    return FigureTable("Nodes that make explanations move", columns, rows, about)
 
 
 def _number(value: float) -> str:
@@ -220,9 +219,10 @@ def _write(job: CompareJob, found: Comparison, data_digest: str) -> tuple[Path, 
     ]  # fmt: skip
     notes = [*found.notes, *(found.nodes.notes if found.nodes is not None else ())]
     samples = [_side_by_side(found, shown) for shown in found.shown]
-    page = render_comparison(
-        found.first, found.second, lead, tables_of(found), samples, notes, provenance, created()
-    ).encode()
+    tables = tables_of(found)
+    if kept := keep_text(found):
+        tables[-1] = replace(tables[-1], about=f"{tables[-1].about}. {kept[0].upper()}{kept[1:]}")
+    page = render_comparison(found.first, found.second, lead, tables, samples, notes, provenance, created()).encode()
     paths = job.output / "comparison.json", job.output / "report.html"
     try:
         job.output.mkdir(parents=True, exist_ok=True)
@@ -238,13 +238,15 @@ def _side_by_side(found: Comparison, shown: Shown) -> tuple[Any, list[Any]]:
     """An input with both models' maps."""
     row = shown.row
     panels = [
-        replace(panel(each, 0), method=f"{each.method} of {name}")
+        replace(
+            panel(each, 0), method=f"{each.method} of {name}", notes=(), seconds=None
+        )  # both are of the whole batch
         for each, name in ((shown.first, found.first), (shown.second, found.second))
     ]
     alike = [f"{NAMES.get(name, name)} {_number(row.similarity[name])}" for name in ("spearman", "top_k_overlap")]
     if row.class_changed:
         alike.append(f"this model's class: {found.class_name(row.second_class)}")
-    panels[1] = replace(panels[1], notes=(f"{', '.join(alike)}", *panels[1].notes))
+    panels[1] = replace(panels[1], notes=(", ".join(alike),))
     return sample(shown.first, 0, row.id, shown.source), panels
 
 

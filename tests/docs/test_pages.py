@@ -36,6 +36,7 @@ def test_every_standard_operator_is_covered_or_has_its_reason() -> None:
         "docs/how_it_works.md",
         "docs/targets.md",
         "docs/safety.md",
+        "docs/compare.md",
         "docs/compile.md",
         "docs/backends.md",
         "docs/detectors.md",
