@@ -215,7 +215,7 @@ class Fault:
     method: str = "lrp"
 
 
-#: Twelve faults, in weights and in results, of networks of eight architectures.
+#: Twelve faults, in weights and in results, of nine networks.
 FAULTS = (
     Fault("shapes_cnn", "node_Conv_167", ("body.1.conv1.weight_scale",), 4),
     Fault("shapes_cnn", "node_Conv_161", ("stem.0.weight_scale",), 0.25),

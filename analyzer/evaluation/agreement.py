@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from analyzer.evaluation import statistics
-from analyzer.evaluation.drift_by_node import DriftByNode
+from analyzer.evaluation.node_drift import DriftByNode
 from analyzer.explanation import Explanation, jsonable
 
 

@@ -1,7 +1,7 @@
 """Which nodes make explanations of a changed model move: the error that each brings in, weighted by how the score depends on it.
 
-Belongs here: the ranking of nodes, signal to noise by value, and which nodes to keep as they were. Not here: which values stand
-for one another (``counterparts``), how far maps moved (``comparison``).
+Belongs here: running the second model's nodes on the first one's values, ranking them, and which to keep as they were. Not here:
+which values stand for one another (``counterparts``), what is found (``node_drift``), how far maps moved (``comparison``).
 
 Let v be a value of the first model and g the derivative of the explained score by it. What the second model's node gives there
 *on the first model's inputs* differs from v by ε, the error that this node alone brings in; what its inputs already bring along
@@ -20,10 +20,10 @@ import numpy as np
 
 from analyzer.evaluation.counterparts import STORING, Counterpart, Counterparts, counterparts, label
 from analyzer.evaluation.measure import Array
+from analyzer.evaluation.node_drift import DriftByNode, NodeDrift, Site, decibel
 from analyzer.executor.cut_model import run_cut
 from analyzer.explain.inner_gradients import inner_gradients
 from analyzer.explain.request import Request
-from analyzer.explanation import jsonable
 from analyzer.model import Model
 
 #: Operators that a quantiser lets follow what is before them: alone they quantise nothing.
@@ -31,120 +31,8 @@ FOLLOWING = frozenset(
     {"Relu", "Clip", "MaxPool", "Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze", "Identity", "Dropout",
      "DepthToSpace", "SpaceToDepth", "Slice", "Split", "Gather", "Pad", "Expand"}
 )  # fmt: skip
-#: Signal over noise, in dB, above which an error is the rounding of float32.
-_ROUNDING = 100.0
 #: The share of all relevance that moves which the proposed nodes should account for; then no more are proposed.
 _ENOUGH = 0.9
-
-
-@dataclass(frozen=True)
-class Site:
-    """Where an error comes in.
-
-    Attributes
-    ----------
-    node, op
-        The first model's node whose result it is in; for an input that is stored anew its name, and ``input``.
-    part
-        ``computation`` (weights, arithmetic), or ``storage`` (the scale by which the result is kept).
-    scale
-        The scale's name in the second model, for ``storage`` of a quantised value.
-    relevance, score
-        Mean over the inputs of sum |g ε| and of |sum g ε|.
-    sqnr
-        Signal over the error brought in here, in dB; infinite where there is none.
-    keep
-        The nodes that must all stay as they were for this error to go.
-    """
-
-    node: str
-    op: str
-    part: str
-    scale: str
-    relevance: float
-    score: float
-    sqnr: float
-    keep: tuple[str, ...]
-
-    @property
-    def negligible(self) -> bool:
-        """Whether the error is no more than another order of the same sums makes."""
-        return self.relevance == 0 or self.sqnr > _ROUNDING
-
-
-@dataclass(frozen=True)
-class NodeDrift:
-    """What one node of the first model does to explanations once it is replaced.
-
-    Attributes
-    ----------
-    share
-        Of all relevance that moves, [0, 1].
-    relevance, score
-        Sums over its sites.
-    sqnr
-        Signal over noise of its result, in dB, everything before it included: what tensor error says of it. NaN where its
-        result has no counterpart.
-    sites
-        Where its errors come in, the worst first.
-    """
-
-    node: str
-    op: str
-    share: float
-    relevance: float
-    score: float
-    sqnr: float
-    sites: tuple[Site, ...]
-
-
-@dataclass(frozen=True)
-class DriftByNode:
-    """The nodes, ranked by how much relevance they move.
-
-    Attributes
-    ----------
-    nodes
-        The worst first.
-    nodes_to_exclude
-        What to keep as it was, by the first model's names, as ``nodes_to_exclude`` of ``onnxruntime.quantization`` takes them.
-    sqnr
-        Value of the first model -> signal over noise in dB, everything before it included.
-    inputs
-        How many inputs it is of.
-    matched
-        Share of the first model's nodes whose result has a counterpart.
-    """
-
-    nodes: tuple[NodeDrift, ...]
-    nodes_to_exclude: tuple[str, ...]
-    sqnr: Mapping[str, float]
-    inputs: int
-    matched: float
-    notes: tuple[str, ...] = ()
-
-    @property
-    def named_by_sqnr(self) -> str:
-        """The node of the lowest signal to noise; empty where nothing is known."""
-        known = [each for each in self.nodes if np.isfinite(each.sqnr)]
-        return min(known, key=lambda each: each.sqnr).node if known else ""
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-ready."""
-        nodes = [{**vars(each), "sites": [vars(site) for site in each.sites]} for each in self.nodes]
-        return dict(jsonable({**vars(self), "nodes": nodes, "named_by_sqnr": self.named_by_sqnr}))
-
-
-def tensor_sqnr(signal: Array, other: Array) -> float:
-    """Signal over noise, 10 log10(sum v² / sum (v - w)²) in dB; infinite where they are equal, NaN for a signal of 0."""
-    v, w = np.asarray(signal, np.float64), np.asarray(other, np.float64)
-    return _decibel(float((v * v).sum()), float(((v - w) ** 2).sum()))
-
-
-def _decibel(signal: float, noise: float) -> float:
-    if noise == 0:
-        return float("inf")
-    return float(10 * np.log10(signal / noise)) if signal > 0 else float("nan")
 
 
 @dataclass
@@ -279,8 +167,8 @@ class DriftMeter:
         """Value of the first model -> its lowest signal to noise among what stands for it."""
         found: dict[str, float] = {}
         for name, sums in self._sums.items():
-            value, decibel = self.matched.pairs[name].first, _decibel(sums.signal, sums.noise)
-            found[value] = min(found.get(value, np.inf), decibel)
+            value = self.matched.pairs[name].first
+            found[value] = min(found.get(value, np.inf), decibel(sums.signal, sums.noise))
         return found
 
     def _notes(self, matched: float, worst: list[Site], proposed: tuple[str, ...], most: int) -> Iterator[str]:
@@ -327,7 +215,7 @@ class DriftMeter:
         return Site(
             label(node) if node is not None else pairs[0].first, node.op_type if node is not None else "input",
             "storage" if stored else "computation", pairs[0].scale, sum(s.relevance for s in sums) / count,
-            sum(s.score for s in sums) / count, _decibel(sum(s.signal for s in sums), sum(s.local for s in sums)),
+            sum(s.score for s in sums) / count, decibel(sum(s.signal for s in sums), sum(s.local for s in sums)),
             tuple(name for name in dict.fromkeys(keep) if name in a.nodes and a.nodes[name].name),
         )  # fmt: skip
 

@@ -125,8 +125,8 @@ def tables_of(found: Comparison) -> list[FigureTable]:
         tables.append(FigureTable("Where the class changes", columns, _figure_rows(found.where_changed.figures), about))
     if len(found.per_class) > 1:
         rows = [_class_row(part.name, part.inputs, part.class_changed, part.figures) for part in found.per_class]
-        columns = ("class", "inputs", "class changes", "rank correlation", percent, "lowest", "overlap of the top")
-        tables.append(FigureTable("By class", columns, rows, "Means over the inputs whose class stays"))
+        by_class = ("class", "inputs", "class changes", "rank correlation", percent, "lowest", "overlap of the top")
+        tables.append(FigureTable("By class", by_class, rows, "Means over the inputs whose class stays"))
     tables.append(_worst(found))
     return [*tables, *([_nodes(found)] if found.nodes is not None else [])]
 

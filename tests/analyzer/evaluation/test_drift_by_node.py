@@ -12,7 +12,8 @@ from onnx import numpy_helper
 
 import analyzer
 from analyzer.evaluation.comparison import compare
-from analyzer.evaluation.drift_by_node import DriftMeter, tensor_sqnr
+from analyzer.evaluation.drift_by_node import DriftMeter
+from analyzer.evaluation.node_drift import tensor_sqnr
 from analyzer.explain.request import Request
 from benchmarks.drift_networks import FAULTS, Builder, Fault, Network, plant
 
