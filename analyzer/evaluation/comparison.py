@@ -157,10 +157,14 @@ class _Run:
         """Compare the models on one batch."""
         other = self.match.feed(batch.feed)
         one = self.first.explain(batch.feed, self.method, **self.options)
+        batch = batch.named(len(one.target))
         target = _held_target(self.first, one, batch.feed)
         own = {**one.options, "target": target}
-        inputs = {name: self.match.names.get(name, name) for name in one.attributions}
-        two = self._second(other, {**own, "inputs": tuple(inputs.values())})
+        if own.get("at") is None:
+            own["inputs"] = tuple(one.attributions)
+        there = own.get("inputs")
+        theirs = there if there is None else tuple(self.match.names.get(name, name) for name in there)
+        two = self._second(other, {**own, "inputs": theirs})
         if isinstance(two, ParityError) and len(batch.ids) > 1 and (rows := batch.rows()):
             for single in rows:  # it may be one input alone
                 self.add(single)

@@ -4,7 +4,8 @@ Belongs here: matching by names, and through quantising and dequantising nodes. 
 
 A quantiser keeps the names of nodes, and what a node reads is then dequantised: so the value that a node reads in one model
 stands for what the node of the same name reads in the other. ReLUs that a quantiser drops, since the range of the layer before
-them does their work, need no case of their own: the dequantised value stands for what the ReLU gave.
+them does their work, take their name along to the layer: the dequantised value stands for what the ReLU gave, the layer's own
+result for the layer's.
 """
 
 from __future__ import annotations
@@ -49,6 +50,17 @@ class Wiring:
             if any(name in found for name in node.input):
                 found.update(name for name in node.output if name)
         return frozenset(found)
+
+    def rectifies(self, value: str, result: str) -> bool:
+        """Whether a value is another one, or becomes it through nothing but what a quantiser drops after a layer."""
+        for _ in range(_MOST_STEPS):
+            node = self.maker.get(result)
+            if result == value:
+                return True
+            if node is None or node.op_type not in ("Relu", "Clip"):
+                return False
+            result = node.input[0]
+        return False
 
     def stored(self, value: str) -> Iterator[tuple[onnx.NodeProto, str]]:
         """The nodes that a value is only stored anew by, from it backwards, each with what it reads."""
@@ -116,7 +128,8 @@ def counterparts(first: onnx.GraphProto, second: onnx.GraphProto) -> Counterpart
     same = [(one, other) for one, other in same if one.op_type == other.op_type and one.domain == other.domain]
     for one, other in same:
         for mine, theirs in zip(one.output, other.output, strict=False):
-            pair(mine, theirs)
+            if theirs not in a.maker or a.rectifies(mine, theirs):  # else the nodes between were folded into this one
+                pair(mine, theirs)
     for name in b.maker:
         pair(name, name)
     for one, other in same:

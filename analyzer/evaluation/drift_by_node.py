@@ -12,6 +12,7 @@ does; signal to noise alone, which adds up from layer to layer, names what lies 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -21,8 +22,8 @@ import numpy as np
 from analyzer.evaluation.counterparts import STORING, Counterpart, Counterparts, counterparts, label
 from analyzer.evaluation.measure import Array
 from analyzer.evaluation.node_drift import DriftByNode, NodeDrift, Site, decibel
-from analyzer.executor.cut_model import run_cut
-from analyzer.explain.inner_gradients import inner_gradients
+from analyzer.executor.cut_model import CutModel
+from analyzer.explain.inner_gradients import InnerGradients
 from analyzer.explain.request import Request
 from analyzer.model import Model
 
@@ -31,6 +32,8 @@ FOLLOWING = frozenset(
     {"Relu", "Clip", "MaxPool", "Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze", "Identity", "Dropout",
      "DepthToSpace", "SpaceToDepth", "Slice", "Split", "Gather", "Pad", "Expand"}
 )  # fmt: skip
+#: Bytes of one model's inner values that are held at once.
+_BYTES = 64 * 2**20
 #: The share of all relevance that moves which the proposed nodes should account for; then no more are proposed.
 _ENOUGH = 0.9
 
@@ -63,9 +66,12 @@ class DriftMeter:
 
     def __post_init__(self) -> None:
         self.matched: Counterparts = counterparts(self.first.proto.graph, self.second.proto.graph)
+        self._inner = InnerGradients(self.first.backends)
+        self._cut: tuple[Any, CutModel] | None = None
+        self._at_once = 1  # until it is known how large the inner values of a sample are
 
     def add(self, feed: dict[str, Array], other: dict[str, Array], request: Request, count: int | None = None) -> None:
-        """Take in one batch.
+        """Take in one batch, a few samples at a time where its inner values are large.
 
         Parameters
         ----------
@@ -81,6 +87,22 @@ class DriftMeter:
         UnsupportedError
             Where the first model has no gradient.
         """
+        batch = self.first.batch_of(feed)
+        count = batch if count is None else count
+        step = math.lcm(self.first.fixed_batch or 1, self.second.fixed_batch or 1)
+        rows = all(axis == 0 for axis in self.first.batch_axes(feed, batch).values()) and batch % step == 0
+        start = 0
+        while start < count:
+            size = max(step, self._at_once // step * step) if rows else batch
+            cut = slice(start, start + size)
+            parts = [{name: value[cut] if rows else value for name, value in each.items()} for each in (feed, other)]
+            target = request.target
+            several = rows and isinstance(target, list | np.ndarray)
+            part = replace(request, target=target[cut]) if several else request
+            self._take_in(parts[0], parts[1], part, min(size, count - start))
+            start += size
+
+    def _take_in(self, feed: dict[str, Array], other: dict[str, Array], request: Request, count: int) -> None:
         pairs, batch = self.matched.pairs, self.first.batch_of(feed)
         names, others = sorted({pair.first for pair in pairs.values()}), sorted(pairs)
         mine = self.first.in_parts(feed, lambda part: self.first.values(part, names))
@@ -90,7 +112,6 @@ class DriftMeter:
             alike = {name: pair for name, pair in alike.items() if len(theirs[name]) == batch}
         gradients = self._gradients(feed, request, {pair.first for pair in alike.values()})
         own = self._own(other, {name: mine[pair.first].astype(theirs[name].dtype) for name, pair in alike.items()})
-        count = batch if count is None else count
         for name, value in own.items():
             first = alike[name].first
             rows = mine[first].ndim > 0 and len(mine[first]) == batch
@@ -98,26 +119,32 @@ class DriftMeter:
             gradient = gradients[first][kept] if first in gradients else None
             self._add(name, mine[first][kept], value[kept], theirs[name][kept], gradient, rows)
         self.inputs += count
+        held = sum(value.nbytes for value in mine.values() if isinstance(value, np.ndarray))
+        self._at_once = max(1, _BYTES * batch // max(held, 1))
 
     def _gradients(self, feed: dict[str, Array], request: Request, names: set[str]) -> dict[str, Array]:
         """The derivatives of the score in the first model, part by part where its batch is fixed."""
-        starts = iter(range(0, self.first.batch_of(feed), self.first.fixed_batch or 1))
         if self.first.part_size(feed) is None:
-            return inner_gradients(self.first.backends, feed, request, names)
+            return self._inner.of(feed, request, names)
+        starts = iter(range(0, self.first.batch_of(feed), self.first.fixed_batch or 1))
 
         def part_of(part: dict[str, Array]) -> dict[str, Array]:
             start, target = next(starts), request.target
             own = target[start : start + self.first.batch_of(part)] if isinstance(target, list | np.ndarray) else target
-            return inner_gradients(self.first.backends, part, replace(request, target=own), names)
+            return self._inner.of(part, replace(request, target=own), names)
 
         return self.first.in_parts(feed, part_of)
 
     def _own(self, feed: dict[str, Array], given: dict[str, Array]) -> dict[str, Array]:
         """What each node of the second model gives where it is given the first model's values."""
-        folder = None if self.second.path is None else self.second.path.parent
+        kinds = {name: (value.dtype, value.ndim) for name, value in given.items()}
+        if self._cut is None or self._cut[0] != kinds:
+            folder = None if self.second.path is None else self.second.path.parent
+            self._cut = kinds, CutModel(self.second.proto, kinds, folder)
+        cut = self._cut[1]
 
         def run(part: dict[str, Array]) -> dict[str, Array]:
-            return run_cut(self.second.proto, {n: part[n] for n in given}, {n: part[n] for n in feed}, folder)
+            return cut.run({name: part[name] for name in given}, {name: part[name] for name in feed})
 
         return self.second.in_parts({**feed, **given}, run)
 

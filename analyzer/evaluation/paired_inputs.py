@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -30,16 +30,26 @@ class Batch:
     ----------
     ids, labels, sources
         One for each sample; those that only fill the batch have none.
+    whole
+        Whether it is one feed as it was given, whose rows can't be explained apart.
     """
 
     feed: dict[str, Array]
     ids: tuple[str, ...]
     labels: tuple[Any, ...]
     sources: tuple[Any, ...]
+    whole: bool = False
+
+    def named(self, count: int) -> Batch:
+        """The batch with an id for each of the ``count`` samples that were found in a feed that isn't cut to rows."""
+        if not self.whole or len(self.ids) == count:
+            return self
+        ids = self.ids if count == 1 else tuple(f"{self.ids[0]} [{at}]" for at in range(count))
+        return replace(self, ids=ids, labels=self.labels[:1] * count, sources=(*self.sources, *[None] * (count - 1)))
 
     def rows(self) -> list[Batch]:
         """Each sample in a batch of its own; none where the batch isn't made of rows."""
-        if any(len(value) != len(self.ids) for value in self.feed.values() if value.ndim):
+        if self.whole or any(len(value) != len(self.ids) for value in self.feed.values() if value.ndim):
             return []
         feeds = [
             {name: value[at : at + 1] if value.ndim else value for name, value in self.feed.items()}
@@ -154,7 +164,8 @@ def batches(samples: Iterable[Sample], models: Sequence[Model], match: InputMatc
     for row in _rows(samples, models[0]):
         if can_stack is None:
             can_stack = _stackable(models, match, row.feed)
-        if held and not (can_stack and len(held) < most and _alike(held[0].feed, row.feed)):
+        alone = row.whole or not can_stack
+        if held and (alone or held[0].whole or len(held) == most or not _alike(held[0].feed, row.feed)):
             yield _joined(held, step)
             held = []
         held.append(row)
@@ -167,9 +178,12 @@ def _rows(samples: Iterable[Sample], model: Model) -> Iterator[Batch]:
     for each in samples:
         feed = dict(each.feed)
         count = model.batch_of(feed)
-        if count == 1 or any(axis != 0 for axis in model.batch_axes(feed, count).values()):
-            ids = (each.id,) if count == 1 else tuple(f"{each.id} [{at}]" for at in range(count))
-            yield Batch(feed, ids, (each.label,) * count, (each.source,) + (None,) * (count - 1))
+        apart = all(axis == 0 for axis in model.batch_axes(feed, count).values())
+        if not count:
+            continue
+        coupled = count > 1 and model.fixed_batch is None and model.coupling(feed, count).kind != "none"
+        if count == 1 or not apart or coupled:
+            yield Batch(feed, (each.id,), (each.label,), (each.source,), whole=count > 1 or not apart)
             continue
         for at in range(count):
             row = {name: value[at : at + 1] for name, value in feed.items()}
@@ -190,6 +204,8 @@ def _alike(a: Mapping[str, Array], b: Mapping[str, Array]) -> bool:
 
 
 def _joined(held: Sequence[Batch], step: int) -> Batch:
+    if len(held) == 1 and held[0].whole:
+        return held[0]
     filled = [*held, *[held[-1]] * (-len(held) % step)]
     feed = held[0].feed
     if len(filled) > 1:

@@ -21,43 +21,65 @@ Array = NDArray[Any]
 _PREFIX = "onnxplain_cut/"
 
 
-def run_cut(
-    proto: onnx.ModelProto, values: Mapping[str, Array], feed: Mapping[str, Array], folder: Path | None = None
-) -> dict[str, Array]:
-    """Every value as its own node gives it where the others are given.
+class CutModel:
+    """A model cut at values, ready to be run.
 
     Parameters
     ----------
     values
-        Graph inputs and inner values by name; each is given to the nodes that read it, of the type that they read.
-    feed
-        The model's inputs by name.
+        Graph inputs and inner values by name -> (element type, rank), as the nodes that read them take them.
     folder
         Where external data lies.
-
-    Returns
-    -------
-    dict
-        Name -> array, for the values that a node gives; sequences and dictionaries are left out.
 
     Raises
     ------
     InputError
-        ``runtime.*``.
+        ``runtime.load_failed``.
     """
-    cut = cut_model(proto, values)
-    made = [name for node in cut.graph.node for name in node.output if name in values]
-    declared = {each.name for each in cut.graph.output}
-    session = Session(
-        cut.SerializeToString(), expose=[n for n in made if n not in declared], folder=folder, optimize=False
-    )
-    given = {**feed, **{_PREFIX + name: np.ascontiguousarray(value) for name, value in values.items()}}
-    got = session.run({name: value for name, value in given.items() if name in session.inputs}, made)
-    return {name: value for name, value in got.items() if isinstance(value, np.ndarray)}
+
+    def __init__(
+        self, proto: onnx.ModelProto, values: Mapping[str, tuple[np.dtype[Any], int]], folder: Path | None = None
+    ) -> None:
+        cut = cut_model(proto, values)
+        self._made = [name for node in cut.graph.node for name in node.output if name in values]
+        declared = {each.name for each in cut.graph.output}
+        inner = [name for name in self._made if name not in declared]
+        self._session = Session(cut.SerializeToString(), expose=inner, folder=folder, optimize=False)
+
+    def run(self, values: Mapping[str, Array], feed: Mapping[str, Array]) -> dict[str, Array]:
+        """Every value as its own node gives it where all are given.
+
+        Parameters
+        ----------
+        values
+            Each value that the model is cut at.
+        feed
+            The model's inputs by name.
+
+        Returns
+        -------
+        dict
+            Name -> array, for the values that a node gives; sequences and dictionaries are left out.
+
+        Raises
+        ------
+        InputError
+            ``runtime.*``.
+        """
+        given = {**feed, **{_PREFIX + name: np.ascontiguousarray(value) for name, value in values.items()}}
+        read = self._session.inputs
+        got = self._session.run({name: value for name, value in given.items() if name in read}, self._made)
+        return {name: value for name, value in got.items() if isinstance(value, np.ndarray)}
 
 
-def cut_model(proto: onnx.ModelProto, values: Mapping[str, Array]) -> onnx.ModelProto:
-    """The model whose nodes read ``values`` from inputs of their own; branches and loop bodies read them as they were."""
+def cut_model(proto: onnx.ModelProto, values: Mapping[str, tuple[np.dtype[Any], int]]) -> onnx.ModelProto:
+    """The model whose nodes read ``values`` from inputs of their own; branches and loop bodies read them as they were.
+
+    Parameters
+    ----------
+    values
+        Name -> (element type, rank).
+    """
     cut = onnx.ModelProto()
     cut.CopyFrom(proto)
     read: set[str] = set()
@@ -67,6 +89,7 @@ def cut_model(proto: onnx.ModelProto, values: Mapping[str, Array]) -> onnx.Model
                 node.input[at] = _PREFIX + name
                 read.add(name)
     for name in sorted(read):
-        kind = helper.np_dtype_to_tensor_dtype(values[name].dtype)
-        cut.graph.input.append(helper.make_tensor_value_info(_PREFIX + name, kind, values[name].shape))
+        kind, rank = values[name]
+        code = helper.np_dtype_to_tensor_dtype(kind)
+        cut.graph.input.append(helper.make_tensor_value_info(_PREFIX + name, code, [None] * rank))
     return cut

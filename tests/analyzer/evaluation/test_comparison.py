@@ -248,3 +248,43 @@ def test_public_name(tmp_path: Path) -> None:
     found = analyzer.compare(model, linear(OTHER), X, method="gradient")
     assert isinstance(found, analyzer.Comparison)
     assert found.first == "a.onnx"
+
+
+def test_rows_that_depend_on_each_other_stay_together() -> None:
+    """Scores less the mean of all rows: alone, every row would have none."""
+
+    def centred(weights: Any) -> analyzer.Model:
+        nodes = [
+            helper.make_node("MatMul", ["x", "w"], ["z"], "product"),
+            helper.make_node("ReduceMean", ["z"], ["m"], "mean", axes=[0], keepdims=1),
+            helper.make_node("Sub", ["z", "m"], ["scores"], "centred"),
+        ]
+        return analyzer.load(
+            assemble(nodes, {"x": (FLOAT, ["n", 5])}, {"scores": (FLOAT, ["n", 3])}, {"w": weights}), "cpu"
+        )
+
+    first, second = centred(W), centred(OTHER)
+    found = compare(first, second, X[:4], "feature-ablation")
+    assert len(found.rows) in (1, 4)
+    scores = [model.predict(X[:4])["scores"] for model in (first, second)]
+    assert max(row.difference for row in found.rows) == pytest.approx(np.abs(scores[0] - scores[1]).max(), rel=1e-4)
+    assert all(row.difference > 0 for row in found.rows)
+
+
+def test_relevance_at_an_inner_value_is_compared_too() -> None:
+    found = compare(linear(), linear(OTHER), X[:2], "gradient", at="product", target=1)
+    assert all(row.similarity["cosine"] == pytest.approx(1) for row in found.rows)  # (0, 1, 0) in both
+
+
+def test_nodes_of_a_large_batch_are_those_of_its_samples(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Inner values are held for a few samples at a time; the sums don't depend on how many."""
+    from analyzer.evaluation import drift_by_node
+
+    want = compare(linear(), linear(OTHER), X, "gradient", nodes=True).nodes
+    monkeypatch.setattr(drift_by_node, "_BYTES", 1)
+    found = compare(linear(), linear(OTHER), X, "gradient", nodes=True).nodes
+    assert want is not None and found is not None
+    assert found.nodes[0].relevance == pytest.approx(want.nodes[0].relevance, rel=1e-5)
+    top = (X.astype(np.float64) @ W).argmax(axis=1)
+    moved = np.abs((X.astype(np.float64) @ (OTHER - W))[np.arange(12), top])
+    assert found.nodes[0].relevance == pytest.approx(moved.mean(), rel=1e-4)

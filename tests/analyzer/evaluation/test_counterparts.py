@@ -11,9 +11,11 @@ import pytest
 from onnx import TensorProto
 
 from analyzer.evaluation.counterparts import Counterpart, counterparts
-from analyzer.executor.cut_model import run_cut
+from analyzer.executor.cut_model import CutModel
 from benchmarks.drift_networks import Builder, Network, plain
 from tests.common.models import assemble
+
+RNG = np.random.default_rng(7)
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +71,13 @@ def test_a_cut_model_gives_each_value_from_those_given_not_from_its_own() -> Non
     b = Builder(0)
     proto = b.model(b.add("Mul", b.add("Add", "x", "x", name="a"), b.constant("c", np.float32(10)), name="m"), (3,))
     x, a = np.ones((1, 3), np.float32), np.full((1, 3), 5, np.float32)
-    got = run_cut(proto, {"x": x, "a_out": a, "scores": a}, {"x": 100 * x})
+    single = np.dtype(np.float32)
+    cut = CutModel(proto, dict.fromkeys(("x", "a_out", "scores"), (single, 2)))
+    got = cut.run({"x": x, "a_out": a, "scores": a}, {"x": 100 * x})
+    wider = cut.run(
+        {name: np.concatenate([value] * 2) for name, value in (("x", x), ("a_out", a), ("scores", a))}, {"x": x}
+    )
+    np.testing.assert_array_equal(wider["a_out"], np.concatenate([2 * x] * 2))  # of any batch
     np.testing.assert_array_equal(got["a_out"], 2 * x)
     np.testing.assert_array_equal(got["scores"], 10 * a)
     assert [node.input[0] for node in proto.graph.node] == ["x", "a_out"]  # the model itself is as it was
@@ -83,4 +91,24 @@ def test_a_cut_model_leaves_out_what_is_no_array() -> None:
     ]  # fmt: skip
     proto = assemble(nodes, {"x": (TensorProto.FLOAT, ["n", 2])}, {"y": (TensorProto.FLOAT, ["n", 2])}, {})
     x = np.ones((1, 2), np.float32)
-    assert set(run_cut(proto, {"x": x, "y": x, "s": x}, {"x": x})) == {"y"}
+    cut = CutModel(proto, {name: (np.dtype(np.float32), 2) for name in "xys"})
+    assert set(cut.run({"x": x, "y": x, "s": x}, {"x": x})) == {"y"}
+
+
+def test_what_was_folded_into_a_layer_isnt_its_own_result(tmp_path: Path) -> None:
+    """The optimised network's convolution gives what batch normalisation gave: a value of that name stands for it."""
+    b = Builder(4)
+    x = b.conv("x", "conv", 3, 4)
+    parts = [b.constant(f"bn.{at}", RNG.random(4).astype(np.float32) + 0.5) for at in range(4)]
+    x = b.add("Relu", b.add("BatchNormalization", x, *parts, name="bn"), name="relu")
+    proto = b.model(b.conv(x, "end", 4, 2), (3, 8, 8))
+    onnx.save(proto, tmp_path / "a.onnx")
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    options.optimized_model_filepath, options.log_severity_level = str(tmp_path / "o.onnx"), 4
+    onnxruntime.InferenceSession(str(tmp_path / "a.onnx"), options, providers=["CPUExecutionProvider"])
+    folded = onnx.load(tmp_path / "o.onnx")
+    assert "BatchNormalization" not in {node.op_type for node in folded.graph.node}
+    found = counterparts(proto.graph, folded.graph)
+    assert {pair.first for pair in found.pairs.values()} == {"x", "bn_out", "relu_out", "scores"}
+    assert found.pairs["bn_out"].first == "bn_out"
