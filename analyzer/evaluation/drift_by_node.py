@@ -32,6 +32,8 @@ FOLLOWING = frozenset(
     {"Relu", "Clip", "MaxPool", "Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze", "Identity", "Dropout",
      "DepthToSpace", "SpaceToDepth", "Slice", "Split", "Gather", "Pad", "Expand"}
 )  # fmt: skip
+#: The share of nodes that must have a counterpart for any to be proposed.
+_MATCHED = 0.5
 #: Bytes of one model's inner values that are held at once.
 _BYTES = 64 * 2**20
 #: The share of all relevance that moves which the proposed nodes should account for; then no more are proposed.
@@ -97,9 +99,8 @@ class DriftMeter:
             cut = slice(start, start + size)
             parts = [{name: value[cut] if rows else value for name, value in each.items()} for each in (feed, other)]
             target = request.target
-            several = rows and isinstance(target, list | np.ndarray)
-            part = replace(request, target=target[cut]) if several else request
-            self._take_in(parts[0], parts[1], part, min(size, count - start))
+            own = target[cut] if rows and isinstance(target, list | np.ndarray) else target
+            self._take_in(parts[0], parts[1], replace(request, target=own), min(size, count - start))
             start += size
 
     def _take_in(self, feed: dict[str, Array], other: dict[str, Array], request: Request, count: int) -> None:
@@ -186,7 +187,7 @@ class DriftMeter:
         known = sum(any(name in sqnr for name in node.output) for node in graph.graph.node)
         matched = known / max(len(graph.graph.node), 1)
         most = max(1, int(share * len(graph.graph.node)))
-        proposed = tuple(_proposed(sites, most, total))
+        proposed = tuple(_proposed(sites, most, total)) if matched >= _MATCHED else ()
         notes = tuple(self._notes(matched, sites[:1], proposed, most))
         return DriftByNode(tuple(nodes), proposed, sqnr, self.inputs, matched, notes)
 
@@ -199,6 +200,12 @@ class DriftMeter:
         return found
 
     def _notes(self, matched: float, worst: list[Site], proposed: tuple[str, ...], most: int) -> Iterator[str]:
+        if matched < _MATCHED:
+            yield (
+                f"only {matched:.0%} of the first model's nodes have a counterpart: errors are named where they are next "
+                "seen, and no node is proposed; a quantised model needs the QDQ form, and names that were kept"
+            )
+            return
         for site in worst:
             if site.negligible:
                 yield "nothing differs but by rounding: no node is to blame"
@@ -209,11 +216,6 @@ class DriftMeter:
                     f"the worst error, in what {site.node} gives, goes only if {', '.join(site.keep)} all stay as they were: "
                     f"{len(site.keep)} nodes, and {most} may be proposed"
                 )
-        if matched < 0.5:
-            yield (
-                f"only {matched:.0%} of the first model's nodes have a counterpart: errors are named where they are next "
-                "seen; a quantised model needs the QDQ form, and names that were kept"
-            )
 
     def _sites(self) -> Iterator[Site]:
         """Errors by where they come in; values that are stored by one scale are one site."""

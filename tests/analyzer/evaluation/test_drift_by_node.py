@@ -154,3 +154,16 @@ def test_nodes_without_names_are_told_of() -> None:
     found = metered(proto, changed(proto, w1=2 * weights_of(proto)[1]), RNG.normal(size=(4, 4)).astype(np.float32), 0)
     assert found.nodes[0].node == "layer1_out" and found.nodes_to_exclude == ()
     assert "no names" in found.notes[0]
+
+
+def test_a_model_whose_inner_values_are_other_ones_proposes_nothing() -> None:
+    """The product of all three matrices as one node: what it is off by can't be laid to any of them."""
+    proto = three_layers()
+    w = weights_of(proto)
+    b = Builder(1)
+    b.weights["all"] = (w[0] @ w[1] @ w[2] * 1.5).astype(np.float32)
+    other = b.model(b.add("MatMul", "x", "all", name="together"), (4,))
+    found = metered(proto, other, RNG.normal(size=(4, 4)).astype(np.float32), 0)
+    assert found.matched == pytest.approx(1 / 3)
+    assert found.nodes[0].node == "layer2" and found.nodes_to_exclude == ()
+    assert "33% of the first model's nodes" in found.notes[0]
