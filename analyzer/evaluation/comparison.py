@@ -60,7 +60,7 @@ def compare(
     nodes
         Whether to find out which nodes of the first model make explanations move; needs its gradient.
     share
-        How many nodes may be proposed to be kept as they are, as a share of all.
+        How many nodes may be proposed to be kept as they are, as a share of those that the score depends on.
     k
         Share of the elements that count as the most relevant ones in ``top_k_overlap``.
     shown

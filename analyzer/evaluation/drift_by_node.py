@@ -13,7 +13,7 @@ does; signal to noise alone, which adds up from layer to layer, names what lies 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -70,6 +70,7 @@ class DriftMeter:
         self.matched: Counterparts = counterparts(self.first.proto.graph, self.second.proto.graph)
         self._inner = InnerGradients(self.first.backends)
         self._cut: tuple[Any, CutModel] | None = None
+        self._read: set[str] = set()  # the first model's values on which the score depends
         self._at_once = 1  # until it is known how large the inner values of a sample are
 
     def add(self, feed: dict[str, Array], other: dict[str, Array], request: Request, count: int | None = None) -> None:
@@ -111,7 +112,8 @@ class DriftMeter:
         alike = {name: pair for name, pair in pairs.items() if _comparable(mine[pair.first], theirs[name])}
         if self.second.fixed_batch is not None:
             alike = {name: pair for name, pair in alike.items() if len(theirs[name]) == batch}
-        gradients = self._gradients(feed, request, {pair.first for pair in alike.values()})
+        gradients = self._gradients(feed, request, self.matched.a.variable)
+        self._read |= gradients.keys()
         own = self._own(other, {name: mine[pair.first].astype(theirs[name].dtype) for name, pair in alike.items()})
         for name, value in own.items():
             first = alike[name].first
@@ -123,7 +125,7 @@ class DriftMeter:
         held = sum(value.nbytes for value in mine.values() if isinstance(value, np.ndarray))
         self._at_once = max(1, _BYTES * batch // max(held, 1))
 
-    def _gradients(self, feed: dict[str, Array], request: Request, names: set[str]) -> dict[str, Array]:
+    def _gradients(self, feed: dict[str, Array], request: Request, names: Set[str]) -> dict[str, Array]:
         """The derivatives of the score in the first model, part by part where its batch is fixed."""
         if self.first.part_size(feed) is None:
             return self._inner.of(feed, request, names)
@@ -167,7 +169,7 @@ class DriftMeter:
         Parameters
         ----------
         share
-            How many nodes may be proposed to be kept, as a share of the first model's; at least one.
+            How many nodes may be proposed to be kept, as a share of those that the score depends on; at least one.
         """
         graph = self.matched.a
         sites = sorted(self._sites(), key=lambda site: -site.relevance)
@@ -184,9 +186,9 @@ class DriftMeter:
             for node, own in by_node.items()
         ]  # fmt: skip
         nodes.sort(key=lambda each: -each.relevance)
-        known = sum(any(name in sqnr for name in node.output) for node in graph.graph.node)
-        matched = known / max(len(graph.graph.node), 1)
-        most = max(1, int(share * len(graph.graph.node)))
+        read = [node for node in graph.graph.node if self._read.intersection(node.output)]
+        matched = sum(any(name in sqnr for name in node.output) for node in read) / max(len(read), 1)
+        most = max(1, int(share * len(read)))
         proposed = tuple(_proposed(sites, most, total)) if matched >= _MATCHED else ()
         notes = tuple(self._notes(matched, sites[:1], proposed, most))
         return DriftByNode(tuple(nodes), proposed, sqnr, self.inputs, matched, notes)
@@ -202,8 +204,8 @@ class DriftMeter:
     def _notes(self, matched: float, worst: list[Site], proposed: tuple[str, ...], most: int) -> Iterator[str]:
         if matched < _MATCHED:
             yield (
-                f"only {matched:.0%} of the first model's nodes have a counterpart: errors are named where they are next "
-                "seen, and no node is proposed; a quantised model needs the QDQ form, and names that were kept"
+                f"only {matched:.0%} of the nodes that the score depends on have a counterpart: errors are named where they are "
+                "next seen, and no node is proposed; a quantised model needs the QDQ form, and names that were kept"
             )
             return
         for site in worst:

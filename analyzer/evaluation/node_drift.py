@@ -94,7 +94,7 @@ class DriftByNode:
     inputs
         How many inputs it is of.
     matched
-        Share of the first model's nodes whose result has a counterpart.
+        Share of the first model's nodes that the score depends on whose result has a counterpart.
     """
 
     nodes: tuple[NodeDrift, ...]

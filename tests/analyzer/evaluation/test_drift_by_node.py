@@ -166,4 +166,4 @@ def test_a_model_whose_inner_values_are_other_ones_proposes_nothing() -> None:
     found = metered(proto, other, RNG.normal(size=(4, 4)).astype(np.float32), 0)
     assert found.matched == pytest.approx(1 / 3)
     assert found.nodes[0].node == "layer2" and found.nodes_to_exclude == ()
-    assert "33% of the first model's nodes" in found.notes[0]
+    assert "33% of the nodes that the score depends on" in found.notes[0]
