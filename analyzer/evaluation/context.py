@@ -6,7 +6,7 @@ Belongs here: explaining again for a metric, counted; an explanation of some of 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -20,6 +20,8 @@ from analyzer.model import Model
 from analyzer.targets.language import TargetLike, is_detection
 from analyzer.targets.target import Resolved
 
+#: Entries of an explanation's record that have one value for each sample.
+_PER_SAMPLE = ("detection", "features", "r2")
 #: Copies of a sample that are explained at once, at most.
 _AT_ONCE = 16
 
@@ -198,4 +200,17 @@ def rows_of_explanation(e: Explanation, rows: slice | Sequence[int] | Array) -> 
         e, attributions=taken(e.attributions), raws=taken(e.raws), inputs=taken(e.inputs),
         standard_errors=taken(e.standard_errors), target=tuple(e.target[row] for row in chosen),
         classes=tuple(e.classes[row] for row in chosen), score=e.score[chosen], completeness=complete, options=options,
+        record=_record_of(e.record, chosen, count),
     )  # fmt: skip
+
+
+def _record_of(record: Mapping[str, Any], chosen: Array, count: int) -> dict[str, Any]:
+    """A record whose entries for each sample are those of some."""
+    own = dict(record)
+    for key in _PER_SAMPLE:
+        if isinstance(own.get(key), list) and len(own[key]) == count:
+            own[key] = [own[key][row] for row in chosen]
+    if own.get("prediction"):
+        top = own["prediction"]["top"]
+        own["prediction"] = {**own["prediction"], "top": [top[row] for row in chosen]}
+    return own
