@@ -24,7 +24,10 @@ from cli.rules import rule_options
 @click.option("--preprocess", type=click.Path(), metavar="HOW", help="As of explain.")
 @click.option("--labels", type=click.Path(), metavar="FILE", help="Class names, one per line.")
 @click.option("--backend", default="auto", hidden=True, metavar="NAME", help="auto, torch or onnxruntime. [auto]")
-@click.option("-o", "--output", type=click.Path(), metavar="DIR", help="For comparison.json and report.html.")
+@click.option(
+    "-o", "--output", type=click.Path(), metavar="DIR", help="For comparison.json, report.html; --force: replace."
+)
+@click.option("--force", is_flag=True, hidden=True)  # told beside --output, as explain does
 @common
 def command(
     first: str,
@@ -41,6 +44,7 @@ def command(
     labels: str | None,
     backend: str,
     output: str | None,
+    force: bool,
     options: Options,
 ) -> None:
     """Compare two models on DATA: a folder, .csv, .npz or file for both."""
@@ -48,7 +52,7 @@ def command(
 
     job = CompareJob(
         first, second, data, method, params, rule, target, score, samples, nodes, preprocess, labels, backend,
-        None if output is None else Path(output), options.seed, options.device, options.threads, options.tf32,
+        None if output is None else Path(output), options.seed, options.device, options.threads, options.tf32, force,
     )  # fmt: skip
     with progress(options, "comparing") as advance:
         done = compare_files(job, advance)

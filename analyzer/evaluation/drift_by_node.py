@@ -142,8 +142,7 @@ class DriftMeter:
         """What each node of the second model gives where it is given the first model's values."""
         kinds = {name: (value.dtype, value.ndim) for name, value in given.items()}
         if self._cut is None or self._cut[0] != kinds:
-            folder = None if self.second.path is None else self.second.path.parent
-            self._cut = kinds, CutModel(self.second.proto, kinds, folder)
+            self._cut = kinds, CutModel(self.second.proto, kinds, self.second.files)
         cut = self._cut[1]
 
         def run(part: dict[str, Array]) -> dict[str, Array]:

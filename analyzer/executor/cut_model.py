@@ -7,7 +7,6 @@ Belongs here: the ONNX model that results, and running it. Not here: which value
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from onnx import helper
 
 from analyzer.executor.session import Session
+from analyzer.importer.checked_files import CheckedFiles
 
 Array = NDArray[Any]
 _PREFIX = "onnxplain_cut/"
@@ -28,8 +28,8 @@ class CutModel:
     ----------
     values
         Graph inputs and inner values by name -> (element type, rank), as the nodes that read them take them.
-    folder
-        Where external data lies.
+    files
+        What external data is read from, as it was checked.
 
     Raises
     ------
@@ -38,13 +38,13 @@ class CutModel:
     """
 
     def __init__(
-        self, proto: onnx.ModelProto, values: Mapping[str, tuple[np.dtype[Any], int]], folder: Path | None = None
+        self, proto: onnx.ModelProto, values: Mapping[str, tuple[np.dtype[Any], int]], files: CheckedFiles | None = None
     ) -> None:
         cut = cut_model(proto, values)
         self._made = [name for node in cut.graph.node for name in node.output if name in values]
         declared = {each.name for each in cut.graph.output}
         inner = [name for name in self._made if name not in declared]
-        self._session = Session(cut.SerializeToString(), expose=inner, folder=folder, optimize=False)
+        self._session = Session(cut.SerializeToString(), expose=inner, files=files, optimize=False)
 
     def run(self, values: Mapping[str, Array], feed: Mapping[str, Array]) -> dict[str, Array]:
         """Every value as its own node gives it where all are given.

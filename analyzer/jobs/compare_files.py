@@ -18,15 +18,13 @@ from typing import Any
 import numpy as np
 
 from analyzer.data.dataset import open_dataset
-from analyzer.errors import UsageError
 from analyzer.evaluation.agreement import Comparison, Shown, Summary
 from analyzer.evaluation.comparison import compare
-from analyzer.files import write_atomically
 from analyzer.jobs.arguments import parse_params
-from analyzer.jobs.explain_files import check_output
 from analyzer.jobs.rule_options import with_rules
 from analyzer.methods import registry
 from analyzer.model import load
+from analyzer.output_folder import OutputFolder
 from analyzer.report.comparison_page import FigureTable, render_comparison
 from analyzer.report.explained import created, panel, sample
 
@@ -38,6 +36,8 @@ NAMES = {
 }  # fmt: skip
 #: Figures that are small where models agree.
 _DIFFERENCES = ("difference", "relative")
+#: What is written.
+_FILES = ("comparison.json", "report.html")
 #: How many of the nodes, and inputs, are listed.
 _MOST = 10
 
@@ -74,6 +74,7 @@ class CompareJob:
     device: str = "auto"
     threads: int = 0
     tf32: bool = False
+    force: bool = False
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,7 @@ def compare_files(job: CompareJob, progress: Callable[[int, int], None] | None =
     params = with_rules(parse_params(job.params, [job.method]), job.rules)[job.method]
     registry.get(job.method).check(params)
     if job.output is not None:
-        check_output(job.output)
+        OutputFolder(job.output, job.force).require_free(_FILES)
     first, second = (
         load(path, job.device, preprocess=job.preprocess, labels=job.labels, threads=job.threads, tf32=job.tf32)
         for path in (job.first, job.second)
@@ -223,15 +224,10 @@ def _write(job: CompareJob, found: Comparison, data_digest: str) -> tuple[Path, 
     if kept := keep_text(found):
         tables[-1] = replace(tables[-1], about=f"{tables[-1].about}. {kept[0].upper()}{kept[1:]}")
     page = render_comparison(found.first, found.second, lead, tables, samples, notes, provenance, created()).encode()
-    paths = job.output / "comparison.json", job.output / "report.html"
-    try:
-        job.output.mkdir(parents=True, exist_ok=True)
-    except OSError as problem:
-        reason = f"can't write to {job.output}: {problem.strerror}"
-        raise UsageError("output.unwritable", reason, "choose another folder with -o") from None
-    write_atomically(paths[0], lambda draft: draft.write_text(text, encoding="utf-8"))
-    write_atomically(paths[1], lambda draft: draft.write_bytes(page))
-    return paths
+    with OutputFolder(job.output, job.force).drafts() as (folder, drafts):
+        for name, content in zip(_FILES, (text.encode(), page), strict=True):
+            (drafts / name).write_bytes(content)
+    return tuple(folder / name for name in _FILES)
 
 
 def _side_by_side(found: Comparison, shown: Shown) -> tuple[Any, list[Any]]:

@@ -8,7 +8,6 @@ Everything is checked and computed before anything is written; an error leaves n
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -17,14 +16,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from analyzer.data.reading import read_all
-from analyzer.errors import InconclusiveError, UsageError
 from analyzer.explanation import Explanation
-from analyzer.files import require_replaceable, require_writable, staging, write_error
 from analyzer.jobs import report
 from analyzer.jobs.arguments import parse_layout, parse_params
 from analyzer.jobs.rule_options import with_rules
 from analyzer.methods import registry
 from analyzer.model import Model, load
+from analyzer.output_folder import OutputFolder
 from analyzer.targets.resolve import scored_value
 
 if TYPE_CHECKING:
@@ -142,7 +140,7 @@ def explain_files(job: Job, progress: Callable[[int, int], None] | None = None) 
     )  # fmt: skip
     read = read_all(model, job.inputs)
     stems = {name: _stems(name, methods, job.targets) for name, _, _ in read}
-    _require_free(job, [file for names in stems.values() for stem in names for file in _files(stem)])
+    _folder(job).require_free(file for names in stems.values() for stem in names for file in _files(stem))
     items = []
     notes: list[tuple[str, str]] = []
     for name, sources, feed in read:
@@ -197,69 +195,25 @@ def _label_warning(model: Model, explanation: Explanation) -> list[str]:
 
 
 def check_output(job: Job) -> None:
-    """Refuse early what can't be written to: a file where the folder or a parent should be, a folder without permission or with
-    results in it that aren't to be replaced.
-
-    Raises
-    ------
-    UsageError
-        ``output.not_a_folder``, ``output.unwritable``, ``output.exists``, ``output.not_regular``.
-    InconclusiveError
-        ``output.read_only``.
-    """
-    require_writable(job.output if job.output is not None else Path())
-    _require_free(job, [_PAGE])
+    """Refuse early a folder that can't be written to, or whose report isn't to be replaced; errors as of ``OutputFolder``."""
+    _folder(job).require_free([_PAGE])
 
 
-def _require_free(job: Job, names: Sequence[str]) -> None:
-    """Refuse names in the chosen folder that mustn't be replaced; a folder of the run's own has none."""
-    if job.output is not None:
-        for name in names:
-            require_replaceable(job.output / name, overwrite=job.force)
+def _folder(job: Job) -> OutputFolder:
+    return OutputFolder(job.output, job.force)
 
 
 def _write(job: Job, model: Model, items: list[Item]) -> Path:
-    """Write into a temporary folder inside the output folder, then rename each file."""
-    try:
-        folder, is_new = _made_folder(job.output)
-    except OSError as problem:
-        raise write_error(str(job.output or _DEFAULT), problem) from None
-    try:
-        with staging(folder) as drafts:
-            for item in items:
-                for explanation, stem in zip(item.explanations, item.stems, strict=True):
-                    for name in _files(stem):
-                        explanation.save(drafts / name, item.source)
-                    item.files.append([folder / name for name in _files(stem)])
-            rows = [(item.name, item.source, item.explanations) for item in items]
-            report.write_comparison(drafts / _PAGE, model, rows, _command(job))
-            written = sorted(drafts.iterdir())
-            _require_free(job, [path.name for path in written])
-            for path in written:
-                path.replace(folder / path.name)
-    except OSError as problem:
-        raise write_error(str(folder), problem) from None
-    except (UsageError, InconclusiveError) as problem:  # of a draft: the folder is what a user knows
-        message = re.sub(r"/\.onnxplain-staging-[0-9a-f]+", "", problem.message)
-        raise type(problem)(problem.code, message, problem.hint) from None
-    finally:
-        _discard(folder, is_new)
+    """Write all files, or none."""
+    with _folder(job).drafts() as (folder, drafts):
+        for item in items:
+            for explanation, stem in zip(item.explanations, item.stems, strict=True):
+                for name in _files(stem):
+                    explanation.save(drafts / name, item.source)
+                item.files.append([folder / name for name in _files(stem)])
+        rows = [(item.name, item.source, item.explanations) for item in items]
+        report.write_comparison(drafts / _PAGE, model, rows, _command(job))
     return folder / _PAGE
-
-
-def _made_folder(wanted: Path | None) -> tuple[Path, bool]:
-    """The folder for the results, and whether it is new; where none was named, the first name that is free."""
-    if wanted is not None:
-        is_new = not wanted.exists()
-        wanted.mkdir(parents=True, exist_ok=True)
-        return wanted, is_new
-    number = 1
-    while True:
-        folder = Path(_DEFAULT if number == 1 else f"{_DEFAULT}-{number}")
-        with contextlib.suppress(FileExistsError):
-            folder.mkdir()
-            return folder, True
-        number += 1
 
 
 def _files(stem: str) -> list[str]:
@@ -279,13 +233,6 @@ def _stems(name: str, methods: Sequence[str], targets: Sequence[str]) -> list[st
             stem = next(each for each in itertools.chain([full], numbered) if each not in found)
         found.append(stem)
     return found
-
-
-def _discard(folder: Path, is_new: bool) -> None:
-    """Remove the folder that was made for the results where an error left it empty."""
-    if is_new:
-        with contextlib.suppress(OSError):
-            folder.rmdir()
 
 
 def _command(job: Job) -> str:

@@ -19,6 +19,7 @@ import pytest
 import analyzer
 from analyzer import files
 from analyzer.errors import AnalyzerError, InconclusiveError, UsageError
+from analyzer import output_folder
 from analyzer.jobs import explain_files as explaining
 from tests.cli.conftest import Call, Ran, files_in
 from tests.cli.test_process import environment, process
@@ -248,7 +249,7 @@ def test_a_disk_that_takes_nothing_leaves_nothing_behind(
         full() if path.suffix == ".json" else saved(self, path)
 
     goal: tuple[Any, str, Any] = {
-        "staging": (explaining, "staging", full),
+        "staging": (output_folder, "staging", full),
         "save": (analyzer.Explanation, "save", save_some),
         "report": (explaining.report, "write_comparison", full),
         "draft": (Path, "write_text", full),
