@@ -17,9 +17,8 @@ import numpy as np
 import pytest
 
 import analyzer
-from analyzer import files
+from analyzer import files, output_folder
 from analyzer.errors import AnalyzerError, InconclusiveError, UsageError
-from analyzer import output_folder
 from analyzer.jobs import explain_files as explaining
 from tests.cli.conftest import Call, Ran, files_in
 from tests.cli.test_process import environment, process
