@@ -125,7 +125,8 @@ class Explanation:
     score
         The explained score, shape (batch,).
     score_kind
-        ``logit``, ``probability`` or ``value``.
+        ``logit``, ``probability``, ``log-probability`` (``score="probability"`` of a model that ends in a log-softmax) or
+        ``value``.
     signed
         Whether negative values mean evidence against.
     completeness

@@ -17,7 +17,7 @@ from analyzer.errors import UsageError
 
 Kind = Literal["image", "table", "series", "tokens", "tensor"]
 Layout = Literal["CHW", "HWC", "HW", "CT", "TC", "T"]
-ScoreKind = Literal["logit", "probability", "value"]
+ScoreKind = Literal["logit", "probability", "log-probability", "value"]
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,7 +17,7 @@ from analyzer.errors import UnsupportedError, UsageError
 from analyzer.model_facts import probabilities_of, producer
 from analyzer.targets.origin import REARRANGING, is_distribution, is_regression
 
-Kind = Literal["logit", "probability", "value"]
+Kind = Literal["logit", "probability", "log-probability", "value"]
 
 _SQUASHING = {"Softmax", "LogSoftmax", "Sigmoid"}
 _RESHAPING = {"Reshape", "Flatten", "Squeeze", "Unsqueeze"}
@@ -100,7 +100,7 @@ def scored_in(graph: onnx.GraphProto, output: str | None, score: str) -> Scored:
     if squashing is not None:
         if score == "logit" and permutation is not _MIXED:
             return Scored(name, squashing.input[0], "logit", squashing.op_type, permutation)
-        return Scored(name, value, "probability")
+        return Scored(name, value, "log-probability" if squashing.op_type == "LogSoftmax" else "probability")
     if value != name or _from_classifier(graph, value) or is_distribution(graph, value):
         return Scored(name, value, "probability")
     if is_regression(graph, value):

@@ -174,7 +174,8 @@ def _prediction(model: OnnxModel, scored: Scored, output: Array) -> dict[str, An
     rows = output.reshape(len(output), -1) if output.ndim else output.reshape(1, 1)
     if output.ndim > 2 and rows.shape[1] != output.shape[1]:
         return None
-    kind = "probability" if scored.squashed_by or scored.kind == "probability" else scored.kind
+    kind: str = "probability" if scored.squashed_by else scored.kind
+    kind = "log-probability" if scored.squashed_by == "LogSoftmax" else kind
     names = model.labels.name if model.labels is not None and rows.shape[1] > 1 else str
     best = [_best(row) for row in rows]
     if scored.regression:  # nothing is best among them

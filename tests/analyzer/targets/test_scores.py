@@ -38,7 +38,15 @@ def test_what_squashes_is_taken_off_or_kept(op: str) -> None:
     graph = model(node(op, "logits", "y")).graph
     assert scored_in(graph, None, "logit") == Scored("y", "logits", "logit", op)
     assert scored_in(graph, "y", "logit") == Scored("y", "logits", "logit", op)
-    assert scored_in(graph, None, "probability") == Scored("y", "y", "probability")
+    kept = "log-probability" if op == "LogSoftmax" else "probability"
+    assert scored_in(graph, None, "probability") == Scored("y", "y", kept)
+
+
+def test_logarithms_of_probabilities_are_not_called_probabilities() -> None:
+    loaded = analyzer.load(model(node("LogSoftmax", "logits", "y")), "cpu")
+    e = loaded.explain(X, method="occlusion", target=2, score="probability")
+    assert e.score_kind == e.record["prediction"]["kind"] == "log-probability"
+    np.testing.assert_allclose(e.score, loaded.predict(X)["y"][:, 2], rtol=1e-5)
 
 
 TAILS = {
@@ -76,7 +84,7 @@ def test_operators_that_only_move_values_are_looked_through(kind: str) -> None:
     np.testing.assert_allclose(done.score, X @ W[:, 2], rtol=1e-4)
     np.testing.assert_allclose(done.attribution, np.broadcast_to(W[:, 2], (4, 6)), rtol=1e-5)
     explained = loaded.explain(X, method="occlusion", target=2, score="probability")
-    assert explained.score_kind == "probability"
+    assert explained.score_kind == ("log-probability" if found.squashed_by == "LogSoftmax" else "probability")
     expected = loaded.predict(X)["y"].reshape(4, 3)[:, 2]
     np.testing.assert_allclose(explained.score, expected, rtol=1e-6)
 
