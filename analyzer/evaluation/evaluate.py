@@ -27,6 +27,7 @@ def evaluate(
     *,
     mask: Array | Mapping[str, Array] | None = None,
     seed: int = 0,
+    start: int = 0,
     progress: Callable[[int, int], None] | None = None,
     **params: Any,
 ) -> Evaluation:
@@ -45,6 +46,8 @@ def evaluate(
         the input or broadcastable to it. A mapping gives one for each input.
     seed
         Of every random choice.
+    start
+        Number of the first sample among all that are judged, so that each has random numbers of its own however they are parted.
     progress
         Called with (done, total) samples, or rounds, by metrics that take long.
     params
@@ -69,7 +72,9 @@ def evaluate(
         raise UsageError("seed.invalid", f"seed={seed!r} is no whole number from 0 on", "give seed=0")
     feed = same_input(model, x, explanation)
     _require_samples(model, feed, explanation, info)
-    context = MetricContext(model, explanation, feed, _masks(model, mask, explanation, info), int(seed), progress)
+    context = MetricContext(
+        model, explanation, feed, _masks(model, mask, explanation, info), int(seed), progress, start
+    )
     parts = [context.part(rows) for rows in _parts(model, feed, context.batch)]
     with context.others:
         found = [_checked(info.function(part, **checked), part) for part in parts]

@@ -160,6 +160,29 @@ def mean(
     )  # fmt: skip
 
 
+@dataclass(frozen=True)
+class Interval:
+    """A mean over inputs with its confidence interval; of how many inputs."""
+
+    mean: float
+    low: float
+    high: float
+    count: int
+
+    @classmethod
+    def of(cls, values: Array, confidence: float = 0.95, seed: int = 0) -> Interval:
+        """Of the values of so many inputs; infinite, or NaN, where there are too few to tell."""
+        found = mean("", np.asarray(values, np.float64), 0.0, "at least", confidence, seed)
+        return cls(found.estimate, found.low, found.high, found.count)
+
+    def to_dict(self) -> dict[str, float | int | None]:
+        """JSON-ready."""
+        return {
+            key: value if np.isfinite(value) else None
+            for key, value in (("mean", self.mean), ("low", self.low), ("high", self.high), ("n", self.count))
+        }
+
+
 def holm(p_values: Sequence[float]) -> list[float]:
     """P-values adjusted for how many there are, so that the chance of any false alarm stays below a level.
 
