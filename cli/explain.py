@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from cli.explaining import explaining
 from cli.output import (
     Options,
     common,
@@ -15,12 +16,10 @@ from cli.output import (
     inert,
     keep_fonts_in_cache,
     line,
-    method_names,
     progress,
     table,
     warn,
 )
-from cli.rules import rule_options
 
 if TYPE_CHECKING:
     from analyzer.explanation import Explanation
@@ -28,67 +27,21 @@ if TYPE_CHECKING:
 
 #: How many samples of a batch are printed; the files hold all.
 _MOST_SAMPLES = 8
-_PRESETS = ("imagenet", "imagenet-caffe", "unit", "signed", "raw")
 
 
 @click.command("explain")
-@click.argument("model", type=click.Path())
-@click.argument("inputs", nargs=-1, required=True, type=click.Path())
-@click.option(
-    "-m",
-    "--method",
-    "methods",
-    multiple=True,
-    required=True,
-    shell_complete=method_names,
-    help="As -p, --rule, -t repeatable.",
-)
-@click.option("-p", "--param", "params", multiple=True, metavar="KEY=VALUE", help="A parameter, also METHOD.KEY=VALUE.")
-@rule_options
-@click.option(
-    "-t", "--target", "targets", multiple=True, default=["top1"], metavar="TARGET",
-    help="top1, a class, contrast:A,B, OUT[:,3], region:2, …",
-)  # fmt: skip
-@click.option(
-    "--input", "explained", multiple=True, metavar="NAME", help="An input to explain, instead of all that suit."
-)
-@click.option("--layout", multiple=True, hidden=True, metavar="[NAME=]NTC", help="What an input's axes count.")
+@explaining()
 @click.option("--at", metavar="NODE", help="Relevance at an inner node instead of the inputs.")
-@click.option("--score", default="logit", help="logit or probability. [logit]")
-@click.option("--preprocess", type=click.Path(), metavar="HOW", help=f"TOML, or {', '.join(_PRESETS)}.")
-@click.option("--labels", type=click.Path(), metavar="FILE", help="Class names, one per line.")
-@click.option("--decode", type=click.Path(), metavar="HOW", help="TOML file or preset: how to read detections.")
-@click.option("--backend", default="auto", metavar="NAME", help="auto, torch or onnxruntime. [auto]")
 @click.option(
     "-o", "--output", type=click.Path(), metavar="DIR", help="For all files; --force: replace old ones. [a new one]"
 )
 @click.option("--force", is_flag=True, hidden=True)  # told beside --output: a screen holds no more
 @common
-def command(
-    model: str,
-    inputs: tuple[str, ...],
-    methods: tuple[str, ...],
-    params: tuple[str, ...],
-    rule: tuple[str, ...],
-    targets: tuple[str, ...],
-    explained: tuple[str, ...],
-    layout: tuple[str, ...],
-    at: str | None,
-    score: str,
-    preprocess: str | None,
-    labels: str | None,
-    decode: str | None,
-    backend: str,
-    output: str | None,
-    force: bool,
-    options: Options,
-) -> None:
+def command(asked: dict[str, Any], at: str | None, output: str | None, force: bool, options: Options) -> None:
     """Explain MODEL on INPUTS: pictures, .npy, .npz, .csv, .wav; or NAME=FILE."""
     from analyzer.jobs.explain_files import Job, explain_files
 
-    job = Job(model, inputs, methods, params, list(dict.fromkeys(targets)), score, preprocess, labels,
-              None if output is None else Path(output), options.seed, options.device, options.threads, decode, backend,
-              rule, at, explained, layout, options.tf32, force)  # fmt: skip
+    job = Job(**asked, **options.running, at=at, output=None if output is None else Path(output), force=force)
     keep_fonts_in_cache()
     with progress(options, "explaining") as advance:
         done = explain_files(job, advance)

@@ -39,6 +39,11 @@ class Options:
     threads: int
     tf32: bool = False
 
+    @property
+    def running(self) -> dict[str, Any]:
+        """Those that say how a model is run."""
+        return {"seed": self.seed, "device": self.device, "threads": self.threads, "tf32": self.tf32}
+
 
 def common(function: F) -> F:
     """Add the common options; the command gets them as ``options``."""

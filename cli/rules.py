@@ -21,11 +21,11 @@ F = TypeVar("F", bound=Callable[..., Any])
 _HELP = "For lrp, as in Conv=gamma:0.5; or a TOML file."
 
 
-def rule_options(function: F) -> F:
+def rule_options(function: F, hidden: bool = False) -> F:
     """Add ``--rule KEY=RULE`` and, for a file, ``--rules FILE``; the command gets them together as ``rule``."""
     import functools
 
-    @click.option("--rule", "rule", multiple=True, metavar="KEY=RULE", help=_HELP)
+    @click.option("--rule", "rule", multiple=True, metavar="KEY=RULE", hidden=hidden, help=_HELP)
     @click.option("--rules", "rules_files", multiple=True, metavar="FILE", hidden=True)
     @functools.wraps(function)
     def wrapper(*args: Any, rule: tuple[str, ...], rules_files: tuple[str, ...], **kwargs: Any) -> Any:

@@ -19,7 +19,7 @@ import pytest
 import analyzer
 from analyzer import files, output_folder
 from analyzer.errors import AnalyzerError, InconclusiveError, UsageError
-from analyzer.jobs import explain_files as explaining
+from analyzer.jobs import asked, explain_files
 from tests.cli.conftest import Call, Ran, files_in
 from tests.cli.test_process import environment, process
 
@@ -64,7 +64,7 @@ def test_results_are_replaced_only_where_that_is_asked_for(call: Call, tmp_path:
 def test_any_file_in_a_results_place_is_kept(
     call: Call, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(explaining.Model, "explain_targets", lambda *_, **__: pytest.fail("something was explained"))
+    monkeypatch.setattr(explain_files.Model, "explain_targets", lambda *_, **__: pytest.fail("something was explained"))
     (tmp_path / "o").mkdir()
     (tmp_path / "o" / name).write_text("mine")
     refused(call(*EXPLAIN, "-o", "o"), "output.exists")
@@ -173,7 +173,7 @@ def test_external_data_of_the_model_is_not_replaced(call: Call, tmp_path: Path) 
 def test_an_output_in_a_files_place_is_refused_before_any_work(
     call: Call, where: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(explaining, "load", lambda *_, **__: pytest.fail("the model was loaded"))
+    monkeypatch.setattr(asked, "load", lambda *_, **__: pytest.fail("the model was loaded"))
     ran = call(*EXPLAIN, "-o", where)
     refused(ran, "output.not_a_folder")
     assert "rows.csv is a file" in ran.error
@@ -183,7 +183,7 @@ def test_an_output_in_a_files_place_is_refused_before_any_work(
 def test_a_path_that_cannot_be_is_refused_before_any_work(
     call: Call, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(explaining, "load", lambda *_, **__: pytest.fail("the model was loaded"))
+    monkeypatch.setattr(asked, "load", lambda *_, **__: pytest.fail("the model was loaded"))
     before = files_in(tmp_path)
     refused(call(*EXPLAIN, "-o", tmp_path / name), "output.unwritable")
     refused(call(*COMPILE, "-o", tmp_path / name), "output.unwritable")
@@ -250,7 +250,7 @@ def test_a_disk_that_takes_nothing_leaves_nothing_behind(
     goal: tuple[Any, str, Any] = {
         "staging": (output_folder, "staging", full),
         "save": (analyzer.Explanation, "save", save_some),
-        "report": (explaining.report, "write_comparison", full),
+        "report": (explain_files.report, "write_comparison", full),
         "draft": (Path, "write_text", full),
     }[step]
     monkeypatch.setattr(*goal)

@@ -196,9 +196,9 @@ def test_shell_completion_scripts(call: Call, monkeypatch: pytest.MonkeyPatch, s
 
 def test_presets_of_the_help_are_those_there_are(call: Call) -> None:
     from analyzer.inputs import PRESETS
-    from cli import explain
+    from cli import explaining
 
-    assert tuple(PRESETS) == explain._PRESETS
+    assert tuple(PRESETS) == explaining._PRESETS
 
 
 def test_a_stdout_that_takes_no_more_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
