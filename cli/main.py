@@ -21,6 +21,8 @@ COMMANDS = {
     "methods": ("cli.methods", "The methods there are; one method's parameters."),
     "explain": ("cli.explain", "Explain a model's predictions for files."),
     "compare": ("cli.compare", "How far two models' outputs and explanations agree; where they drift."),
+    "evaluate": ("cli.evaluate", "Judge explanations by metrics; choose the best method or parameters."),
+    "metrics": ("cli.metrics", "The metrics there are; what one can't tell."),
     "compile": ("cli.compile", "Write an explanation as an ONNX model that onnxruntime runs alone."),
     "doctor": ("cli.doctor", "Versions, providers and devices."),
 }
@@ -72,7 +74,7 @@ def group() -> None:
     """Explain any model that can be exported to ONNX.
 
     The result goes to stdout, progress and warnings go to stderr. Exit codes: 0 done, 2 wrong usage, 3 input rejected,
-    4 nothing came of it (the disk is full or read-only), 5 internal error.
+    4 nothing came of it (no input has a value; the disk is full or read-only), 5 internal error.
     """
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from cli.output import Options, common, document, line, method_names, table
+from cli.output import Options, common, document, line, method_names, parameters, table
 
 
 @click.command("methods")
@@ -32,12 +32,7 @@ def command(name: str | None, options: Options) -> None:
     line(options, f"{info.name}: {info.summary}", "bold")
     line(options, f"family {info.family}, needs {info.needs}, for {', '.join(info.modalities)}")
     line(options, f"source: {info.source}")
-    if info.parameters:
-        rows_ = [(p.name, p.type_name, repr(p.default), p.doc) for p in info.parameters.values()]
-        table(options, ("parameter", "type", "default", "meaning"), rows_)
-        line(options, f"set them with -p, as in: onnxplain explain MODEL FILE -m {name} -p {rows_[0][0]}=...", "dim")
-    else:
-        line(options, "no parameters")
+    parameters(options, info.parameters, f"onnxplain explain MODEL FILE -m {name} -p ")
 
 
 def _described(info: Any) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import json
 import os
 import sys
 import unicodedata
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -18,6 +18,8 @@ import click
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from analyzer.methods.parameters import Parameter
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -100,6 +102,13 @@ def keep_fonts_in_cache() -> None:
         atexit.register(shutil.rmtree, os.environ["MPLCONFIGDIR"], ignore_errors=True)
 
 
+def metric_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """Names of metrics, for shell completion."""
+    from analyzer.evaluation import registry
+
+    return [name for name in registry.metrics() if name.startswith(incomplete)]
+
+
 def inert(text: object) -> str:
     """A string from a model or file as one harmless line: no control, bidirectional or escape characters."""
     return "".join(c if unicodedata.category(c)[0] != "C" else " " if c in "\t\n" else "�" for c in str(text))
@@ -165,6 +174,16 @@ def table(options: Options, columns: Sequence[str], rows: Sequence[Sequence[obje
     _put(options, grid, wrap=True)
 
 
+def parameters(options: Options, found: Mapping[str, Parameter], example: str) -> None:
+    """Print a table of parameters with their defaults, and how one is set; ``example`` goes before its name."""
+    if not found:
+        line(options, "no parameters")
+        return
+    rows = [(each.name, each.type_name, repr(each.default), each.doc) for each in found.values()]
+    table(options, ("parameter", "type", "default", "meaning"), rows)
+    line(options, f"set them with -p, as in: {example}{rows[0][0]}=...", "dim")
+
+
 def line(options: Options, text: object, style: str = "") -> None:
     """Print one line of foreign text; only a terminal's width breaks it."""
     from rich.text import Text
@@ -193,8 +212,10 @@ def detail(options: Options, text: object) -> None:
 
 
 @contextlib.contextmanager
-def progress(options: Options, label: str) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar on stderr where that is a terminal; gives a function (done, total) in model evaluations.
+def progress(
+    options: Options, label: str, unit: str = "evaluations, time left"
+) -> Iterator[Callable[[float, float], None]]:
+    """A progress bar on stderr where that is a terminal; gives a function (done, total), of model evaluations by default.
 
     It displays how many are done, the total, and the time left at the recent pace. The total may fall where a method
     stops early; fewer done than before means that another explanation has begun, which starts a new pace.
@@ -204,12 +225,12 @@ def progress(options: Options, label: str) -> Iterator[Callable[[int, int], None
         return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    time_left = (TextColumn("evaluations, time left"), TimeRemainingColumn())
+    time_left = (TextColumn(unit), TimeRemainingColumn())
     columns = (TextColumn("{task.description}"), BarColumn(bar_width=None), MofNCompleteColumn(), *time_left)
     with Progress(*columns, console=console(options, err=True), transient=True) as bar:
-        task, before = bar.add_task(inert(label), total=None), 0
+        task, before = bar.add_task(inert(label), total=None), 0.0
 
-        def advance(done: int, total: int) -> None:
+        def advance(done: float, total: float) -> None:
             nonlocal before
             if done < before:
                 bar.reset(task, total=total, completed=0)

@@ -6,6 +6,7 @@ the values (``selection``), the intervals of their means (``statistics``).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,6 +24,7 @@ from analyzer.explanation import Explanation
 from analyzer.model import Model
 
 Progress = Callable[[float, float], None]
+_FIGURES = re.compile(r"\d[\d.,]*(e[+-]?\d+)?")
 #: Why a sample has no value of a metric that needs a mask.
 NO_MASK = "no mask"
 
@@ -165,6 +167,7 @@ class _Run:
         }
         ids = tuple(dataset.ids[position] for position in positions)
         self._found = Judgement(tuple(candidates), tuple(chosen), ids, [""] * count, cells)
+        self._noted: set[tuple[str, str]] = set()
         self._curves: dict[tuple[int, str, str], list[Curve]] = {}
 
     def add(self, batch: Batch) -> None:
@@ -187,7 +190,7 @@ class _Run:
             **candidate.params,
         )  # fmt: skip
         self._advance(len(batch))
-        self._found.notes += [(note, candidate.name) for note in explanation.record.get("notes", ())]
+        self._note(candidate.name, explanation.record.get("notes", ()))
         for row, target in zip(rows, explanation.target, strict=False):
             self._found.targets[row] = self._found.targets[row] or target
         for name in self._chosen:
@@ -215,8 +218,18 @@ class _Run:
                     cell.reasons[row] = found.reasons[at]
         cell.evaluations += found.n_evaluations
         cell.explanations += found.n_explanations
-        cell.notes += [note for note in found.notes if note not in cell.notes]
+        cell.notes += [note for note in found.notes if self._is_new(f"{number} {name}", note)]
         self._keep_curves(number, found, len(batch))
+
+    def _note(self, owner: str, notes: Sequence[str]) -> None:
+        self._found.notes += [(note, owner) for note in notes if self._is_new(owner, note)]
+
+    def _is_new(self, owner: str, note: str) -> bool:
+        """Whether nothing like it has been noted: of two notes that differ in figures alone, as of two batches, one is enough."""
+        key = owner, _FIGURES.sub("", note)
+        new = key not in self._noted
+        self._noted.add(key)
+        return new
 
     def _keep_curves(self, number: int, found: Evaluation, count: int) -> None:
         for name, curve in found.curves.items():
