@@ -60,6 +60,14 @@ class EvaluateJob(Asked):
     output: Path | None = None
 
     @property
+    def options(self) -> dict[str, Any]:
+        """How every explanation is asked for."""
+        return {
+            "target": self.targets[0], "score": self.score, "backend": self.backend, "inputs": self.explained or None,
+            "seed": self.seed,
+        }  # fmt: skip
+
+    @property
     def command(self) -> str:
         """The command that asks for the same again."""
         single = [("--mask", self.mask), ("--samples", None if self.samples is None else str(self.samples)),
@@ -203,18 +211,14 @@ def evaluate_files(job: EvaluateJob, progress: Progress | None = None) -> Evalua
         check_output(job.output)
     model = job.load()
     dataset = _data(job, model)
-    options: dict[str, Any] = {
-        "target": job.targets[0], "score": job.score, "backend": job.backend, "inputs": job.explained or None,
-        "seed": job.seed, "progress": progress,
-    }  # fmt: skip
     selection = None
     if job.grid:
         selection = select(
-            model, dataset, candidates, chosen, held_out=job.held_out, confidence=CONFIDENCE, **options
+            model, dataset, candidates, chosen, held_out=job.held_out, confidence=CONFIDENCE, progress=progress, **job.options
         )  # fmt: skip
         judgement = selection.judgement
     else:
-        judgement = judge(model, dataset, candidates, chosen, **options)
+        judgement = judge(model, dataset, candidates, chosen, progress=progress, **job.options)
     _require_values(judgement)
     return Evaluated(job, model, dataset, judgement, selection, _warnings(model, dataset, judgement, selection))
 

@@ -1,4 +1,5 @@
-"""The files of a judgement: ``evaluation.json``, the page ``evaluation.html``, a picture of each metric's curves.
+"""The files of a judgement: ``evaluation.json``, the page ``evaluation.html``, a picture of each metric's curves, and
+pixel-flipping as an animation.
 
 Belongs here: from values to tables, curves and files. Not here: judging (``evaluate_files``), drawing (``analyzer.report``).
 """
@@ -7,15 +8,21 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
+from analyzer.data.batches import batches
+from analyzer.errors import InputError, UnsupportedError
 from analyzer.evaluation import registry
+from analyzer.evaluation.flipping_frames import flipping_frames
 from analyzer.evaluation.measure import Array, Curve
 from analyzer.explanation import jsonable
 from analyzer.jobs.evaluate_files import CONFIDENCE, Evaluated
 from analyzer.jobs.output_folder import staged
+from analyzer.report.animation import Flipping, save_animation
 from analyzer.report.evaluation_page import Chart, MetricTable, Row, render_evaluation
 from analyzer.report.explained import created
 from analyzer.report.picture_curves import Line, draw_curves
@@ -23,6 +30,8 @@ from analyzer.report.pictures import png
 
 #: So many curves are told apart in a picture, and points of those whose inputs have points of their own.
 _LINES, _POINTS = 8, 65
+#: The metric that is animated, for so many candidates and in so many steps at most, and the file.
+_FLIPPING, _FLIPS, _STEPS, _ANIMATION = "pixel-flipping", 2, 16, "pixel-flipping.webp"
 
 
 def write(done: Evaluated, folder: Path) -> list[Path]:
@@ -34,9 +43,10 @@ def write(done: Evaluated, folder: Path) -> list[Path]:
         ``output.unwritable``.
     """
     tables = [_table(done, metric) for metric in done.judgement.metrics]
+    flips = _flips(done)
     contents = {
         "evaluation.json": json.dumps(jsonable(done.to_dict()), indent=1).encode(),
-        "evaluation.html": _page(done, tables).encode(),
+        "evaluation.html": _page(done, tables, flips).encode(),
     }
     for metric, one in zip(done.judgement.metrics, tables, strict=True):
         for name, chart in zip(_curve_names(done, metric), one.charts, strict=True):
@@ -45,18 +55,45 @@ def write(done: Evaluated, folder: Path) -> list[Path]:
     with staged(folder) as staging:
         for file, content in contents.items():
             (staging / file).write_bytes(content)
-    return [folder / file for file in contents]
+        if flips:
+            save_animation(flips[0], staging / _ANIMATION)
+    return [folder / file for file in (*contents, *((_ANIMATION,) if flips else ()))]
 
 
-def _page(done: Evaluated, tables: list[MetricTable]) -> str:
-    """The page; the call by which everything that is judged becomes something to look at."""
+def _page(done: Evaluated, tables: Sequence[MetricTable], flips: Sequence[Flipping]) -> str:
     count, model = len(done.judgement.ids), done.model
     held = "" if done.selection is None else ", on which the best combination was chosen"
     lead = f"{count} {'input' if count == 1 else 'inputs'}{held}; target {done.job.targets[0]}."
     title = model.path.name if model.path is not None else "model"
     return render_evaluation(
-        title, lead, tables, (), done.warnings, created(), done.job.command, CONFIDENCE
+        title, lead, tables, flips, done.warnings, created(), done.job.command, CONFIDENCE
     )  # fmt: skip
+
+
+def _flips(done: Evaluated) -> list[Flipping]:
+    """The first picture losing its pixels, under the best candidates; nothing where that isn't judged, or there is no picture."""
+    if _FLIPPING not in done.judgement.metrics:
+        return []
+    failed: dict[int, InputError] = {}
+    batch = next(iter(batches(done.model, done.dataset, failed)))
+    found = []
+    for number in _order(done)[:_FLIPS]:
+        candidate = done.judgement.candidates[number]
+        params = done.judgement.cells[number, _FLIPPING].params
+        explanation = done.model.explain(batch.feed, candidate.method, **done.job.options, **candidate.params)
+        try:
+            flip = flipping_frames(
+                done.model,
+                batch.feed,
+                explanation,
+                0,
+                **{**params, "steps": min(params["steps"], _STEPS)},
+                seed=done.job.seed,
+            )
+        except UnsupportedError:
+            return []
+        found.append(replace(flip, title=f"{candidate.name}, {explanation.target[0]}"))
+    return found
 
 
 def _order(done: Evaluated) -> list[int]:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from analyzer.evaluation.registry import metrics
 from analyzer.inputs.preprocess import PRESETS, Preprocess, load_preprocess
 from docs.make import HERE, NOT_TRACED, PAGES, up_to_date
 
@@ -24,6 +25,15 @@ def test_every_standard_operator_is_covered_or_has_its_reason() -> None:
     assert "no function yet" not in PAGES["operators.md"]()
     for name in NOT_TRACED:
         assert f"| {name} |" in PAGES["operators.md"]()
+
+
+def test_the_page_of_metrics_has_all_that_the_registry_says() -> None:
+    page = PAGES["metrics.md"]()
+    for info in metrics().values():
+        section = page.partition(f"### {info.name}\n")[2].partition("\n#")[0]
+        for said in (info.summary, info.direction.capitalize(), info.range, info.cost, info.blind_spot, info.source):
+            assert said in section, (info.name, said)
+        assert re.findall(r"^\| `(\w+)` ", section, re.MULTILINE) == list(info.parameters)
 
 
 @pytest.mark.parametrize(
