@@ -87,7 +87,8 @@ class ModelFacts:
 
     def guesses_axes(self, name: str, shape: Sequence[int]) -> bool:
         """Whether nothing but sizes that leave it open says where an input's channels are."""
-        known = name in self.layouts or name in self._channels or (self.preprocess is not None and len(shape) == 4)
+        by_preprocess = self.preprocess is not None and self.preprocess.layout is not None and len(shape) == 4
+        known = name in self.layouts or name in self._channels or by_preprocess
         return not known and ambiguous(shape)
 
     @functools.cached_property

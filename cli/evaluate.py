@@ -30,9 +30,7 @@ _AS_IN_EXPLAIN = ("--rule", "--input", "--score", "--decode", "--backend")
     help="See onnxplain metrics; repeatable.",
 )
 @click.option("--mask", type=click.Path(), metavar="PATH", help="Where the truth lies: one file, or a folder.")
-@click.option(
-    "--samples", type=click.IntRange(min=1), metavar="N", help="Draw so many; --stratify COLUMN in proportion."
-)
+@click.option("--samples", type=click.IntRange(min=1), metavar="N", help="Draw so many; in proportion: --stratify.")
 @click.option("--stratify", metavar="COLUMN", hidden=True, help="label, or a column of the data.")
 @click.option("--grid", multiple=True, metavar="KEY=V,V,…", help="Choose the best: gamma=0,0.25,1 or method=A,B.")
 @click.option("--held-out", default=0.5, hidden=True, metavar="SHARE", help="Of the inputs, to confirm a choice. [0.5]")

@@ -38,7 +38,7 @@ def explaining(method_required: bool = True, hidden: Collection[str] = ()) -> Ca
             click.argument("model", type=click.Path()),
             click.argument("inputs", nargs=-1, required=True, type=click.Path()),
             option("-m", "--method", "methods", multiple=True, required=method_required, shell_complete=method_names,
-                   help="As -p, -t repeatable."),
+                   help="As -p, -t repeatable." if method_required else "As -p repeatable."),
             option("-p", "--param", "params", multiple=True, metavar="KEY=VALUE",
                    help="A parameter, also METHOD.KEY=VALUE."),
             functools.partial(rule_options, hidden="--rule" in hidden),

@@ -17,8 +17,8 @@ from analyzer.errors import InputError
 from analyzer.onnx_model import OnnxModel
 
 Array = NDArray[Any]
-#: Bytes of inputs in one batch, and the most samples.
-_BYTES, _MOST = 16 * 2**20, 32
+#: Bytes of inputs in one batch, and the most samples: white-box methods hold all values between for each of them.
+_BYTES, _MOST = 4 * 2**20, 32
 
 
 @dataclass(frozen=True)

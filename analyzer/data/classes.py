@@ -14,7 +14,7 @@ from analyzer.errors import InputError
 from analyzer.nearest import did_you_mean
 from analyzer.onnx_model import OnnxModel
 
-_INDEX = re.compile(r"\d{1,9}(\.0+)?")
+_INDEX, _NUMBER = re.compile(r"\d{1,9}(\.0*)?"), re.compile(r"[+-]?\d+(\.\d*)?")
 
 
 class Classes:
@@ -27,10 +27,11 @@ class Classes:
         ]
         named = len(self._labels) if self._labels is not None else 0
         self._count = max([named, *sizes]) if sizes or named else None
+        self._called: dict[str, int | None] = {}
 
     def folder(self, name: str) -> int | None:
         """The class that a folder is called after; None where it is called otherwise."""
-        found = self._labels.called(name) if self._labels is not None else None
+        found = self._named(name)
         if found is None and name.isascii() and name.isdigit():
             found = int(name[:9])
         return found if self._exists(found) else None
@@ -51,20 +52,32 @@ class Classes:
         if _INDEX.fullmatch(text):
             found = int(text.partition(".")[0])
             if not self._exists(found):
-                raise InputError(
-                    "data.label", f"{where}: the model has no class {found}", f"give 0 to {(self._count or 1) - 1}"
-                )
+                raise self._unknown(text, where)
             return found
+        index = self._named(text)
+        if index is None:
+            raise self._unknown(text, where)
+        return index
+
+    def _unknown(self, text: str, where: str) -> InputError:
+        if _NUMBER.fullmatch(text):
+            most = f" from 0 to {self._count - 1}" if self._count is not None else ""
+            return InputError("data.label", f"{where}: the model has no class {text}", f"give a whole number{most}")
         if self._labels is None:
             hint = "give --labels, or numbers of classes"
-            raise InputError("data.label", f"{where}: {text[:80]!r} is no number, and no class names are known", hint)
-        index = self._labels.called(text)
-        if index is None:
-            near = did_you_mean(text, [name for name in self._labels.names if name])
-            raise InputError(
-                "data.label", f"{where}: no class is called {text[:80]!r}{near}", "give a class's name or its number"
-            )
-        return index
+            return InputError("data.label", f"{where}: {text[:80]!r} is no number, and no class names are known", hint)
+        near = did_you_mean(text, [name for name in self._labels.names if name])
+        return InputError(
+            "data.label", f"{where}: no class is called {text[:80]!r}{near}", "give a class's name or its number"
+        )
+
+    def _named(self, text: str) -> int | None:
+        """The class of a name, looked up once."""
+        if self._labels is None:
+            return None
+        if text not in self._called:
+            self._called[text] = self._labels.called(text)
+        return self._called[text]
 
     def _exists(self, index: int | None) -> bool:
         return index is not None and (self._count is None or index < self._count)

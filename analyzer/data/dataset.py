@@ -188,7 +188,8 @@ def open_dataset(
     Raises
     ------
     UsageError
-        ``data.missing``, ``data.inputs``, ``data.npz_key``, ``data.samples``, ``data.stratify``, ``data.masks``.
+        ``data.missing``, ``data.inputs``, ``data.npz_key``, ``data.samples``, ``data.stratify``, ``data.masks``,
+        ``seed.invalid``.
     InputError
         ``data.*`` for files that can't be read, ``data.label`` for labels that are no classes.
     InconclusiveError
@@ -197,6 +198,8 @@ def open_dataset(
     model.require_inputs()
     if samples is not None and (isinstance(samples, bool) or not isinstance(samples, int | np.integer) or samples < 1):
         raise UsageError("data.samples", f"samples={samples!r} is no whole number from 1 on", "as in samples=200")
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
+        raise UsageError("seed.invalid", f"seed={seed!r} is no whole number from 0 on", "give seed=0")
     form = form_of(model, path, Path(masks) if masks is not None else None)
     if not len(form.ids):
         raise InconclusiveError("data.empty", f"{_named(path)} holds no samples", "give at least one file or row")
@@ -206,7 +209,7 @@ def open_dataset(
     names = [masked] if masked is not None else [*model.explained_inputs, *model.inputs]
     data = Dataset(model, form, names[0])
     strata = data.strata(stratify) if stratify is not None else None
-    return data if samples is None else data.subset(draw(len(data), int(samples), seed, strata))
+    return data if samples is None else data.subset(draw(len(data), int(samples), int(seed), strata))
 
 
 def _named(path: Any) -> str:

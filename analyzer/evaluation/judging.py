@@ -254,7 +254,12 @@ class _Run:
             cell = found.cells[number, metric]
             cell.reasons |= {row: f"it can't be read [{problem.code}]" for row, problem in found.unreadable.items()}
             own = {name: parts for (of, by, name), parts in self._curves.items() if (of, by) == (number, metric)}
-            cell.curves = {name: whole for name, parts in own.items() if (whole := _joined(parts)) is not None}
+            for name, parts in own.items():
+                whole = _joined(parts)
+                if whole is not None:
+                    cell.curves[name] = whole
+                else:
+                    cell.notes.append(f"curves {name!r} have different numbers of points: left out")
         return found
 
     def _advance(self, steps: int) -> None:

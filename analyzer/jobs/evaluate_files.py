@@ -220,7 +220,7 @@ def evaluate_files(job: EvaluateJob, progress: Progress | None = None) -> Evalua
     else:
         judgement = judge(model, dataset, candidates, chosen, progress=progress, **job.options)
     _require_values(judgement)
-    return Evaluated(job, model, dataset, judgement, selection, _warnings(model, dataset, judgement, selection))
+    return Evaluated(job, model, dataset, judgement, selection, _warnings(job, model, dataset, judgement, selection))
 
 
 def _asked(job: EvaluateJob) -> tuple[list[Candidate], dict[str, dict[str, Any]]]:
@@ -262,8 +262,12 @@ def _require_values(judgement: Judgement) -> None:
     raise InconclusiveError("evaluation.no_value", f"{inputs} of {metric}: {reason}", "choose another metric or method")
 
 
-def _warnings(model: Model, dataset: Dataset, judgement: Judgement, selection: Selection | None) -> list[str]:
+def _warnings(
+    job: EvaluateJob, model: Model, dataset: Dataset, judgement: Judgement, selection: Selection | None
+) -> list[str]:
     found = [*model.loaded.warnings, *merged(judgement.notes)]
+    if job.samples is not None and len(dataset) < job.samples:
+        found.append(f"the data has {len(dataset)} inputs, not {job.samples}: all are taken")
     unreadable: Mapping[int, AnalyzerError] = judgement.unreadable
     if unreadable:
         row, first = next(iter(unreadable.items()))

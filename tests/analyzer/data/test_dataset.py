@@ -200,8 +200,8 @@ def test_a_manifest_names_files_relative_to_itself(model: Model, tmp_path: Path,
         ("dog", "no class is called 'dog'"),
         ("3", "no class 3"),
         ("cats", "did you mean cat"),
-        ("-1", "'-1'"),
-        ("0.5", "'0.5'"),
+        ("-1", "no class -1"),
+        ("0.5", "no class 0.5"),
     ],
 )
 def test_a_label_that_is_no_class_is_named_with_its_row(model: Model, tmp_path: Path, label: str, said: str) -> None:
@@ -441,7 +441,7 @@ def test_every_part_keeps_its_proportion_to_one_sample() -> None:
     [
         ({"samples": 0}, "samples=0"), ({"samples": True}, "samples=True"), ({"samples": 2.5}, "samples=2.5"),
         ({"samples": 1, "stratify": "sit"}, "did you mean site"), ({"stratify": "label"}, "no labels"),
-        ({"masked": "y"}, "no input 'y'"),
+        ({"masked": "y"}, "no input 'y'"), ({"samples": 1, "seed": -1}, "seed=-1"),
     ],
 )  # fmt: skip
 def test_wrong_options_are_refused(model: Model, tmp_path: Path, options: Any, said: str) -> None:

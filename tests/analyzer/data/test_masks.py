@@ -62,6 +62,14 @@ def test_a_mask_goes_where_its_picture_goes(tmp_path: Path, how: dict[str, Any],
     assert len(shares) > 1
 
 
+def test_a_model_that_takes_channels_last(tmp_path: Path) -> None:
+    model = analyzer.load(
+        cnn(nhwc=True), preprocess=Preprocess(scale=1 / 255, interpolation="nearest", resize_short=10, crop=(8, 8))
+    )
+    sample = open_dataset(model, white(tmp_path / "a.png", 16, 24), masks=tmp_path / "a.png").read(0)
+    np.testing.assert_array_equal(sample.mask, sample.feed["x"][0, :, :, 0] > 0.9)
+
+
 def test_the_nearest_pixel_is_taken_however_the_picture_is_smoothed(tmp_path: Path) -> None:
     path = white(tmp_path / "data" / "a.png", 32, 48)
     masks = white(tmp_path / "masks" / "a.png", 32, 48).parent

@@ -11,9 +11,9 @@ from onnx import TensorProto, helper
 
 import analyzer
 from analyzer.errors import UsageError
-from analyzer.inputs import Preprocess
+from analyzer.inputs import PRESETS, Preprocess
 from analyzer.inputs.layout import axes_of
-from tests.common.models import assemble
+from tests.common.models import assemble, cnn
 
 Array = NDArray[Any]
 FLOAT = TensorProto.FLOAT
@@ -28,6 +28,20 @@ FLOAT = TensorProto.FLOAT
 )  # fmt: skip
 def test_axes_follow_from_the_shape(shape: tuple[int, ...], letters: str) -> None:
     assert axes_of(shape, None).letters == letters
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_preprocessing_that_leaves_the_layout_open_says_nothing(name: str) -> None:
+    assert axes_of((1, 8, 9, 3), PRESETS[name]).letters == "NHWC"
+    assert axes_of((1, 3, 8, 9), PRESETS[name]).letters == "NCHW"
+    assert axes_of((1, 16, 16, 16), PRESETS[name], read=3).letters == "NHWC"
+    channels_last = analyzer.load(cnn(nhwc=True), preprocess=name)
+    assert channels_last.axes("x", (1, 8, 8, 3)).letters == "NHWC"
+    assert not channels_last.guesses_axes("x", (1, 8, 8, 3))
+    x = np.random.default_rng(0).random((1, 8, 8, 3), np.float32)
+    models = channels_last, analyzer.load(cnn(nhwc=True))
+    with_it, without = (model.explain(x, "occlusion", window=2, stride=2) for model in models)
+    np.testing.assert_array_equal(with_it.attribution, without.attribution)
 
 
 @pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
