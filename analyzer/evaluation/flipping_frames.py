@@ -16,6 +16,7 @@ from analyzer.evaluation.flipping import Order, first_of, ranking, step_counts
 from analyzer.evaluation.measure import Array
 from analyzer.explanation import Explanation
 from analyzer.inputs import array_picture
+from analyzer.inputs.reading import shown_by
 from analyzer.model import Model
 from analyzer.report.animation import Flipping
 
@@ -69,7 +70,8 @@ def _layout(model: Model, name: str, value: Array) -> Literal["CHW", "HWC"]:
 def _pictures(copies: Array, layout: Literal["CHW", "HWC"], model: Model) -> Array:
     """Copies as pictures; where no preprocessing tells how, all of them are stretched like the whole one."""
     if model.preprocess is not None:
-        return np.stack([array_picture(copy, layout, model.preprocess)[0] for copy in copies])
+        how = shown_by(model.preprocess, copies.shape, copies.dtype)
+        return np.stack([array_picture(copy, layout, how)[0] for copy in copies])
     values = np.asarray(copies if layout == "HWC" else np.moveaxis(copies, 1, -1), np.float64)
     low, high = float(values[0].min()), float(values[0].max())
     scaled = np.clip((values - low) / (high - low) if high > low else values * 0 + 0.5, 0, 1)

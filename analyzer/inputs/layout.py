@@ -92,8 +92,8 @@ def axes_of(shape: Sequence[int], preprocess: Preprocess | None, read: int | Non
 def channel_axis(shape: Sequence[int], preprocess: Preprocess | None, read: int | None = None) -> int:
     """The channel axis of an input (batch, …): 1, or the last one.
 
-    By the preprocessing where it names a layout; else as ``read`` from the graph; else the last axis where it is as short as channels are (1, 3 or 4)
-    and axis 1 isn't.
+    By the preprocessing where it names a layout; else as ``read`` from the graph; else the last axis where it is as short as
+    channels are (1, 3 or 4) and axis 1 isn't.
     """
     if preprocess is not None and preprocess.layout is not None and len(shape) == 4:
         return len(shape) - 1 if preprocess.layout == "NHWC" else 1

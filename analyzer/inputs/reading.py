@@ -196,6 +196,20 @@ def array_picture(
     return pixels, f"picture shown: the array's range {low:g}..{high:g} stretched to 0..255"
 
 
+def shown_by(preprocess: Any, shape: Dims, dtype: Any) -> Preprocess:
+    """The preprocessing by which an array that has its size already is shown: colour, scale, mean and std alone matter for it.
+
+    Raises
+    ------
+    UsageError
+        ``config.preprocess``.
+    """
+    from analyzer.inputs.preprocess import load_preprocess
+
+    sizeless = {"resize": None, "resize_short": None, "crop": None, "letterbox": None}
+    return load_preprocess(preprocess).model_copy(update=sizeless).fit(shape, dtype)
+
+
 def recognise(path: Path, shape: Dims) -> Form:
     """What a file is by its first bytes; its ending decides only between text that is a table and text that isn't."""
     with open_regular(path) as handle:
@@ -262,11 +276,7 @@ def input_from_array(data: ArrayData, form: Form, path: Path, taken: ColumnInput
         layout = "HWC" if image.layout == "NHWC" else "CHW"
         fitted = None
         if preprocess is not None:
-            from analyzer.inputs.preprocess import load_preprocess
-
-            # the array has its size already: only colour, scale, mean and std matter for showing it
-            sizeless = {"resize": None, "resize_short": None, "crop": None, "letterbox": None}
-            fitted = load_preprocess(preprocess).model_copy(update=sizeless).fit(values.shape, dtype)
+            fitted = shown_by(preprocess, values.shape, dtype)
             extra["preprocess_shown"] = fitted.to_dict()
         picture, note = array_picture(values[0], layout, fitted)
         notes.append(note)

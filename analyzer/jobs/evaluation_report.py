@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from analyzer.data.batches import batches
-from analyzer.errors import InputError, UnsupportedError
+from analyzer.errors import UnsupportedError
 from analyzer.evaluation import registry
 from analyzer.evaluation.flipping_frames import flipping_frames
 from analyzer.evaluation.measure import Array, Curve
@@ -74,8 +74,8 @@ def _flips(done: Evaluated) -> list[Flipping]:
     """The first picture losing its pixels, under the best candidates; nothing where that isn't judged, or there is no picture."""
     if _FLIPPING not in done.judgement.metrics:
         return []
-    failed: dict[int, InputError] = {}
-    batch = next(iter(batches(done.model, done.dataset, failed)))
+    first = next(row for row in range(len(done.judgement.ids)) if row not in done.judgement.unreadable)
+    batch = next(iter(batches(done.model, done.dataset, {}, [done.dataset.ids.index(done.judgement.ids[first])])))
     found = []
     for number in _order(done)[:_FLIPS]:
         candidate = done.judgement.candidates[number]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from PIL import Image
 
@@ -18,6 +19,7 @@ from analyzer.evaluation import registry
 from analyzer.evaluation.context import MetricContext
 from analyzer.evaluation.measure import Measure
 from tests.cli.conftest import Call, files_in
+from tests.common.models import cnn
 
 JUDGE = ("-m", "gradient", "--metric", "sparseness")
 FLIP = ("--metric", "pixel-flipping", "-p", "pixel-flipping.steps=4")
@@ -115,6 +117,22 @@ def test_rows_of_a_table_and_inputs_by_name(
     ran = call("evaluate", pair_model, f"a={tmp_path / 'a.npy'}", f"b={tmp_path / 'b.npy'}", *JUDGE, "--json")
     assert ran.code == 0, ran.err
     assert len(ran.json["inputs"]) == 5
+
+
+@pytest.mark.parametrize("preset", ["unit", "imagenet"])
+def test_channels_last_and_a_fixed_batch_change_nothing(
+    call: Call, pictures: Path, tmp_path: Path, preset: str
+) -> None:
+    results = []
+    for name, proto in (("plain", cnn()), ("last", cnn(nhwc=True)), ("fixed", cnn(batch=4)), ("one", cnn(batch=1))):
+        onnx.save(proto, tmp_path / f"{name}.onnx")
+        ran = call("evaluate", tmp_path / f"{name}.onnx", pictures, "-m", "lrp", *FLIP, "--preprocess", preset,
+                   "-o", tmp_path / name, "--json")  # fmt: skip
+        assert ran.code == 0, ran.err
+        results.append(ran.json["results"][0]["values"])
+        assert "pixel-flipping.webp" in files_in(tmp_path / name)
+    for found in results[1:]:
+        np.testing.assert_allclose(found, results[0], rtol=1e-4, atol=1e-5)
 
 
 def test_masks_drawing_and_what_has_none(
