@@ -50,6 +50,7 @@ def test_the_page_of_metrics_has_all_that_the_registry_says() -> None:
         "docs/compile.md",
         "docs/backends.md",
         "docs/detectors.md",
+        "docs/evaluate.md",
         "docs/fills.md",
         "docs/judging.md",
         "docs/preprocessing.md",
