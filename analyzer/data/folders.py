@@ -33,5 +33,6 @@ def walk(folder: Path) -> list[Path]:
             continue
         seen.add(real)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        found += [Path(root, name).relative_to(folder) for name in files if not name.startswith(".")]
-    return sorted(found)
+        below = Path(root).relative_to(folder)
+        found += [below / name for name in files if not name.startswith(".")]
+    return sorted(found, key=lambda path: path.parts)

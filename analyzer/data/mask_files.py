@@ -41,9 +41,10 @@ class MaskFiles:
             with open_regular(path):
                 pass
 
-    def holds(self, path: Path) -> bool:
-        """Whether a file lies in the masks' folder, or is the mask."""
-        return path.resolve().is_relative_to(self.path.resolve())
+    def within(self, folder: Path) -> tuple[str, ...] | None:
+        """The parts of the masks' own path below a folder; None where they lie elsewhere."""
+        own, other = self.path.resolve(), folder.resolve()
+        return own.relative_to(other).parts if own.is_relative_to(other) else None
 
     def of(self, names: Sequence[Path]) -> FileMasks:
         """The masks of samples, which are called by their paths below the data's folder.

@@ -98,9 +98,10 @@ def _form(model: OnnxModel, path: Path, masks: MaskFiles | None) -> Form:
 
 def _folder(model: OnnxModel, folder: Path, masks: MaskFiles | None) -> Form:
     """All files in a folder and below it that aren't hidden, in the order of their names; masks that lie among them aside."""
-    if masks is not None and masks.holds(folder):
-        raise UsageError("data.masks", f"{folder} holds the masks too", "put them into a folder of their own")
-    inside = [each for each in walk(folder) if masks is None or not masks.holds(folder / each)]
+    apart = None if masks is None else masks.within(folder)
+    if masks is not None and folder.resolve().is_relative_to(masks.path.resolve()):
+        raise UsageError("data.masks", f"{masks.path} holds the data too", "put the masks into a folder of their own")
+    inside = [each for each in walk(folder) if not apart or each.parts[: len(apart)] != apart]
     classes = Classes(model)
     labels = [_label_of(classes, each.parts[:-1]) for each in inside]
     ids, paths = [each.as_posix() for each in inside], [folder / each for each in inside]

@@ -150,8 +150,9 @@ def test_masks_that_fit_no_sample_are_refused(tmp_path: Path) -> None:
     white(tmp_path / "masks" / "other.png", 8, 8)
     with pytest.raises(UsageError, match=r"called like a sample; the first sample's is a.png or a.npy.*data\.masks"):
         open_dataset(load(), path, masks=tmp_path / "masks")
-    with pytest.raises(UsageError, match=r"holds the masks too.*data\.masks"):
-        open_dataset(load(), tmp_path / "data", masks=tmp_path / "data")
+    for outer in (tmp_path / "data", tmp_path):
+        with pytest.raises(UsageError, match=r"holds the data too.*data\.masks"):
+            open_dataset(load(), tmp_path / "data", masks=outer)
     with pytest.raises(UsageError, match=r"data\.missing"):
         open_dataset(load(), path, masks=tmp_path / "nowhere")
 
