@@ -48,6 +48,8 @@ class Sample:
         Slice column -> the sample's value.
     source
         The masked input as it was read, with its picture and the record of what was done to it.
+    notes
+        What was assumed, chosen or converted on the way, of all inputs.
     """
 
     id: str
@@ -56,6 +58,7 @@ class Sample:
     mask: NDArray[np.bool_] | None
     groups: Mapping[str, str]
     source: LoadedInput | None
+    notes: tuple[str, ...] = ()
 
 
 class Dataset:
@@ -130,7 +133,8 @@ class Dataset:
         mask = fitted_mask(given, self._model, source) if given is not None and source is not None else None
         feed = {each.name: each.array for each in read}
         groups = {name: values[at] for name, values in self._form.groups.items()}
-        return Sample(self._form.ids[at], feed, self._form.labels[at], mask, groups, source)
+        notes = tuple(dict.fromkeys(note for each in read for note in each.notes))
+        return Sample(self._form.ids[at], feed, self._form.labels[at], mask, groups, source, notes)
 
     def subset(self, indices: Iterable[int]) -> Dataset:
         """Some of its samples, in the order given."""

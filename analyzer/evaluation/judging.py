@@ -84,7 +84,7 @@ class Judgement:
     refused
         Candidate's number -> why it can't be used here.
     notes
-        (note, candidate) pairs.
+        (note, the candidate or the first input that it is about) pairs.
     """
 
     candidates: tuple[Candidate, ...]
@@ -173,6 +173,9 @@ class _Run:
     def add(self, batch: Batch) -> None:
         """Judge a batch."""
         rows = [self._row_of[position] for position in batch.at]
+        for sample in batch.samples:
+            noted = (note for note in sample.notes if not note.startswith("picture shown"))
+            self._found.notes += [(note, sample.id) for note in noted if self._is_new("", note)]
         for number, candidate in enumerate(self._found.candidates):
             if number in self._found.refused:
                 self._advance(len(batch) * (1 + len(self._chosen)))

@@ -159,6 +159,11 @@ def test_masks_drawing_and_what_has_none(
     assert sorted(name.split("/")[0] for name in drawn) == ["ant"] * 2 + ["bee"] * 2 + ["cat"] * 2
 
 
+def test_what_was_assumed_of_the_inputs_is_said_once(call: Call, pictures_model: Path, pictures: Path) -> None:
+    ran = call("evaluate", pictures_model, pictures, *JUDGE)
+    assert ran.err.count("no preprocessing given: assumed RGB in [0, 1]") == 1
+
+
 def test_what_cannot_be_read_is_counted(call: Call, pictures_model: Path, pictures: Path) -> None:
     (pictures / "broken.png").write_bytes(b"")
     ran = call("evaluate", pictures_model, pictures, *JUDGE)

@@ -66,6 +66,7 @@ def test_a_folder_is_read_recursively_in_order_and_its_folders_are_classes(model
     np.testing.assert_allclose(sample.feed["x"], expected, atol=1e-7)
     assert sample.source is not None
     assert sample.source.picture is not None
+    assert sample.notes == ("no preprocessing given: assumed RGB in [0, 1]",)
 
 
 def test_a_folder_that_is_no_class_is_not_taken_for_one(model: Model, tmp_path: Path) -> None:
