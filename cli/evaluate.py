@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cli.explaining import explaining
-from cli.output import Options, common, document, inert, line, metric_names, progress, table, warn
+from cli.output import Options, common, document, inert, keep_fonts_in_cache, line, metric_names, progress, table, warn
 
 if TYPE_CHECKING:
     from analyzer.evaluation.selection import Selection
@@ -34,7 +34,10 @@ _AS_IN_EXPLAIN = ("--rule", "--input", "--score", "--decode", "--backend")
 @click.option("--stratify", metavar="COLUMN", hidden=True, help="label, or a column of the data.")
 @click.option("--grid", multiple=True, metavar="KEY=V,V,…", help="Choose the best: gamma=0,0.25,1 or method=A,B.")
 @click.option("--held-out", default=0.5, hidden=True, metavar="SHARE", help="Of the inputs, to confirm a choice. [0.5]")
-@click.option("-o", "--output", type=click.Path(), metavar="DIR", help="For evaluation.json, .html and curves.")
+@click.option(
+    "-o", "--output", type=click.Path(), metavar="DIR", help="For evaluation.json, .html, curves; --force replaces."
+)
+@click.option("--force", is_flag=True, hidden=True)  # told beside --output: a screen holds no more
 @common
 def command(asked: dict[str, Any], output: str | None, options: Options, **given: Any) -> None:
     """Judge explanations of MODEL on INPUTS: files, a folder, an .npz, a .csv.
@@ -45,6 +48,7 @@ def command(asked: dict[str, Any], output: str | None, options: Options, **given
     from analyzer.jobs.evaluation_report import write
 
     job = EvaluateJob(**asked, **options.running, **given, output=Path(output) if output is not None else None)
+    keep_fonts_in_cache()
     with progress(options, "judging", "inputs under a method or metric, time left") as advance:
         done = evaluate_files(job, advance)
         files = write(done, job.output) if job.output is not None else []

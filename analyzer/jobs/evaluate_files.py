@@ -27,8 +27,9 @@ from analyzer.jobs.rule_options import with_rules
 from analyzer.methods import registry
 from analyzer.model import Model
 
-#: Of all intervals.
+#: Of all intervals; and the files that are written whatever is judged.
 CONFIDENCE = 0.95
+FILES = ("evaluation.json", "evaluation.html")
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,8 @@ class EvaluateJob(Asked):
         The share of the inputs on which a choice is confirmed.
     output
         Folder that is written to; None writes nothing.
+    force
+        Whether results that are there already are replaced.
     """
 
     metrics: Sequence[str] = ()
@@ -58,6 +61,7 @@ class EvaluateJob(Asked):
     grid: Sequence[str] = ()
     held_out: float = 0.5
     output: Path | None = None
+    force: bool = False
 
     @property
     def options(self) -> dict[str, Any]:
@@ -208,7 +212,7 @@ def evaluate_files(job: EvaluateJob, progress: Progress | None = None) -> Evalua
     """
     candidates, chosen = _asked(job)
     if job.output is not None:
-        check_output(job.output)
+        check_output(job.output, FILES, force=job.force)
     model = job.load()
     dataset = _data(job, model)
     selection = None

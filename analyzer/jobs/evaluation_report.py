@@ -40,7 +40,7 @@ def write(done: Evaluated, folder: Path) -> list[Path]:
     Raises
     ------
     UsageError
-        ``output.unwritable``.
+        ``output.unwritable``, ``output.exists``.
     """
     tables = [_table(done, metric) for metric in done.judgement.metrics]
     flips = _flips(done)
@@ -52,11 +52,11 @@ def write(done: Evaluated, folder: Path) -> list[Path]:
         for name, chart in zip(_curve_names(done, metric), one.charts, strict=True):
             pixels = draw_curves(chart.title, chart.lines, chart.x_label, chart.y_label)
             contents[f"{metric}.{re.sub(r'[^A-Za-z0-9_+-]+', '-', name)}.png"] = png(pixels)
-    with staged(folder) as staging:
+    with staged(folder, force=done.job.force) as (drafts, _):
         for file, content in contents.items():
-            (staging / file).write_bytes(content)
+            (drafts / file).write_bytes(content)
         if flips:
-            save_animation(flips[0], staging / _ANIMATION)
+            save_animation(flips[0], drafts / _ANIMATION)
     return [folder / file for file in (*contents, *((_ANIMATION,) if flips else ()))]
 
 
