@@ -22,10 +22,10 @@ from analyzer.evaluation.statistics import Interval
 from analyzer.explanation import jsonable
 from analyzer.jobs.arguments import parse_grid, parse_params
 from analyzer.jobs.asked import Asked, command_line, merged
-from analyzer.jobs.output_folder import check_output
 from analyzer.jobs.rule_options import with_rules
 from analyzer.methods import registry
 from analyzer.model import Model
+from analyzer.output_folder import OutputFolder
 
 #: Of all intervals; and the files that are written whatever is judged.
 CONFIDENCE = 0.95
@@ -212,7 +212,7 @@ def evaluate_files(job: EvaluateJob, progress: Progress | None = None) -> Evalua
     """
     candidates, chosen = _asked(job)
     if job.output is not None:
-        check_output(job.output, FILES, force=job.force)
+        OutputFolder(job.output, job.force).require_free(FILES)
     model = job.load()
     dataset = _data(job, model)
     selection = None

@@ -21,7 +21,7 @@ from analyzer.evaluation.flipping_frames import flipping_frames
 from analyzer.evaluation.measure import Array, Curve
 from analyzer.explanation import jsonable
 from analyzer.jobs.evaluate_files import CONFIDENCE, Evaluated
-from analyzer.jobs.output_folder import staged
+from analyzer.output_folder import OutputFolder
 from analyzer.report.animation import Flipping, save_animation
 from analyzer.report.evaluation_page import Chart, MetricTable, Row, render_evaluation
 from analyzer.report.explained import created
@@ -52,7 +52,7 @@ def write(done: Evaluated, folder: Path) -> list[Path]:
         for name, chart in zip(_curve_names(done, metric), one.charts, strict=True):
             pixels = draw_curves(chart.title, chart.lines, chart.x_label, chart.y_label)
             contents[f"{metric}.{re.sub(r'[^A-Za-z0-9_+-]+', '-', name)}.png"] = png(pixels)
-    with staged(folder, force=done.job.force) as (drafts, _):
+    with OutputFolder(folder, done.job.force).drafts() as (_, drafts):
         for file, content in contents.items():
             (drafts / file).write_bytes(content)
         if flips:

@@ -195,6 +195,18 @@ def test_the_folder_holds_the_document_a_page_and_curves(
     assert page.count('type="radio"') == 5
 
 
+def test_nothing_is_replaced_unasked(call: Call, table_model: Path, rows: Path, tmp_path: Path) -> None:
+    judged = ("evaluate", table_model, rows, *JUDGE, "-o", tmp_path / "o")
+    assert call(*judged).code == 0
+    before = (tmp_path / "o" / "evaluation.json").read_bytes()
+    ran = call(*judged, "--seed", 1)
+    assert ran.code == 2
+    assert ran.error.endswith("[output.exists]")
+    assert (tmp_path / "o" / "evaluation.json").read_bytes() == before
+    assert call(*judged, "--seed", 1, "--force").code == 0
+    assert json.loads((tmp_path / "o" / "evaluation.json").read_text())["seed"] == 1
+
+
 def test_the_command_in_the_document_gives_the_same_again(call: Call, table_model: Path, tmp_path: Path) -> None:
     given = ("evaluate", table_model, many_rows(tmp_path), "--grid", "method=gradient,gradient-x-input", *FLIP,
              "--samples", "20", "--seed", "4", "--held-out", "0.4", "-t", "0", "--score", "probability")  # fmt: skip
