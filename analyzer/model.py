@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from analyzer.inputs import Labels, Preprocess
     from analyzer.inputs.decode import Decode
     from analyzer.targets.language import TargetLike
+    from analyzer.visualization.activations import Activations
 
 
 class Model(OnnxModel):
@@ -105,6 +106,31 @@ class Model(OnnxModel):
             With the first ONNX node that differs where they disagree.
         """
         return self.backends.tracer.verify(self.feed(x))
+
+    def activations(self, x: Array | Feed, names: str | Sequence[str] | None = None) -> Activations:
+        """Inner values for an input, through onnxruntime.
+
+        Parameters
+        ----------
+        x
+            As in :meth:`explain`; many samples are run part by part.
+        names
+            Which values: names of values, nodes or modules, kinds of operators (``Conv``), or patterns of these with ``*``
+            and ``?``. None: all that depend on an input, up to 1 GiB.
+
+        Returns
+        -------
+        dict
+            Value name -> array, in running order. Sequences and maps aren't in it; its ``skipped`` names them.
+
+        Raises
+        ------
+        UsageError
+            ``layer.unknown``, ``layer.in_body``, ``activations.too_large``.
+        """
+        from analyzer.visualization.activations import activations
+
+        return activations(self, self.feed(x), names)
 
     def explain(
         self,

@@ -1,0 +1,68 @@
+"""``onnxplain visualize``: what a network holds inside."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cli.output import Options, common, document, inert, line, progress, table, warn
+
+if TYPE_CHECKING:
+    from analyzer.visualization.statistics import LayerFigures
+
+
+@click.group("visualize", subcommand_metavar="WHAT ...")
+@click.argument("model", type=click.Path())
+@click.pass_context
+def command(context: click.Context, model: str) -> None:
+    """Show what MODEL holds inside. `onnxplain visualize MODEL WHAT --help` tells more."""
+    context.obj = model
+
+
+@command.command("activations")
+@click.argument("inputs", nargs=-1, required=True, type=click.Path())
+@click.option("--layer", "layers", multiple=True, metavar="NAME",
+              help="Node, value, module, operator as Conv, or a pattern as 'layer1*'; repeatable. [all]")  # fmt: skip
+@click.option("--dump", type=click.Path(), metavar="DIR", help="For the values as .npz and pictures of layers.")
+@click.option("--preprocess", type=click.Path(), metavar="HOW", help="How pictures become inputs: TOML or preset.")
+@click.option("--layout", multiple=True, hidden=True, metavar="[NAME=]NTC", help="What an input's axes count.")
+@common
+@click.pass_obj
+def activations(model: str, dump: str | None, options: Options, **given: Any) -> None:
+    """Values of layers for INPUTS: pictures, .npy, .npz, .csv, .wav; or NAME=FILE.
+
+    Prints figures of each layer over all samples of an input.
+    """
+    from analyzer.jobs.activation_files import ActivationsJob, activation_files
+
+    job = ActivationsJob(model, **given, **options.running, dump=Path(dump) if dump is not None else None)
+    with progress(options, "running", "inputs, time left") as advance:
+        done = activation_files(job, advance)
+    for text in done.warnings:
+        warn(options, text)
+    if options.json:
+        document(done.to_dict())
+        return
+    columns = ("value", "operator", "shape", "mean", "std", "min", "max", "zeros", "dead channels")
+    for item in done.items:
+        samples = f" ({item.samples} samples)" if item.samples > 1 else ""
+        line(options, f"{item.name}{samples}", "bold")
+        table(options, columns, [_row(figures) for figures in item.figures])
+        for file in item.files:
+            line(options, f"written: {inert(file)}")
+
+
+def _row(figures: LayerFigures) -> tuple[str, ...]:
+    shape = "×".join(map(str, figures.shape)) or "scalar"
+    shape += "" if figures.dtype == "float32" else f" {figures.dtype}"
+    shape += f", {figures.nonfinite} not finite" if figures.nonfinite else ""
+    numbers = [_number(value) for value in (figures.mean, figures.std, figures.low, figures.high)]
+    zeros = f"{figures.zeros:.1%}" if figures.zeros is not None else ""
+    dead = f"{figures.dead} of {figures.channels}" if figures.dead is not None else ""
+    return figures.layer.value, figures.layer.operator, shape, *numbers, zeros, dead
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.4g}"
