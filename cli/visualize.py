@@ -54,6 +54,33 @@ def activations(model: str, dump: str | None, options: Options, **given: Any) ->
             line(options, f"written: {inert(file)}")
 
 
+@command.command("filters")
+@click.option("--layer", "layers", multiple=True, metavar="NAME",
+              help="Node, value, module, operator as Conv, or a pattern as 'layer1*'; repeatable. [all]")  # fmt: skip
+@click.option("--preprocess", type=click.Path(), metavar="HOW", help="Which colour comes first: TOML or preset.")
+@click.option("-o", "--output", default="onnxplain-out", type=click.Path(), metavar="DIR",
+              help="For filters.npz and pictures. [onnxplain-out]")  # fmt: skip
+@common
+@click.pass_obj
+def filters(model: str, output: str, options: Options, **given: Any) -> None:
+    """Weights of convolutions and products, as numbers and pictures."""
+    from analyzer.jobs.filter_files import FiltersJob, filter_files
+
+    done = filter_files(FiltersJob(model, **given, **options.running, output=Path(output)))
+    for text in done.warnings:
+        warn(options, text)
+    if options.json:
+        document(done.to_dict())
+        return
+    rows = []
+    for each in done.layers:
+        facts, layer = each.to_dict(), each.filter.layer
+        numbers = [_number(facts[name]) for name in ("mean", "std", "min", "max")]
+        rows.append((layer.value, layer.operator, "×".join(map(str, facts["shape"])), *numbers, each.shows))
+    table(options, ("value", "operator", "outputs × inputs", "mean", "std", "min", "max", "picture"), rows)
+    line(options, f"written: {inert(done.archive)}, {sum(each.file is not None for each in done.layers)} pictures")
+
+
 def _row(figures: LayerFigures) -> tuple[str, ...]:
     shape = "×".join(map(str, figures.shape)) or "scalar"
     shape += "" if figures.dtype == "float32" else f" {figures.dtype}"

@@ -163,7 +163,7 @@ def _dumped(
         warnings[f"pictures of {_PICTURES} of {len(drawn)} layers; name others with --layer"] = None
     title = name if stream.count == 1 else f"{name} [0]"
     files = [f"{name}.activations.npz"]
-    names = unique(_file_name(layer.value) for layer in drawn[:_PICTURES])
+    names = unique(file_name(layer.value) for layer in drawn[:_PICTURES])
     for layer, own in zip(drawn[:_PICTURES], names, strict=True):
         pixels = layer_picture(model, layer, first[layer.value], stream.axes.get(layer.value), title)
         if pixels is not None:
@@ -172,6 +172,6 @@ def _dumped(
     return files
 
 
-def _file_name(value: str) -> str:
+def file_name(value: str) -> str:
     """A value's name as part of a file's name."""
     return re.sub(r"[^A-Za-z0-9_+.-]+", "-", value).strip("-.")[:80] or "value"

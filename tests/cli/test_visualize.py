@@ -23,7 +23,7 @@ def tensors(tmp_path: Path) -> tuple[Path, Path, np.ndarray]:
     return tmp_path / "nested.onnx", tmp_path / "x.npy", x
 
 
-@pytest.mark.parametrize("what", ["activations"])
+@pytest.mark.parametrize("what", ["activations", "filters"])
 def test_help_of_what_is_shown_fits_a_screen(call: Call, what: str) -> None:
     assert "visualize" in COMMANDS
     ran = call("visualize", "m.onnx", what, "--help")
@@ -102,3 +102,20 @@ def test_an_input_that_is_missing_or_does_not_fit_is_one_line(
     ran = call("visualize", model, "activations", tmp_path / "wrong.npy", "--json")
     assert ran.code == 3
     assert ran.json["error"]["code"] == "data.bad_shape"
+
+
+def test_filters_are_written_as_numbers_and_pictures(call: Call, pictures_model: Path, tmp_path: Path) -> None:
+    ran = call("visualize", pictures_model, "filters", "-o", tmp_path / "out", "--json")
+    assert ran.code == 0
+    assert files_in(tmp_path / "out") == {"filters.npz", *(Path(each["file"]).name for each in ran.json["layers"])}
+    kernel = next(t for t in onnx.load(pictures_model).graph.initializer if t.name == "k")
+    with np.load(tmp_path / "out" / "filters.npz") as values:
+        np.testing.assert_array_equal(values["c"], onnx.numpy_helper.to_array(kernel))
+    plain = call("visualize", pictures_model, "filters", "--layer", "conv", "-o", tmp_path / "one")
+    assert plain.code == 0
+    assert files_in(tmp_path / "one") == {"filters.npz", "c.filters.png"}
+    assert "filters in colours" in plain.out
+    wrong = call("visualize", pictures_model, "filters", "--layer", "relu", "-o", tmp_path / "none")
+    assert wrong.code == 2
+    assert "[layer.no_filters]" in wrong.error
+    assert not (tmp_path / "none").exists()
