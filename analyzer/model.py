@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from analyzer.inputs.decode import Decode
     from analyzer.targets.language import TargetLike
     from analyzer.visualization.activations import Activations
+    from analyzer.visualization.filters import Filters
+    from analyzer.visualization.receptive_fields import ReceptiveField
 
 
 class Model(OnnxModel):
@@ -131,6 +133,65 @@ class Model(OnnxModel):
         from analyzer.visualization.activations import activations
 
         return activations(self, self.feed(x), names)
+
+    def filters(self, names: str | Sequence[str] | None = None) -> Filters:
+        """The weights of convolutions and products, as the numbers that they stand for, outputs first.
+
+        Parameters
+        ----------
+        names
+            As in :meth:`activations`.
+
+        Returns
+        -------
+        dict
+            Value name of a layer -> :class:`~analyzer.visualization.filters.Filter`; ``skipped`` names layers whose weights
+            are computed.
+
+        Raises
+        ------
+        UsageError
+            ``layer.unknown``, ``layer.in_body``, ``layer.no_filters``.
+        UnsupportedError
+            ``filters.none``.
+        """
+        from analyzer.visualization.filters import filters
+
+        return filters(self, names)
+
+    def receptive_fields(
+        self,
+        x: Array | Feed | None = None,
+        names: str | Sequence[str] | None = None,
+        input: str | None = None,  # noqa: A002 -- the word for it
+    ) -> dict[str, ReceptiveField]:
+        """What the units of layers can see of an input, from the graph alone.
+
+        Parameters
+        ----------
+        x
+            An input, whose shape counts; may be left out where the model's own shapes are fixed but for the batch.
+        names
+            As in :meth:`activations`.
+        input
+            The input that is looked at; None for the first with places.
+
+        Returns
+        -------
+        dict
+            Value name -> :class:`~analyzer.visualization.receptive_fields.ReceptiveField`.
+
+        Raises
+        ------
+        UsageError
+            ``layer.*``, ``data.unknown_input``, ``input.size_unknown``.
+        UnsupportedError
+            ``input.no_places``.
+        """
+        from analyzer.visualization.receptive_fields import declared_shapes, receptive_fields
+
+        shapes = declared_shapes(self) if x is None else {name: value.shape for name, value in self.feed(x).items()}
+        return receptive_fields(self, shapes, names, input)
 
     def explain(
         self,

@@ -81,6 +81,42 @@ def filters(model: str, output: str, options: Options, **given: Any) -> None:
     line(options, f"written: {inert(done.archive)}, {sum(each.file is not None for each in done.layers)} pictures")
 
 
+@command.command("receptive-fields")
+@click.argument("inputs", nargs=-1, type=click.Path())
+@click.option("--layer", "layers", multiple=True, metavar="NAME",
+              help="Node, value, module, operator as Conv, or a pattern as 'layer1*'; repeatable. [all]")  # fmt: skip
+@click.option("--input", "looked_at", metavar="NAME", help="The input. [the first with places]")
+@common
+@click.pass_obj
+def receptive_fields(
+    model: str, inputs: tuple[str, ...], layers: tuple[str, ...], looked_at: str | None, options: Options
+) -> None:
+    """What units of layers can see of an input: size, stride, where the first begins.
+
+    INPUTS is a file, needed only where the model takes any size.
+    """
+    import analyzer
+    from analyzer.data.reading import read_one
+
+    loaded = analyzer.load(model, options.device, threads=options.threads, tf32=options.tf32)
+    feed = read_one(loaded, inputs) if inputs else None
+    found = [each.to_dict() for each in loaded.receptive_fields(feed, layers or None, looked_at).values()]
+    if options.json:
+        document({"layers": found})
+        return
+    rows = []
+    for each in found:
+        sees = "whole input" if each["whole_input"] else _sides(each["size"])
+        rows.append(
+            (each["value"], each["operator"], sees, _sides(each["stride"]), _sides(each["offset"]), each["why"])
+        )
+    table(options, ("value", "operator", "size", "stride", "offset", "no places since"), rows)
+
+
+def _sides(numbers: list[float] | None) -> str:
+    return "" if numbers is None else " × ".join(f"{number:g}" for number in numbers)
+
+
 def _row(figures: LayerFigures) -> tuple[str, ...]:
     shape = "×".join(map(str, figures.shape)) or "scalar"
     shape += "" if figures.dtype == "float32" else f" {figures.dtype}"

@@ -1,6 +1,7 @@
 """Pictures of a layer's weights: kernels as a grid or curves, products as a heat map, first layers in colours.
 
-Belongs here: from weights to what is drawn. Not here: drawing (``analyzer.report``), finding weights (``analyzer.visualization``).
+Belongs here: from weights to what is drawn. Not here: drawing (``analyzer.report``), finding weights
+(``analyzer.visualization``).
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ def tensors(tmp_path: Path) -> tuple[Path, Path, np.ndarray]:
     return tmp_path / "nested.onnx", tmp_path / "x.npy", x
 
 
-@pytest.mark.parametrize("what", ["activations", "filters"])
+@pytest.mark.parametrize("what", ["activations", "filters", "receptive-fields"])
 def test_help_of_what_is_shown_fits_a_screen(call: Call, what: str) -> None:
     assert "visualize" in COMMANDS
     ran = call("visualize", "m.onnx", what, "--help")
@@ -119,3 +119,17 @@ def test_filters_are_written_as_numbers_and_pictures(call: Call, pictures_model:
     assert wrong.code == 2
     assert "[layer.no_filters]" in wrong.error
     assert not (tmp_path / "none").exists()
+
+
+def test_receptive_fields_are_listed(call: Call, pictures_model: Path, tensors: tuple[Path, Path, np.ndarray]) -> None:
+    found = {
+        each["node"]: each for each in call("visualize", pictures_model, "receptive-fields", "--json").json["layers"]
+    }
+    assert found["conv"]["size"] == [3, 3]
+    assert found["conv"]["offset"] == [-1, -1]
+    assert found["pool"]["whole_input"]
+    plain = call("visualize", pictures_model, "receptive-fields", "--layer", "conv")
+    assert "3 × 3" in plain.out
+    wrong = call("visualize", tensors[0], "receptive-fields")
+    assert wrong.code == 3
+    assert "[input.no_places]" in wrong.error

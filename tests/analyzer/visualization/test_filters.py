@@ -118,7 +118,7 @@ def test_whole_numbers_without_a_scale_are_said_to_be_such() -> None:
 
 
 def test_weights_that_are_computed_are_named_and_products_of_values_are_no_layers() -> None:
-    body = "k = Reshape (x, to) c = Conv (x, k) a = MatMul (x, x) g = MatMul (a, w) s = ReduceSum <keepdims = 0> (c) y = Add (g, s)"
+    body = "k = Reshape (x, to) c = Conv (x, k) a = MatMul (x, x) g = MatMul (a, w) s = ReduceSum (c) y = Add (g, s)"
     text = f"{HEAD} (float[1, 1, 3, 3] x) => (float[1, 1, 3, 3] y) {{ {body} }}"
     found = filters(analyzer.load(model(text, to=np.array([1, 1, 3, 3]), w=floats(3, 3))))
     assert list(found) == ["g"]
