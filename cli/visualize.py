@@ -25,7 +25,8 @@ def command(context: click.Context, model: str) -> None:
 @click.argument("inputs", nargs=-1, required=True, type=click.Path())
 @click.option("--layer", "layers", multiple=True, metavar="NAME",
               help="Node, value, module, operator as Conv, or a pattern as 'layer1*'; repeatable. [all]")  # fmt: skip
-@click.option("--dump", type=click.Path(), metavar="DIR", help="For the values as .npz and pictures of layers.")
+@click.option("--dump", type=click.Path(), metavar="DIR", help="For the values as .npz and pictures; --force replaces.")
+@click.option("--force", is_flag=True, hidden=True)  # told beside --dump
 @click.option("--preprocess", type=click.Path(), metavar="HOW", help="How pictures become inputs: TOML or preset.")
 @click.option("--layout", multiple=True, hidden=True, metavar="[NAME=]NTC", help="What an input's axes count.")
 @common
@@ -58,15 +59,16 @@ def activations(model: str, dump: str | None, options: Options, **given: Any) ->
 @click.option("--layer", "layers", multiple=True, metavar="NAME",
               help="Node, value, module, operator as Conv, or a pattern as 'layer1*'; repeatable. [all]")  # fmt: skip
 @click.option("--preprocess", type=click.Path(), metavar="HOW", help="Which colour comes first: TOML or preset.")
-@click.option("-o", "--output", default="onnxplain-out", type=click.Path(), metavar="DIR",
-              help="For filters.npz and pictures. [onnxplain-out]")  # fmt: skip
+@click.option("-o", "--output", type=click.Path(), metavar="DIR",
+              help="For filters.npz and pictures; --force replaces. [a new one]")  # fmt: skip
+@click.option("--force", is_flag=True, hidden=True)  # told beside --output
 @common
 @click.pass_obj
-def filters(model: str, output: str, options: Options, **given: Any) -> None:
+def filters(model: str, output: str | None, options: Options, **given: Any) -> None:
     """Weights of convolutions and products, as numbers and pictures."""
     from analyzer.jobs.filter_files import FiltersJob, filter_files
 
-    done = filter_files(FiltersJob(model, **given, **options.running, output=Path(output)))
+    done = filter_files(FiltersJob(model, **given, **options.running, output=Path(output) if output is not None else None))
     for text in done.warnings:
         warn(options, text)
     if options.json:

@@ -16,9 +16,9 @@ from analyzer.data.reading import Feed, read_all, unique
 from analyzer.errors import UsageError
 from analyzer.jobs.arguments import parse_layout
 from analyzer.jobs.layer_pictures import layer_picture
-from analyzer.jobs.output_folder import check_output, staged
 from analyzer.jobs.value_archive import ValueArchive
 from analyzer.model import Model, load
+from analyzer.output_folder import OutputFolder
 from analyzer.report.pictures import png
 from analyzer.visualization.activations import BUDGET, VARYING, Stream, wanted_layers
 from analyzer.visualization.layers import Layer, unreachable
@@ -43,12 +43,15 @@ class ActivationsJob:
         Names and patterns of layers; empty for all.
     dump
         Folder for values and pictures; None writes nothing.
+    force
+        Whether files that are there already are replaced.
     """
 
     model: str
     inputs: Sequence[str]
     layers: Sequence[str] = ()
     dump: Path | None = None
+    force: bool = False
     preprocess: str | None = None
     layout: Sequence[str] = ()
     seed: int = 0
@@ -94,8 +97,9 @@ def activation_files(job: ActivationsJob, progress: Callable[[float, float], Non
     AnalyzerError
         Any error in the model, a layer's name or an input; then nothing has been written.
     """
+    output = OutputFolder(job.dump, job.force)
     if job.dump is not None:
-        check_output(job.dump)
+        output.require_free()
     model = load(job.model, job.device, preprocess=job.preprocess, threads=job.threads, layout=parse_layout(job.layout),
                  tf32=job.tf32)  # fmt: skip
     wanted = wanted_layers(model, job.layers or None)
@@ -118,8 +122,8 @@ def activation_files(job: ActivationsJob, progress: Callable[[float, float], Non
     if job.dump is None:
         gather(None)
     else:
-        with staged(job.dump) as staging:
-            gather(staging)
+        with output.drafts() as (_, drafts):
+            gather(drafts)
     return Done(items, list(warnings))
 
 

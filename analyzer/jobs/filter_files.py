@@ -15,9 +15,9 @@ import numpy as np
 from analyzer.data.reading import unique
 from analyzer.jobs.activation_files import file_name
 from analyzer.jobs.filter_pictures import filter_picture
-from analyzer.jobs.output_folder import check_output, staged
 from analyzer.jobs.value_archive import ValueArchive
 from analyzer.model import load
+from analyzer.output_folder import OutputFolder
 from analyzer.report.pictures import png
 from analyzer.visualization.filters import Filter, filters
 
@@ -34,12 +34,15 @@ class FiltersJob:
     layers
         Names and patterns of layers; empty for all.
     output
-        Folder that is written to.
+        Folder that is written to; None for a new one.
+    force
+        Whether files that are there already are replaced.
     """
 
     model: str
     layers: Sequence[str] = ()
-    output: Path = Path("onnxplain-out")
+    output: Path | None = None
+    force: bool = False
     preprocess: str | None = None
     seed: int = 0
     device: str = "auto"
@@ -92,7 +95,8 @@ def filter_files(job: FiltersJob) -> Done:
     AnalyzerError
         Any error in the model or a layer's name; then nothing has been written.
     """
-    check_output(job.output)
+    output = OutputFolder(job.output, job.force)
+    output.require_free(["filters.npz"])
     model = load(job.model, job.device, preprocess=job.preprocess, threads=job.threads, tf32=job.tf32)
     found = filters(model, job.layers or None)
     warnings = [*model.loaded.warnings, *(f"{value}: {why}; left out" for value, why in found.skipped.items())]
@@ -107,17 +111,17 @@ def filter_files(job: FiltersJob) -> Done:
     bgr = model.preprocess is not None and model.preprocess.color == "BGR"
     title = Path(job.model).stem
     drawn = []
-    with staged(job.output) as staging:
-        scratch = staging / ".weights"
+    with output.drafts() as (folder, drafts):
+        scratch = drafts / ".weights"
         scratch.mkdir()
         archive = ValueArchive(scratch, 1)
         archive.add(1, {value: each.weights for value, each in found.items()}, dict.fromkeys(found))
-        archive.write(staging / "filters.npz")
+        archive.write(drafts / "filters.npz")
         scratch.rmdir()
         names = unique(file_name(each.layer.value) for each in some)
         for each, name in zip(some, names, strict=True):
             pixels, shows = filter_picture(each, title, bgr=bgr)
-            (staging / f"{name}.filters.png").write_bytes(png(pixels))
-            drawn.append(Drawn(each, shows, job.output / f"{name}.filters.png"))
+            (drafts / f"{name}.filters.png").write_bytes(png(pixels))
+            drawn.append(Drawn(each, shows, folder / f"{name}.filters.png"))
     drawn += [Drawn(each) for each in list(found.values())[len(some) :]]
-    return Done(drawn, job.output / "filters.npz", warnings)
+    return Done(drawn, folder / "filters.npz", warnings)
