@@ -23,7 +23,8 @@ COMMANDS = {
     "compare": ("cli.compare", "How far two models' outputs and explanations agree; where they drift."),
     "evaluate": ("cli.evaluate", "Judge explanations by metrics; choose the best method or parameters."),
     "metrics": ("cli.metrics", "The metrics there are; what one can't tell."),
-    "visualize": ("cli.visualize", "What a network holds inside: activations, filters."),
+    "visualize": ("cli.visualize", "What a network holds inside: activations, filters, receptive fields."),
+    "dataset": ("cli.dataset", "What a model makes of a data set: the inputs that a unit likes."),
     "compile": ("cli.compile", "Write an explanation as an ONNX model that onnxruntime runs alone."),
     "doctor": ("cli.doctor", "Versions, providers and devices."),
 }

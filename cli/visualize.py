@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cli.output import Options, common, document, inert, line, progress, table, warn
+from cli.output import Options, common, document, inert, keep_fonts_in_cache, line, progress, table, warn
 
 if TYPE_CHECKING:
     from analyzer.visualization.statistics import LayerFigures
@@ -39,6 +39,7 @@ def activations(model: str, dump: str | None, options: Options, **given: Any) ->
     from analyzer.jobs.activation_files import ActivationsJob, activation_files
 
     job = ActivationsJob(model, **given, **options.running, dump=Path(dump) if dump is not None else None)
+    keep_fonts_in_cache()
     with progress(options, "running", "inputs, time left") as advance:
         done = activation_files(job, advance)
     for text in done.warnings:
@@ -68,7 +69,10 @@ def filters(model: str, output: str | None, options: Options, **given: Any) -> N
     """Weights of convolutions and products, as numbers and pictures."""
     from analyzer.jobs.filter_files import FiltersJob, filter_files
 
-    done = filter_files(FiltersJob(model, **given, **options.running, output=Path(output) if output is not None else None))
+    keep_fonts_in_cache()
+    done = filter_files(
+        FiltersJob(model, **given, **options.running, output=Path(output) if output is not None else None)
+    )
     for text in done.warnings:
         warn(options, text)
     if options.json:
