@@ -41,15 +41,17 @@ def command(context: click.Context, model: str, data: str) -> None:
 @click.option("-o", "--output", type=click.Path(), metavar="DIR", help="For .json, page, ledger; --force replaces.")
 @click.option("--force", is_flag=True, hidden=True)  # told beside --output
 @common
-@click.pass_obj
-def top_inputs(asked: tuple[str, str], output: str | None, options: Options, **given: Any) -> None:
+@click.pass_context
+def top_inputs(context: click.Context, /, output: str | None, options: Options, **given: Any) -> None:
     """The inputs that drive a unit, channel, layer or class most and least.
 
     A run with -o that is cut off goes on when it is started again.
     """
     from analyzer.jobs.top_inputs_files import TopInputsJob, top_inputs_files
 
-    job = TopInputsJob(*asked, **given, **options.running, output=Path(output) if output is not None else None)
+    model, data = context.obj
+    folder = Path(output) if output is not None else None
+    job = TopInputsJob(model=model, data=data, **given, **options.running, output=folder)
     keep_fonts_in_cache()
     with progress(options, "looking", "inputs, time left") as advance:
         done = top_inputs_files(job, advance)

@@ -31,7 +31,7 @@ def command(context: click.Context, model: str) -> None:
 @click.option("--layout", multiple=True, hidden=True, metavar="[NAME=]NTC", help="What an input's axes count.")
 @common
 @click.pass_obj
-def activations(model: str, dump: str | None, options: Options, **given: Any) -> None:
+def activations(model: str, /, dump: str | None, options: Options, **given: Any) -> None:
     """Values of layers for INPUTS: pictures, .npy, .npz, .csv, .wav; or NAME=FILE.
 
     Prints figures of each layer over all samples of an input.
@@ -65,7 +65,7 @@ def activations(model: str, dump: str | None, options: Options, **given: Any) ->
 @click.option("--force", is_flag=True, hidden=True)  # told beside --output
 @common
 @click.pass_obj
-def filters(model: str, output: str | None, options: Options, **given: Any) -> None:
+def filters(model: str, /, output: str | None, options: Options, **given: Any) -> None:
     """Weights of convolutions and products, as numbers and pictures."""
     from analyzer.jobs.filter_files import FiltersJob, filter_files
 

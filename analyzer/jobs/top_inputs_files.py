@@ -1,6 +1,6 @@
-"""Top inputs of files: ``top_inputs.json``, a page with crops, and the ledger. The job of ``dataset MODEL DATA top-inputs``.
+"""Top inputs of files: ``top_inputs.json``, a page with crops, and the ledger. The job of ``dataset … top-inputs``.
 
-Belongs here: from paths to a folder. Not here: finding samples (``analyzer.visualization``), the page itself (``analyzer.report``).
+Belongs here: from paths to a folder. Not here: finding samples (``analyzer.visualization``), drawing the page.
 """
 
 from __future__ import annotations

@@ -104,7 +104,7 @@ def _side(side: Side) -> dict[str, Any]:
 def _shot(shot: Shot, name: str) -> dict[str, Any]:
     pixels = shot.pixels
     if not shot.wide:
-        tall, wide = heat.display_size(*pixels.shape[:2], smallest=160, largest=160, thinnest=12)
+        tall, wide = heat.display_size(pixels.shape[0], pixels.shape[1], 160, 160, 12)
         pixels = heat.resize(pixels, tall, wide, smooth=True)
     uri = f"data:image/png;base64,{base64.b64encode(png(pixels)).decode('ascii')}"
     return {"uri": uri, "width": pixels.shape[1], "height": pixels.shape[0], "shows": clean(shot.shows, 100),

@@ -206,8 +206,7 @@ class _Weights:
 
     @functools.cached_property
     def _graph(self) -> ShapedGraph:
-        folder = self._model.path.parent if self._model.path is not None else None
-        return ShapedGraph(Source(self._model.proto, folder), {})
+        return ShapedGraph(Source(self._model.proto, self._model.files), {})
 
     @functools.cached_property
     def _constant(self) -> set[str]:
@@ -230,8 +229,7 @@ class _Weights:
         if not self.known(name):
             return None
         content = self._graph.part([], {}, [name])
-        folder = self._model.path.parent if self._model.path is not None else None
-        return np.asarray(self._model.open_session(content, folder, threads=1).run({}, [name])[name])
+        return np.asarray(self._model.open_session(content, self._model.files, threads=1).run({}, [name])[name])
 
     def is_dequantised(self, name: str) -> bool:
         """Whether a weight is made of whole numbers."""

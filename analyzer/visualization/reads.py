@@ -216,10 +216,9 @@ def _points(how: str, made: int, given: int, scale: float) -> np.ndarray[Any, np
 
 def _neighbours(mode: str, rounding: str, at: np.ndarray[Any, np.dtype[np.float64]]) -> tuple[Integers, Integers]:
     if mode == "nearest":
-        rounded = {
-            "floor": np.floor, "ceil": np.ceil, "round_prefer_floor": lambda x: np.ceil(x - 0.5),
-            "round_prefer_ceil": lambda x: np.floor(x + 0.5),
-        }[rounding](at)  # fmt: skip
+        rounded = np.floor(at) if rounding == "floor" else np.ceil(at) if rounding == "ceil" else np.ceil(at - 0.5)
+        if rounding == "round_prefer_ceil":
+            rounded = np.floor(at + 0.5)
         return rounded.astype(np.int64), rounded.astype(np.int64)
     floor = np.floor(at).astype(np.int64)
     between = (at > floor).astype(np.int64)

@@ -163,8 +163,7 @@ class _State:
 def _walked(
     model: OnnxModel, shapes: Mapping[str, Sequence[int]], name: str, places: tuple[int, ...]
 ) -> dict[str, _State]:
-    folder = model.path.parent if model.path is not None else None
-    graph = Graph(Source(model.proto, folder), {each: tuple(shapes[each]) for each in model.inputs})
+    graph = Graph(Source(model.proto, model.files), {each: tuple(shapes[each]) for each in model.inputs})
     start = tuple(Field.identity(int(shapes[name][axis])) for axis in places)
     states = {name: _State(places, start)}
     batch = int(shapes[name][0])

@@ -137,7 +137,8 @@ class Probe:
         rank = value.ndim
         if self.unit.unit is not None:
             index = self._element(value)
-            return value[(slice(None), *index)], [index] * len(value)
+            own: Array = value.reshape(len(value), -1)[:, int(np.ravel_multi_index(index, value.shape[1:]))]
+            return own, [index] * len(value)
         chosen = self._class if self._class is not None else self.unit.channel
         if chosen is None:
             return value.reshape(len(value), -1).mean(axis=1), [(None,) * (rank - 1)] * len(value)
