@@ -6,6 +6,7 @@ Not here: those that it can (``analyzer.executor.incremental.operators``), what 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -154,6 +155,20 @@ def _view(node: NodeProto, look: Look) -> Reads:
     return _of_reaches(layout, [made[axis] for axis in layout], (Reach(),) * len(layout))
 
 
+def _reshape(node: NodeProto, look: Look) -> Reads:
+    """Other axes split or joined: an axis of places stays one where its size and what lies behind it are the same."""
+    name = _map(node, look)
+    given, made = look.shape(name), look.shape(node.output[0])
+    if name != node.input[0] or given[0] != made[0]:
+        raise NotLocal(MIXED)
+    steps = {(made[axis], math.prod(made[axis + 1 :])): axis for axis in range(1, len(made))}
+    kept = [steps.get((given[axis], math.prod(given[axis + 1 :]))) for axis in look.layouts[name]]
+    layout = tuple(axis for axis in kept if axis is not None)
+    if len(set(layout)) != len(kept):
+        raise NotLocal(MIXED)
+    return _of_reaches(layout, [made[axis] for axis in layout], (Reach(),) * len(layout))
+
+
 def _slice(node: NodeProto, look: Look) -> Reads:
     """A part of each axis."""
     name = _map(node, look)
@@ -230,6 +245,7 @@ _OWN: dict[str, Callable[[NodeProto, Look], Reads]] = {
                      "QLinearAveragePool"), _window),
     "ConvTranspose": _transposed,
     **dict.fromkeys(("Squeeze", "Unsqueeze"), _view),
+    **dict.fromkeys(("Reshape", "Flatten"), _reshape),
     "Slice": _slice,
     **dict.fromkeys(("Resize", "Upsample"), _resize),
     **dict.fromkeys(("QuantizeLinear", "DequantizeLinear", "QLinearAdd", "QLinearMul", "QLinearSigmoid",

@@ -71,6 +71,12 @@ PLACES: dict[str, tuple[str, str, dict[str, Any]]] = {
                                 {"s": np.ones(1, np.float32), "k": kernel(1, 1, 3, 3)}),
     "cut, then joined": ("c = Slice (x, from, to, along) v = Flatten (c)", "1, 6, 6",
                          {"from": np.array([1]), "to": np.array([4]), "along": np.array([2])}),
+    "channels shuffled": (
+        "c = Conv (x, k) r = Reshape (c, apart) t = Transpose <perm = [0, 2, 1, 3, 4]> (r) j = Reshape (t, joined) v = Conv (j, l)",
+        "1, 5, 7", {"k": kernel(4, 1, 2, 3), "apart": np.array([0, 2, 2, 4, 5]), "joined": np.array([0, 4, 4, 5]),
+                    "l": kernel(3, 4, 3, 2)},
+    ),
+    "places joined": ("c = Conv (x, k) v = Reshape (c, flat)", "1, 5, 5", {"k": kernel(2, 1, 3, 3), "flat": np.array([0, 2, 9])}),
     "squeezed and excited": ("g = GlobalAveragePool (x) v = Mul (x, g)", "1, 5, 5", {}),
 }  # fmt: skip
 
