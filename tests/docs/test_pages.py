@@ -52,6 +52,7 @@ def test_the_page_of_metrics_has_all_that_the_registry_says() -> None:
         "docs/detectors.md",
         "docs/evaluate.md",
         "docs/fills.md",
+        "docs/inside.md",
         "docs/judging.md",
         "docs/preprocessing.md",
         "docs/rules.md",
