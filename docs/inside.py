@@ -52,7 +52,7 @@ def top_inputs() -> Pixels:
     """For each of some channels: what it sees where it is largest, for the eight scenes that drive it most."""
     images, _, _ = dataset(SCENES, SEED)
     model = analyzer.load(MODEL)
-    side, gap, left, text = 92, 8, 96, 16
+    side, gap, left, text = 92, 8, 112, 16
     canvas = Canvas(left + 8 * (side + gap) + 12, 46 + len(CHANNELS) * (side + gap))
     canvas.text(12, 10, f"{LAYER}, the eight of {SCENES} scenes that drive a channel most", text, bold=True)
     with tempfile.TemporaryDirectory() as folder:

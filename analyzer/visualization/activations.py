@@ -6,6 +6,7 @@ Belongs here: running the model and putting parts together. Not here: which laye
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,6 +22,8 @@ Array = NDArray[Any]
 #: Bytes of inner values that one run may give out, and that an answer may hold where no layer is named.
 RUN_BYTES, BUDGET = 64 * 2**20, 2**30
 NO_TENSOR = "a sequence or map, no tensor"
+#: Numbers of eight bits and fewer that numpy has no type for: onnxruntime gives none, or their bits as whole numbers.
+_UNHELD = re.compile(r"tensor\((u?int[24]|float[48]\w*|bfloat16)\)")
 VARYING = "its shape depends on the numbers, so that parts of the input don't fit together"
 
 
@@ -78,6 +81,7 @@ class Stream:
         UsageError
             ``activations.too_large`` where they are more than the budget.
         """
+        self._leave_out_unheld()
         fixed = self.model.part_size(self.feed)
         if fixed is None and not self._can_be_cut():
             values = self._run(self.feed)
@@ -100,6 +104,13 @@ class Stream:
                 self._compare(first, values)
             stop = min(begin + size, self.count)
             yield stop - begin, {name: value for name, value in values.items() if name in self.axes}
+
+    def _leave_out_unheld(self) -> None:
+        expose = tuple(layer.value for layer in self.layers if layer.value not in self.model.outputs)
+        for name, (kind, _) in self.model.session(expose).types().items():
+            if _UNHELD.fullmatch(kind):
+                self.skipped[name] = f"of type {kind[7:-1]}, which numpy has none for"
+        self.layers = [layer for layer in self.layers if layer.value not in self.skipped]
 
     def _can_be_cut(self) -> bool:
         """Whether samples can be run one after the other: they don't depend on each other, and lie along first axes."""

@@ -81,6 +81,15 @@ def test_sequences_are_left_out_and_named() -> None:
     assert found["positive"].dtype == bool
 
 
+@pytest.mark.parametrize(("kind", "said"), [(22, "int4"), (21, "uint4"), (17, "float8e4m3fn")])
+def test_numbers_that_numpy_has_no_type_for_are_left_out_and_named(kind: int, said: str) -> None:
+    body = f"q = QuantizeLinear <output_dtype = {kind}> (x, s) d = DequantizeLinear (q, s) y = Tanh (d)"
+    text = f'<ir_version: 10, opset_import: ["": 21]> net (float[n, 4] x) => (float[n, 4] y) {{ {body} }}'
+    found = analyzer.load(model(text, s=np.float32(0.25))).activations(np.ones((2, 4), np.float32))
+    assert found.skipped == {"q": f"of type {said}, which numpy has none for"}
+    np.testing.assert_array_equal(found["d"], np.ones((2, 4)))
+
+
 def test_more_than_the_budget_is_refused_where_no_layer_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(room, "BUDGET", 2**20)
     loaded, x = analyzer.load(pictures()), np.zeros((3000, 2, 6, 6), np.float32)

@@ -72,7 +72,8 @@ PLACES: dict[str, tuple[str, str, dict[str, Any]]] = {
     "cut, then joined": ("c = Slice (x, from, to, along) v = Flatten (c)", "1, 6, 6",
                          {"from": np.array([1]), "to": np.array([4]), "along": np.array([2])}),
     "channels shuffled": (
-        "c = Conv (x, k) r = Reshape (c, apart) t = Transpose <perm = [0, 2, 1, 3, 4]> (r) j = Reshape (t, joined) v = Conv (j, l)",
+        "c = Conv (x, k) r = Reshape (c, apart) t = Transpose <perm = [0, 2, 1, 3, 4]> (r) "
+        "j = Reshape (t, joined) v = Conv (j, l)",
         "1, 5, 7", {"k": kernel(4, 1, 2, 3), "apart": np.array([0, 2, 2, 4, 5]), "joined": np.array([0, 4, 4, 5]),
                     "l": kernel(3, 4, 3, 2)},
     ),
