@@ -138,25 +138,9 @@ class Model(OnnxModel):
         return activations(self, self.feed(x), names)
 
     def filters(self, names: str | Sequence[str] | None = None) -> Filters:
-        """The weights of convolutions and products, as the numbers that they stand for, outputs first.
+        """The weights of convolutions and products, outputs first, by their values' names.
 
-        Parameters
-        ----------
-        names
-            As in :meth:`activations`.
-
-        Returns
-        -------
-        dict
-            Value name of a layer -> :class:`~analyzer.visualization.filters.Filter`; ``skipped`` names layers whose weights
-            are computed.
-
-        Raises
-        ------
-        UsageError
-            ``layer.unknown``, ``layer.in_body``, ``layer.no_filters``.
-        UnsupportedError
-            ``filters.none``.
+        Names as in :meth:`activations`; more, and the errors: :func:`analyzer.visualization.filters.filters`.
         """
         from analyzer.visualization.filters import filters
 
@@ -168,28 +152,10 @@ class Model(OnnxModel):
         names: str | Sequence[str] | None = None,
         input: str | None = None,  # noqa: A002 -- the word for it
     ) -> dict[str, ReceptiveField]:
-        """What the units of layers can see of an input, from the graph alone.
+        """What the units of layers can see of an input, from the graph alone, by their values' names.
 
-        Parameters
-        ----------
-        x
-            An input, whose shape counts; may be left out where the model's own shapes are fixed but for the batch.
-        names
-            As in :meth:`activations`.
-        input
-            The input that is looked at; None for the first with places.
-
-        Returns
-        -------
-        dict
-            Value name -> :class:`~analyzer.visualization.receptive_fields.ReceptiveField`.
-
-        Raises
-        ------
-        UsageError
-            ``layer.*``, ``data.unknown_input``, ``input.size_unknown``.
-        UnsupportedError
-            ``input.no_places``.
+        Of ``x`` the shape counts; it may be left out where the model's own are fixed but for the batch. Names as in
+        :meth:`activations`; more, and the errors: :func:`analyzer.visualization.receptive_fields.receptive_fields`.
         """
         from analyzer.visualization.receptive_fields import declared_shapes, receptive_fields
 
