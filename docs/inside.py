@@ -57,7 +57,7 @@ def top_inputs() -> Pixels:
     canvas.text(12, 10, f"{LAYER}, the eight of {SCENES} scenes that drive a channel most", text, bold=True)
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder) / "scenes.npz"
-        np.savez(data, **{next(iter(model.inputs)): model_input(images)})
+        np.savez(data, x=model_input(images))
         for row, channel in enumerate(CHANNELS):
             y = 42 + row * (side + gap)
             canvas.text(12, y + side / 2 - LINE * text / 2, f"channel {channel}", text, colour=canvas.theme.faint)

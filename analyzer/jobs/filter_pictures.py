@@ -36,24 +36,25 @@ def filter_picture(shown: Filter, title: str, *, bgr: bool = False) -> tuple[NDA
         stack = stack.reshape(-1, *stack.shape[-2:])
         size = f"{stack.shape[1]} outputs down, {stack.shape[2]} inputs across"
         what = "weights as a heat map" + (f", {len(stack)} of a stack" if len(stack) > 1 else "")
-        return draw_maps(head, stack, [str(at) for at in range(len(stack))], [f"{what}: {size}"], "weight"), what
+        labels = [str(at) for at in range(len(stack))] if len(stack) > 1 else [""]
+        return draw_maps(head, stack, labels, [f"{what}: {size}"], "weight"), what
     order = np.argsort(-np.abs(weights).reshape(len(weights), -1).max(axis=1), kind="stable")
-    labels = [str(at) for at in order]
+    named = [str(at) for at in order]
     kept = f"the largest weights first{f'; {MOST} of {len(order)}' if len(order) > MOST else ''}"
     weights = weights[order]
     if shown.colours and weights.ndim == 4:
         what = "filters in colours"
         words = f"{what}, {kept}; each scaled by its own largest weight, grey is zero"
-        return draw_tiles(head, _coloured(weights[:, ::-1] if bgr else weights), labels, [words]), what
+        return draw_tiles(head, _coloured(weights[:, ::-1] if bgr else weights), named, [words]), what
     inputs = weights.shape[1]
     what = "filters" if inputs == 1 else f"mean of each filter over the {inputs} channels that it reads"
     kernels = weights.mean(axis=1)
     if kernels.ndim == 2:
-        return draw_rows(head, kernels, [f"filter {name}" for name in labels], [f"{what}, {kept}"]), what
+        return draw_rows(head, kernels, [f"filter {name}" for name in named], [f"{what}, {kept}"]), what
     if kernels.ndim > 3:
         what += f", and over {kernels.ndim - 3} axes of the kernel"
         kernels = kernels.reshape(len(kernels), -1, *kernels.shape[-2:]).mean(axis=1)
-    return draw_maps(head, kernels, labels, [f"{what}, {kept}"], "weight"), what
+    return draw_maps(head, kernels, named, [f"{what}, {kept}"], "weight"), what
 
 
 def _is_pointwise(weights: Array) -> bool:

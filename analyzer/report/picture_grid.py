@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from analyzer.report import colours, heat
 from analyzer.report.canvas import LIGHT, LINE, Canvas, Theme, bar_height, fit, wrap
 from analyzer.report.scale import Scale, fit_scale
+from analyzer.report.text import number
 
 Array = NDArray[np.float64]
 MOST = 64
@@ -91,12 +92,12 @@ def _sheet(
 
 def _tile_size(height: int, width: int, count: int) -> tuple[int, int]:
     """Small tiles are enlarged by a whole number, large ones reduced; a single one may be larger."""
-    side = _TILE if count > 1 else 480
-    longer = max(height, width)
-    if longer <= side:
-        factor = side // longer
+    tall, wide = (_TILE, _TILE) if count > 1 else (480, _WIDEST)
+    factor = min(tall // height, wide // width)
+    if factor:
         return height * factor, width * factor
-    return max(8, round(height * side / longer)), max(8, round(width * side / longer))
+    shrink = min(tall / height, wide / width)
+    return max(8, round(height * shrink)), max(8, round(width * shrink))
 
 
 def draw_rows(
@@ -104,10 +105,11 @@ def draw_rows(
 ) -> NDArray[np.uint8]:
     """Curves below each other over one axis, on one scale: (curves, points), the first :data:`MOST`."""
     drawn = np.asarray(curves[:MOST], np.float64)
-    inner, left, tall = 760, 120, max(90, min(40 * len(drawn), 1400))
-    canvas, axes, _ = _plot(title, notes, inner, left, tall, theme)
     finite = drawn[np.isfinite(drawn)]
     size = float(np.abs(finite).max()) if finite.size else 0.0
+    notes = [*notes, f"one scale for all, the number of the largest size is {number(size, 3)}"]
+    inner, left, tall = 760, 120, max(90, min(40 * len(drawn), 1400))
+    canvas, axes, _ = _plot(title, notes, inner, left, tall, theme)
     for at, curve in enumerate(drawn):
         axes.axhline(-at, color=theme.rule, linewidth=0.6, zorder=0)
         axes.plot(np.arange(len(curve)), curve / (2.1 * (size or 1.0)) - at, color="#1a6bcb", linewidth=1.1,
