@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 #: Most bytes of a policy.
 _LIMIT = 2**20
+#: Data that may come with masks of its own: archives and manifests.
+_MAY_HOLD_MASKS = (".npz", ".csv", ".tsv", ".txt")
 Answer = Literal["pass", "warn", "fail"]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
@@ -115,8 +117,16 @@ class Policy(Strict):
     @functools.cached_property
     def digest(self) -> str:
         """SHA-256 of everything that decides: the policy in canonical JSON, defaults filled in, without the report."""
-        content = self.model_dump(mode="json", by_alias=True, exclude={"report"})
-        return hashlib.sha256(json.dumps(content, sort_keys=True, ensure_ascii=True).encode()).hexdigest()
+        return _digest(self.model_dump(mode="json", by_alias=True, exclude={"report"}))
+
+    @functools.cached_property
+    def method_digest(self) -> str:
+        """SHA-256 of how the model is explained, defaults filled in."""
+        return _digest(self.explain.model_dump(mode="json"))
+
+
+def _digest(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True, ensure_ascii=True).encode()).hexdigest()
 
 
 @functools.cache
@@ -169,7 +179,10 @@ def parse_policy(given: Mapping[str, Any], where: str = "policy") -> Policy:
         if "reference" in check.needs and found.reference is None:
             message = f"{where}: check {check.id!r} compares with a reference, and there is no [reference]"
             raise UsageError("config.gate", message, "add [reference] with the path of a model")
-        if "masks" in check.needs and found.data.masks is None and getattr(check, "masks", None) is None:
+        masked = (
+            found.data.masks or getattr(check, "masks", None) or Path(found.data.path).suffix.lower() in _MAY_HOLD_MASKS
+        )
+        if "masks" in check.needs and not masked:
             message = f"{where}: check {check.id!r} needs masks"
             raise UsageError("config.gate", message, "give masks= in the check, or in [data]")
     return found

@@ -7,7 +7,6 @@ the checks, deciding on them (``decide``), writing reports (``formats``, ``evide
 from __future__ import annotations
 
 import os
-import platform
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -21,8 +20,8 @@ from analyzer.gate.context import Cancel, GateContext, StoppedError
 from analyzer.gate.decide import decided, verdict
 from analyzer.gate.outcome import CheckResult, GateResult, Outcome
 from analyzer.gate.policy import ModelSection, Policy, load_policy, parse_policy
+from analyzer.gate.record import record_of
 from analyzer.model import Model, load
-from analyzer.versions import version
 
 Progress = Callable[[str, int, int], None]
 
@@ -80,28 +79,15 @@ def run_gate(
     _require_enough(policy, len(readable), unreadable)
     if before is not None:
         before(gate)
-    ran = [_ran(check, gate) for check in policy.check]
-    checks = _results(policy, ran)
+    ran = {}
+    for check in sorted(policy.check, key=lambda check: check.reads_others):
+        ran[check.id] = _ran(check, gate)
+        gate.outcomes[check.id] = ran[check.id][0]
+    checks = _results(policy, [ran[check.id] for check in policy.check])
     status = verdict([(check.status, check.required) for check in checks], policy)
     seconds = {"total": time.monotonic() - started} | {check.id: check.seconds for check in checks}
     ids = tuple(dataset.ids[at] for at in readable)
     return GateResult(status, tuple(checks), ids, unreadable, record_of(gate), seconds)
-
-
-def record_of(gate: GateContext) -> dict[str, Any]:
-    """What reproduces a run: digests of policy, models and data, seed, versions, device; the same before and after it."""
-    names = ("onnxplain", "onnx", "onnxruntime-gpu", "onnxruntime", "numpy", "torch")
-    versions = {name: found for name in names if (found := version(name, ""))}
-    reference = gate.reference
-    return {
-        "policy": {"sha256": gate.policy.digest},
-        "model": {"path": str(gate.model.path), "sha256": gate.model.sha256},
-        "reference": None if reference is None else {"path": str(reference.path), "sha256": reference.sha256},
-        "data": {"path": gate.policy.data.path, "sha256": gate.dataset.digest, "inputs": len(gate.dataset)},
-        "seed": gate.seed,
-        "device": gate.model.device,
-        "versions": {"python": platform.python_version(), **versions},
-    }
 
 
 def _loaded(section: ModelSection, key: str, base: Path, device: str, threads: int) -> Model:
