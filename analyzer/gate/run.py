@@ -17,7 +17,7 @@ from analyzer.data.dataset import Dataset, open_dataset
 from analyzer.errors import AnalyzerError, InconclusiveError, InputError, UsageError
 from analyzer.gate.check import Check
 from analyzer.gate.context import Cancel, GateContext, StoppedError
-from analyzer.gate.decide import decided, verdict
+from analyzer.gate.decide import blocks, decided, verdict
 from analyzer.gate.outcome import CheckResult, GateResult, Outcome
 from analyzer.gate.policy import ModelSection, Policy, load_policy, parse_policy
 from analyzer.gate.record import record_of
@@ -178,7 +178,7 @@ def _results(policy: Policy, ran: list[tuple[Outcome, str, float, int, int]]) ->
         shown = "warn" if status == "fail" and not required else status
         result = CheckResult(
             check.id, str(getattr(check, "kind", "")), shown, code or outcome.code or f"check.{shown}", message, required,
-            outcome, adjusted, evaluations, explanations, seconds,
+            outcome, adjusted, evaluations, explanations, seconds, blocks(shown, required, policy),
         )  # fmt: skip
         found.append(result)
     return found
@@ -187,7 +187,7 @@ def _results(policy: Policy, ran: list[tuple[Outcome, str, float, int, int]]) ->
 def rejudged(result: GateResult, policy: Policy) -> GateResult:
     """The same findings under a policy's confidence, correction and answers, decided anew: for verifying what was recorded."""
     ran = [
-        (c.outcome, c.code if c.code == "internal" else "", c.seconds, c.evaluations, c.explanations)
+        (c.outcome, "" if c.code.startswith("check.") else c.code, c.seconds, c.evaluations, c.explanations)
         for c in result.checks
     ]
     checks = _results(policy, ran)
