@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, Literal
 
 import numpy as np
@@ -133,7 +133,7 @@ class CheckResult:
             "message": self.message,
             "required": self.required,
             "blocks": self.blocks,
-            "outcome": {"status": outcome.status, "message": outcome.message},
+            "outcome": {name: _written(getattr(outcome, name)) for name in _plain()},
             "tests": [
                 {name: _written(value) for name, value in {**vars(test), "p_violates_adjusted": p}.items()}
                 for test, p in zip(outcome.tests, self.adjusted, strict=True)
@@ -152,9 +152,9 @@ class CheckResult:
         names = [each.name for each in fields(Bounded)]
         tests = [Bounded(**{name: _read(name, test[name]) for name in names}) for test in given["tests"]]
         outcome = Outcome(
-            tests, given["outcome"]["status"], given["outcome"]["message"],
-            {name: np.array([_read("", v) for v in values], float) for name, values in given["values"].items()},
-            dict(given["left_out"]), [], dict(given["details"]),
+            tests=tests, left_out=dict(given["left_out"]), details=dict(given["details"]),
+            values={name: np.array([_read("", v) for v in values], float) for name, values in given["values"].items()},
+            **{name: given["outcome"][name] for name in _plain()},
         )  # fmt: skip
         plain = ("id", "kind", "status", "code", "message", "required", "blocks", "evaluations", "explanations")
         adjusted = tuple(_read("", test["p_violates_adjusted"]) for test in given["tests"])
@@ -247,6 +247,11 @@ class GateResult:
                 if math.isfinite(test.estimate):
                     found[name] = float(test.estimate)
         return found
+
+
+def _plain() -> list[str]:
+    """The fields of an outcome that hold a text or a number."""
+    return [each.name for each in fields(Outcome) if each.default is not MISSING]
 
 
 def _written(value: Any) -> Any:

@@ -70,9 +70,7 @@ def run_gate(
         policy = load_policy(policy)
     elif not isinstance(policy, Policy):
         policy = parse_policy(policy)
-    model = _loaded(policy.model, "model", base, device, threads)
-    reference = None if policy.reference is None else _loaded(policy.reference, "reference", base, device, threads)
-    dataset = _dataset(policy, base, model)
+    model, reference, dataset = opened(policy, base, device, threads)
     readable, unreadable = _readable(dataset, cancel)
     gate = GateContext(policy, base, model, reference, dataset, readable, cancel, progress)
     gate.started = started
@@ -88,6 +86,13 @@ def run_gate(
     seconds = {"total": time.monotonic() - started} | {check.id: check.seconds for check in checks}
     ids = tuple(dataset.ids[at] for at in readable)
     return GateResult(status, tuple(checks), ids, unreadable, record_of(gate), seconds)
+
+
+def opened(policy: Policy, base: Path, device: str = "auto", threads: int = 0) -> tuple[Model, Model | None, Dataset]:
+    """The model, the reference and the data that a policy names; errors as of :func:`run_gate`."""
+    model = _loaded(policy.model, "model", base, device, threads)
+    reference = None if policy.reference is None else _loaded(policy.reference, "reference", base, device, threads)
+    return model, reference, _dataset(policy, base, model)
 
 
 def _loaded(section: ModelSection, key: str, base: Path, device: str, threads: int) -> Model:

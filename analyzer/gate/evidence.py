@@ -1,0 +1,208 @@
+"""The folder of a run: what was demanded, written before anything ran, and what was found, ready to be signed.
+
+Belongs here: which files there are, writing them so that no reader sees half of them, the in-toto statement. Not here: the reports
+(``formats``), the bill of materials (``ml_bom``), holding files against each other afterwards (``verify``).
+
+The statement binds the model to the digests of all other files by the predicate for test results:
+https://github.com/in-toto/attestation/blob/main/spec/predicates/test-result.md
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import errno
+import hashlib
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from analyzer.errors import UsageError
+from analyzer.explanation import jsonable
+from analyzer.gate import ml_bom
+from analyzer.gate.context import Cancel, GateContext
+from analyzer.gate.formats import FORMATS
+from analyzer.gate.formats.wording import model_name
+from analyzer.gate.outcome import GateResult
+from analyzer.gate.policy import Policy, load_policy
+from analyzer.gate.run import record_of, run_gate
+
+START, RESULT, STATEMENT, BOM = "evidence-start.json", FORMATS["json"].file, "statement.intoto.json", "model.cdx.json"
+#: Every file that a run may write.
+FILES = (START, RESULT, STATEMENT, BOM, *(form.file for form in FORMATS.values()))
+STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
+PREDICATE_TYPE = "https://in-toto.io/attestation/test-result/v0.1"
+_MEDIA_TYPES = {
+    ".json": "application/json", ".xml": "application/xml", ".sarif": "application/sarif+json",
+    ".html": "text/html", ".md": "text/markdown",
+}  # fmt: skip
+
+
+def run_recorded(
+    path: str | os.PathLike[str],
+    *,
+    folder: str | os.PathLike[str] | None = None,
+    policy: Policy | None = None,
+    cancel: Cancel | None = None,
+    progress: Callable[[str, int, int], None] | None = None,
+    device: str = "auto",
+    threads: int = 0,
+) -> tuple[GateResult, Path]:
+    """Run a gate and write its reports and its evidence.
+
+    Parameters
+    ----------
+    path
+        The ``gate.toml``.
+    folder
+        Where everything goes; the policy's own ``report.dir``, which is relative to its file, where it isn't given.
+    policy
+        What runs in place of the file's content: a part of it.
+
+    Returns
+    -------
+    tuple
+        The result, and the folder.
+
+    Raises
+    ------
+    UsageError
+        ``output.unwritable``; others as :func:`analyzer.gate.run.run_gate`. Nothing is left behind then.
+    """
+    path = Path(path)
+    policy = load_policy(path) if policy is None else policy
+    target = path.parent / policy.report.dir if folder is None else Path(folder)
+    with staged(target) as draft:
+
+        def before(gate: GateContext) -> None:
+            with _writing(target):
+                _write(draft / START, start_of(gate))
+
+        result = run_gate(
+            policy, folder=path.parent, before=before, cancel=cancel, progress=progress, device=device, threads=threads
+        )
+        with _writing(target):
+            write_evidence(draft, result, policy)
+    return result, target
+
+
+def start_of(gate: GateContext) -> dict[str, Any]:
+    """What is written before the first input runs: the whole policy with its digest, and what it is held against."""
+    content = gate.policy.model_dump(mode="json", by_alias=True, exclude={"report"})
+    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    return {**record_of(gate), "started": now, "policy": {"sha256": gate.policy.digest, "content": content}}
+
+
+def write_evidence(folder: Path, result: GateResult, policy: Policy) -> None:
+    """Write the reports that a policy asks for, the result, the bill of materials, and the statement on all of them."""
+    for name in dict.fromkeys(["json", *policy.report.formats]):
+        text = FORMATS[name].write(result, policy.report.embed_images)
+        (folder / FORMATS[name].file).write_text(text, encoding="utf-8")
+    _write(folder / BOM, ml_bom.bom(result))
+    names = [name for name in FILES if (folder / name).is_file() and name != STATEMENT]
+    _write(folder / STATEMENT, statement(result, {name: digest_of(folder / name) for name in dict.fromkeys(names)}))
+
+
+def statement(result: GateResult, files: Mapping[str, str]) -> dict[str, Any]:
+    """The in-toto statement on a result.
+
+    Parameters
+    ----------
+    files
+        Name -> SHA-256 of the files that lie beside it.
+    """
+    record = result.record
+    used = [
+        _resource("gate.toml", record["policy"]["sha256"], "policy"),
+        _resource(str(record["data"]["path"]), record["data"]["sha256"], "data"),
+    ]
+    if record.get("reference"):
+        used.append(_resource(record["reference"]["path"], record["reference"]["sha256"], "reference"))
+    used += [_file(name, digest) for name, digest in sorted(files.items())]
+    used += [_tool(name, version) for name, version in sorted(record["versions"].items())]
+    groups = {
+        "passedTests": [check.id for check in result.checks if check.status == "pass"],
+        "warnedTests": [check.id for check in result.checks if check.status != "pass" and not check.blocks],
+        "failedTests": [check.id for check in result.checks if check.blocks],
+    }
+    verdict = "FAILED" if not result.passed else "WARNED" if groups["warnedTests"] else "PASSED"
+    return {
+        "_type": STATEMENT_TYPE,
+        "subject": [{"name": model_name(result), "digest": {"sha256": record["model"]["sha256"]}}],
+        "predicateType": PREDICATE_TYPE,
+        "predicate": {"result": verdict, "configuration": used, **groups},
+    }
+
+
+def _resource(name: str, digest: str, role: str) -> dict[str, Any]:
+    return {"name": name, "digest": {"sha256": digest}, "annotations": {"role": role}}
+
+
+def _file(name: str, digest: str) -> dict[str, Any]:
+    media = _MEDIA_TYPES[Path(name).suffix]
+    return {"name": name, "digest": {"sha256": digest}, "mediaType": media, "annotations": {"role": "file"}}
+
+
+def _tool(name: str, version: str) -> dict[str, Any]:
+    kind = "generic" if name == "python" else "pypi"
+    return {"name": name, "uri": f"pkg:{kind}/{name}@{version}", "annotations": {"role": "tool"}}
+
+
+def digest_of(file: Path) -> str:
+    """SHA-256 of a file."""
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def _write(file: Path, content: Mapping[str, Any]) -> None:
+    text = json.dumps(jsonable(content), indent=2, ensure_ascii=True, allow_nan=False)
+    file.write_text(text + "\n", encoding="utf-8")
+
+
+@contextlib.contextmanager
+def staged(target: Path) -> Iterator[Path]:
+    """A folder to write to that takes its name when everything is written, and goes where something fails.
+
+    Where the folder is there already, files are renamed into it one by one, the result last: without a result nothing counts.
+    Other files in it stay.
+
+    Raises
+    ------
+    UsageError
+        ``output.unwritable``.
+    """
+    draft = target.with_name(f".{target.name[:50]}.{secrets.token_hex(6)}.tmp")
+    try:
+        with _writing(target):
+            if target.exists() and not target.is_dir():
+                raise NotADirectoryError(errno.ENOTDIR, "it is no folder")
+            draft.mkdir(parents=True)
+        yield draft
+        with _writing(target):
+            _publish(draft, target)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def _publish(draft: Path, target: Path) -> None:
+    if not target.exists():
+        draft.rename(target)
+        return
+    for name in (RESULT, *FILES):
+        (target / name).unlink(missing_ok=True)
+    for file in sorted(draft.iterdir(), key=lambda each: each.name == RESULT):
+        file.rename(target / file.name)
+
+
+@contextlib.contextmanager
+def _writing(target: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as problem:
+        reason = problem.strerror or type(problem).__name__
+        raise UsageError(
+            "output.unwritable", f"can't write {target}: {reason}", "choose another folder with -o"
+        ) from None
