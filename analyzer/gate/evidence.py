@@ -1,6 +1,6 @@
 """The folder of a run: what was demanded, written before anything ran, and what was found, ready to be signed.
 
-Belongs here: which files there are, writing them so that no reader sees half of them, the in-toto statement. Not here: the reports
+Belongs here: which files there are, writing them so that no reader sees half of them, the in-toto statement. Not here: reports
 (``formats``), the bill of materials (``ml_bom``), holding files against each other afterwards (``verify``).
 
 The statement binds the model to the digests of all other files by the predicate for test results:

@@ -1,6 +1,6 @@
 """Whether the evidence of a run agrees with itself, with a policy and with a model: an edited threshold or verdict shows.
 
-Belongs here: holding the files of a folder against each other. Not here: writing them (``evidence``), signatures: the statement is
+Belongs here: holding the files of a folder against each other. Not here: writing them (``evidence``), signatures: a statement is
 signed and verified with public tools, and binds the digests of all other files.
 """
 
