@@ -122,7 +122,7 @@ def calibrate(
 @command.command("update")
 @click.argument("policy", metavar="GATE.toml", type=_Path)
 @click.option("--only", multiple=True, metavar="ID", help="Renew the baseline of this check alone; repeatable.")
-@click.option("--force", is_flag=True, help="In CI, and although a required check fails.")
+@click.option("--force", is_flag=True, help="Also where the variable CI is set.")
 @common
 def update(policy: str, only: tuple[str, ...], force: bool, options: Options) -> None:
     """Write the baselines that the snapshot checks of GATE.toml compare with. Refuses in CI, and while the gate fails."""

@@ -75,7 +75,7 @@ def _findings(
     kept = demanded is not None and demanded.digest == recorded
     yield Finding("the policy before the run", kept, "" if kept else f"{START}: its content has another digest")
     yield _same("the policy of the result", result.record["policy"]["sha256"], recorded)
-    for key in ("model", "reference", "data", "seed", "device", "versions"):
+    for key in sorted({*start, *result.record} - {"policy", "started"}):
         yield _same(f"{key} before the run and in the result", result.record.get(key), start.get(key))
     yield _verdict(result, demanded)
     yield from _files(folder, stated)
