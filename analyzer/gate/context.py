@@ -109,6 +109,7 @@ class GateContext:
     clock: Callable[[], float] = time.perf_counter
     outcomes: dict[str, Outcome] = field(default_factory=dict)
     started: float = field(default_factory=time.monotonic)
+    looked: float = field(default_factory=time.monotonic, repr=False)
     check: str = ""
     evaluations: int = 0
     explanations: int = 0
@@ -506,6 +507,10 @@ class GateContext:
         if self.cancel is not None and self.cancel.is_set():
             raise StoppedError("signal.cancelled", "the run was cancelled")
         limits = self.policy.limits
+        since, self.looked = time.monotonic() - self.looked, time.monotonic()
+        if limits.worker_timeout_s is not None and since > limits.worker_timeout_s:
+            message = f"a step has taken {since:.1f} s of {limits.worker_timeout_s:g}"
+            raise LimitError("limit.time", message, "raise limits.worker_timeout_s, or give smaller inputs")
         if limits.wall_s is not None and (spent := time.monotonic() - self.started) > limits.wall_s:
             message = f"the run has taken {spent:.0f} s of {limits.wall_s:g}"
             raise LimitError("limit.time", message, "raise limits.wall_s, or give fewer samples")

@@ -41,9 +41,13 @@ class ModelSection(Strict):
     sha256: Sha256 | None = None
     """Refuses any other file."""
     preprocess: str | None = None
+    """A preset or a file, as ``onnxplain explain --preprocess`` takes it; what lies beside the model where it isn't given."""
     labels: str | None = None
+    """A file of class names, one in each line."""
     decode: str | None = None
+    """How a detector's outputs are read."""
     layout: str | dict[str, str] | None = None
+    """What the axes of the input are, as ``NCHW``; read from the model where it isn't given."""
 
 
 class DataSection(Strict):
@@ -53,6 +57,7 @@ class DataSection(Strict):
     samples: Count | None = None
     """So many, drawn with the seed; all where it isn't given."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    """Of the draw and of every random choice."""
     stratify: str | None = None
     """``label`` or a slice column whose proportions the drawn samples keep."""
     masks: str | None = None
@@ -65,30 +70,41 @@ class ExplainSection(Strict):
     """How the model is explained."""
 
     method: str = "lrp"
+    """As ``onnxplain methods`` lists them."""
     preset: str | None = None
     """The composite, for a method that has that parameter."""
     params: dict[str, Any] = {}
+    """The method's parameters."""
     target: str = "predicted"
     """``predicted``, ``label``, or any target."""
     output: Literal["logit", "probability"] = "logit"
+    """The score that is explained."""
 
 
 class LimitsSection(Strict):
     """What a run may take; a check that is cut off is an error, so that the gate fails closed."""
 
     wall_s: Positive | None = None
+    """Seconds of the whole run."""
     memory_mb: Positive | None = None
+    """MiB that the process may hold."""
     worker_timeout_s: Positive | None = None
+    """Seconds that a step, a batch as a rule, may take; it is judged when the step ends."""
 
 
 class PolicySection(Strict):
     """How statements become verdicts."""
 
     on_error: Answer = "fail"
+    """What a required check that broke down means: ``fail`` keeps the gate from passing."""
     on_skipped: Answer = "fail"
+    """The same of one that didn't run,"""
     on_inconclusive: Answer = "fail"
+    """and of one that couldn't be decided."""
     confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
+    """Of every interval and every decision."""
     correction: Literal["holm", "none"] = "holm"
+    """Adjusts for how many statements are tested, so that good models are rarely blocked by chance."""
     min_n: Count = 59
     """Fewer inputs than that show nothing: 59 without a miss are what 95 % at 95 % confidence needs."""
 
@@ -97,8 +113,11 @@ class ReportSection(Strict):
     """What is written."""
 
     formats: list[Literal["json", "junit", "sarif", "html", "md"]] = ["json", "junit", "sarif", "html", "md"]
+    """The reports; result and evidence are always written."""
     dir: str = "gate-out"
+    """Where they go, relative to the policy."""
     embed_images: Annotated[int, Field(ge=0, le=1000)] = 24
+    """So many inputs are shown in the HTML report."""
 
 
 class Policy(Strict):

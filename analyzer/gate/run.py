@@ -155,9 +155,11 @@ def _ran(check: Check, gate: GateContext) -> tuple[Outcome, str, float, int, int
     """A check's outcome, its code, and what it took. Whatever goes wrong is its outcome; only cancelling ends the run."""
     gate.check, gate.evaluations, gate.explanations = check.id, 0, 0
     began, code = time.monotonic(), ""
+    gate.looked = began
     try:
         gate.within_limits()
         outcome = check.run(gate)
+        gate.within_limits()
     except StoppedError:
         raise
     except InconclusiveError as problem:

@@ -77,6 +77,24 @@ def test_a_check_that_breaks_down_fails_closed(gate: Write, call: Call, monkeypa
     assert verdict(call, path, "--exit-zero").code == 5
 
 
+@pytest.mark.parametrize(
+    ("limits", "told"),
+    [
+        ({"wall_s": 1e-6}, "the run has taken"),
+        ({"worker_timeout_s": 1e-9}, "a step has taken"),
+        ({"memory_mb": 1.0}, "MiB of 1"),
+    ],
+)
+def test_a_check_that_a_limit_cuts_off_fails_closed(
+    gate: Write, call: Call, limits: dict[str, float], told: str
+) -> None:
+    done = verdict(call, gate(limits=limits), "--json")
+    (check,) = done.json["checks"]
+    assert (done.code, check["status"]) == (4, "error")
+    assert check["code"] == ("limit.memory" if "memory_mb" in limits else "limit.time")
+    assert told in check["message"]
+
+
 def test_exit_zero_only_reports(gate: Write, call: Call) -> None:
     path = gate(check=[FAITHFUL | {"min_margin": 1000.0}])
     assert verdict(call, path).code == 1

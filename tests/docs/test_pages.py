@@ -53,6 +53,8 @@ def test_the_page_of_metrics_has_all_that_the_registry_says() -> None:
         "docs/evaluate.md",
         "docs/fills.md",
         "docs/inside.md",
+        "docs/gate.md",
+        "docs/gate_keys.md",
         "docs/judging.md",
         "docs/preprocessing.md",
         "docs/rules.md",
