@@ -2,8 +2,8 @@
 
     python -m models.gate_demo FOLDER [--count 120]
 
-Writes the scenes, the masks, the models and the policies (`gates/`) into a folder; `onnxplain gate run FOLDER/shapes_cnn.toml` and
-so on run them. Everything is drawn from a seed. Not here: the models' training (`shapes`), what a gate is (`docs/gate.md`).
+Writes the scenes, the masks, the models and the policies (`gates/`) into a folder; `onnxplain gate run FOLDER/shapes_cnn.toml`
+and so on run them. Everything is drawn from a seed. Not here: the models' training (`shapes`), what a gate is (`docs/gate.md`).
 """
 
 from __future__ import annotations

@@ -29,7 +29,8 @@ from analyzer.gate.formats import FORMATS
 from analyzer.gate.formats.wording import model_name
 from analyzer.gate.outcome import GateResult
 from analyzer.gate.policy import Policy, load_policy
-from analyzer.gate.run import record_of, run_gate
+from analyzer.gate.record import record_of
+from analyzer.gate.run import run_gate
 
 START, RESULT, STATEMENT, BOM = "evidence-start.json", FORMATS["json"].file, "statement.intoto.json", "model.cdx.json"
 #: Every file that a run may write.

@@ -132,8 +132,8 @@ def _against_policy(path: Path, demanded: Policy | None, recorded: str) -> Findi
         return Finding(f"{path}", True)
     message = f"its digest is {own.digest[:16]}…, {recorded[:16]}… was recorded before the run"
     if demanded is not None:
-        dumps = (each.model_dump(mode="json", by_alias=True, exclude={"report"}) for each in (demanded, own))
-        keys = [f"{key} was {was!r} and is {now!r}" for key, was, now in _differing(*dumps)]
+        one, other = (each.model_dump(mode="json", by_alias=True, exclude={"report"}) for each in (demanded, own))
+        keys = [f"{key} was {was!r} and is {now!r}" for key, was, now in _differing(one, other)]
         message += f": {'; '.join(keys[:5])}" + (f"; and {len(keys) - 5} more" if len(keys) > 5 else "")
     return Finding(f"{path}", False, message)
 

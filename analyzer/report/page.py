@@ -35,7 +35,9 @@ def render(template: str, style: str, package: str = HERE, **values: Any) -> str
     style = style.replace("\r", "")
     digest = base64.b64encode(hashlib.sha256(style.encode("utf-8")).digest()).decode("ascii")
     page: str = (
-        _environment(package).get_template(template).render(style=Markup(style), style_hash=f"sha256-{digest}", **values)
+        _environment(package)
+        .get_template(template)
+        .render(style=Markup(style), style_hash=f"sha256-{digest}", **values)
     )
     return page
 

@@ -42,7 +42,11 @@ def step(script: str, folder: Path, **env: str) -> int:
     ("sections", "code", "told"),
     [
         ({}, 0, "Passed&#58; every required check passed."),
-        ({"policy": {"min_n": 59}, "check": [FINITE, {"id": "f", "kind": "pixel_flipping", "steps": 2}]}, 4, "Inconclusive"),
+        (
+            {"policy": {"min_n": 59}, "check": [FINITE, {"id": "f", "kind": "pixel_flipping", "steps": 2}]},
+            4,
+            "Inconclusive",
+        ),
         ({"modle": {}}, 2, "The gate gave no verdict: exit code 2."),
     ],
     ids=["passes", "undecided", "bad policy"],

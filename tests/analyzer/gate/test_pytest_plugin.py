@@ -38,7 +38,9 @@ def _loaded(tmp_path_factory: pytest.TempPathFactory) -> None:
     run_gate(folder / "gate.toml")
 
 
-def run(pytester: pytest.Pytester, checks: list[dict[str, object]], *arguments: str, **policy: object) -> pytest.RunResult:
+def run(
+    pytester: pytest.Pytester, checks: list[dict[str, object]], *arguments: str, **policy: object
+) -> pytest.RunResult:
     """Run pytest on a gate, in this process."""
     write(pytester.path, checks, **policy)
     return again(pytester, "gate.toml", *arguments)
