@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cli.output import Advance, Options, common, detail, document, line, progress, table, warn
+from cli.output import Advance, Options, common, detail, document, keep_fonts_in_cache, line, progress, table, warn
 
 if TYPE_CHECKING:
     from analyzer.gate.outcome import GateResult
@@ -38,6 +38,7 @@ def run(policy: str, output: str | None, only: tuple[str, ...], exit_zero: bool,
 
     _refuse_unused(options)
     demanded = chosen(load_policy(policy), only)
+    keep_fonts_in_cache()
     with progress(options, "gate", "inputs") as advance:
         result, folder = run_recorded(
             policy, folder=output, policy=demanded, progress=_steps(advance), device=options.device,

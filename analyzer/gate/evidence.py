@@ -11,18 +11,15 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import errno
 import hashlib
 import json
 import os
-import secrets
-import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from analyzer.errors import UsageError
 from analyzer.explanation import jsonable
+from analyzer.files import require_writable, staging, write_error
 from analyzer.gate import ml_bom
 from analyzer.gate.context import Cancel, GateContext
 from analyzer.gate.formats import FORMATS
@@ -71,8 +68,8 @@ def run_recorded(
 
     Raises
     ------
-    UsageError
-        ``output.unwritable``; others as :func:`analyzer.gate.run.run_gate`. Nothing is left behind then.
+    AnalyzerError
+        ``output.*`` where the folder can't be written; others as :func:`analyzer.gate.run.run_gate`. Nothing is left behind then.
     """
     path = Path(path)
     policy = load_policy(path) if policy is None else policy
@@ -173,23 +170,24 @@ def staged(target: Path) -> Iterator[Path]:
     Raises
     ------
     UsageError
-        ``output.unwritable``.
+        ``output.unwritable``, ``output.not_a_folder``.
+    InconclusiveError
+        ``output.no_space``, ``output.read_only``.
     """
-    draft = target.with_name(f".{target.name[:50]}.{secrets.token_hex(6)}.tmp")
-    try:
+    require_writable(target)
+    near = next(each for each in target.absolute().parents if each.exists())
+    with contextlib.ExitStack() as stack:
         with _writing(target):
-            if target.exists() and not target.is_dir():
-                raise NotADirectoryError(errno.ENOTDIR, "it is no folder")
-            draft.mkdir(parents=True)
+            draft = stack.enter_context(staging(near)) / "run"
+            draft.mkdir()
         yield draft
         with _writing(target):
             _publish(draft, target)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
 
 
 def _publish(draft: Path, target: Path) -> None:
     if not target.exists():
+        target.parent.mkdir(parents=True, exist_ok=True)
         draft.rename(target)
         return
     for name in (RESULT, *FILES):
@@ -203,7 +201,4 @@ def _writing(target: Path) -> Iterator[None]:
     try:
         yield
     except OSError as problem:
-        reason = problem.strerror or type(problem).__name__
-        raise UsageError(
-            "output.unwritable", f"can't write {target}: {reason}", "choose another folder with -o"
-        ) from None
+        raise write_error(str(target), problem) from None

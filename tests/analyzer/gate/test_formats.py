@@ -8,7 +8,6 @@ import json
 import re
 import unicodedata
 from dataclasses import replace
-from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +17,7 @@ from analyzer.gate.formats import FORMATS
 from analyzer.gate.outcome import Exhibit, GateResult
 from analyzer.gate.policy import ReportSection
 from tests.analyzer.gate.results import HOSTILE, bounded, check, every_status, explanation, hostile, result
+from tests.analyzer.report.pages import Page, chromium
 
 SCHEMAS = Path(__file__).parent / "schemas"
 
@@ -139,25 +139,6 @@ def test_markdown_has_no_markup_but_its_own(text: str) -> None:
 # HTML
 
 
-class Page(HTMLParser):
-    """Elements with their attributes, and the text."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.words: list[str] = []
-        self.feed(text)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_data(self, data: str) -> None:
-        self.words.append(data)
-
-    def count(self, tag: str) -> int:
-        return sum(name == tag for name, _ in self.tags)
-
-
 def test_page_shows_a_card_for_each_check_and_loads_nothing() -> None:
     page = Page(FORMATS["html"].write(every_status()))
     assert sum(attrs.get("class") == "check" for tag, attrs in page.tags if tag == "section") == 6
@@ -196,13 +177,21 @@ def test_so_many_inputs_are_embedded_those_of_blocking_checks_first(images: int,
     good = replace(check("good"), outcome=replace(check("good").outcome, exhibits=[single] * 4))
     bad = check("bad", "fail", True, exhibits=[pair])
     page = Page(FORMATS["html"].write(result(good, bad), images))
-    assert page.count("figure") == shown
+    assert len(page.of("figure")) == shown
     if images == 2:
-        assert "the class changes" in page.words
-        assert page.count("img") == 6
+        assert "the class changes" in page.text()
+        assert len(page.of("img")) == 6
 
 
 @pytest.mark.parametrize("text", HOSTILE, ids=lambda text: ascii(text[:20]))
 def test_page_has_no_elements_but_its_own(text: str) -> None:
     plain, foreign = (Page(FORMATS["html"].write(hostile(each))) for each in ("harmless", text))
     assert [tag for tag, _ in foreign.tags] == [tag for tag, _ in plain.tags]
+
+
+def test_a_browser_shows_the_page_and_runs_nothing(tmp_path: Path) -> None:
+    (tmp_path / "report.html").write_text(FORMATS["html"].write(hostile(HOSTILE[0])), encoding="utf-8")
+    page = Page(chromium(tmp_path, "--dump-dom", (tmp_path / "report.html").as_uri()))
+    assert not page.of("script")
+    assert "owned" not in next(text for tag, text in page.texts if tag == "title").split()
+    assert HOSTILE[0] in page.text()
