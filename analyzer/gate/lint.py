@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from analyzer.errors import UsageError
-from analyzer.gate.check import Check
 from analyzer.gate.policy import Policy, load_policy
 from analyzer.gate.run import opened
 from analyzer.methods import registry
@@ -73,17 +72,10 @@ def _paths(policy: Policy, base: Path) -> Iterator[str]:
     if policy.reference is not None:
         named["reference.path"] = policy.reference.path
     for check in policy.check:
-        named |= {f"{key} of check {check.id!r}": value for key, value in _named(check).items()}
+        named |= {f"{key} of check {check.id!r}": value for key, value in check.paths().items()}
     for key, value in named.items():
         if value is not None and not (base / value).exists():
             yield f"{key}: {base / value}: no such file or folder"
-
-
-def _named(check: Check) -> dict[str, str]:
-    """The paths that a check names, as its schema marks them."""
-    properties = type(check).model_json_schema()["properties"]
-    values = {name: getattr(check, name, None) for name, kind in properties.items() if "'format': 'path'" in str(kind)}
-    return {name: value for name, value in values.items() if isinstance(value, str)}
 
 
 def _method(policy: Policy) -> Iterator[str]:

@@ -90,6 +90,11 @@ def run_gate(
 
 def opened(policy: Policy, base: Path, device: str = "auto", threads: int = 0) -> tuple[Model, Model | None, Dataset]:
     """The model, the reference and the data that a policy names; errors as of :func:`run_gate`."""
+    for check in policy.check:
+        for key, text in check.paths().items():
+            if not (base / text).exists():
+                message = f"check {check.id!r}: {key}: {base / text}: no such file or folder"
+                raise UsageError("data.missing", message, f"{key} is relative to the policy")
     model = _loaded(policy.model, "model", base, device, threads)
     reference = None if policy.reference is None else _loaded(policy.reference, "reference", base, device, threads)
     return model, reference, _dataset(policy, base, model)
