@@ -30,8 +30,11 @@ def command() -> None:
 @click.option("-o", "--output", type=_Path, metavar="DIR", help="Where reports and evidence go. [report.dir]")
 @click.option("--only", multiple=True, metavar="ID", help="Run this check alone; repeatable. Its evidence says so.")
 @click.option("--exit-zero", is_flag=True, help="Exit with 0 whatever the verdict: to report only.")
+@click.option("--force", is_flag=True, help="Replace files in DIR that no gate wrote.")
 @common
-def run(policy: str, output: str | None, only: tuple[str, ...], exit_zero: bool, options: Options) -> int:
+def run(
+    policy: str, output: str | None, only: tuple[str, ...], exit_zero: bool, force: bool, options: Options
+) -> int:  # fmt: skip
     """Run the checks of GATE.toml; print them and the verdict, and write reports and evidence."""
     from analyzer.gate.evidence import run_recorded
     from analyzer.gate.policy import load_policy
@@ -41,7 +44,7 @@ def run(policy: str, output: str | None, only: tuple[str, ...], exit_zero: bool,
     keep_fonts_in_cache()
     with progress(options, "gate", "inputs") as advance:
         result, folder = run_recorded(
-            policy, folder=output, policy=demanded, progress=_steps(advance), device=options.device,
+            policy, folder=output, policy=demanded, force=force, progress=_steps(advance), device=options.device,
             threads=options.threads,
         )  # fmt: skip
     _print(result, options)

@@ -1,6 +1,6 @@
 """The folder of a run: what was demanded, written before anything ran, and what was found, ready to be signed.
 
-Belongs here: which files there are, writing them so that no reader sees half of them, the in-toto statement. Not here: reports
+Belongs here: which files there are, what is written before and what after a run, the in-toto statement. Not here: the reports
 (``formats``), the bill of materials (``ml_bom``), holding files against each other afterwards (``verify``).
 
 The statement binds the model to the digests of all other files by the predicate for test results:
@@ -9,17 +9,15 @@ https://github.com/in-toto/attestation/blob/main/spec/predicates/test-result.md
 
 from __future__ import annotations
 
-import contextlib
 import datetime
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from analyzer.explanation import jsonable
-from analyzer.files import require_writable, staging, write_error
 from analyzer.gate import ml_bom
 from analyzer.gate.context import Cancel, GateContext
 from analyzer.gate.formats import FORMATS
@@ -28,6 +26,7 @@ from analyzer.gate.outcome import GateResult
 from analyzer.gate.policy import Policy, load_policy
 from analyzer.gate.record import record_of
 from analyzer.gate.run import run_gate
+from analyzer.output_folder import OutputFolder
 
 START, RESULT, STATEMENT, BOM = "evidence-start.json", FORMATS["json"].file, "statement.intoto.json", "model.cdx.json"
 #: Every file that a run may write.
@@ -45,6 +44,7 @@ def run_recorded(
     *,
     folder: str | os.PathLike[str] | None = None,
     policy: Policy | None = None,
+    force: bool = False,
     cancel: Cancel | None = None,
     progress: Callable[[str, int, int], None] | None = None,
     device: str = "auto",
@@ -60,6 +60,8 @@ def run_recorded(
         Where everything goes; the policy's own ``report.dir``, which is relative to its file, where it isn't given.
     policy
         What runs in place of the file's content: a part of it.
+    force
+        Whether files that are no earlier run's are replaced too.
 
     Returns
     -------
@@ -74,17 +76,17 @@ def run_recorded(
     path = Path(path)
     policy = load_policy(path) if policy is None else policy
     target = path.parent / policy.report.dir if folder is None else Path(folder)
-    with staged(target) as draft:
-
-        def before(gate: GateContext) -> None:
-            with _writing(target):
-                _write(draft / START, start_of(gate))
-
+    place = OutputFolder(target, force or (target / START).is_file())  # an earlier run's files go unasked
+    place.require_free(FILES)
+    with place.drafts() as (there, draft):
         result = run_gate(
-            policy, folder=path.parent, before=before, cancel=cancel, progress=progress, device=device, threads=threads
-        )
-        with _writing(target):
-            write_evidence(draft, result, policy)
+            policy, folder=path.parent, before=lambda gate: _write(draft / START, start_of(gate)), cancel=cancel,
+            progress=progress, device=device, threads=threads,
+        )  # fmt: skip
+        write_evidence(draft, result, policy)
+        for name in FILES:
+            if not (draft / name).exists():
+                (there / name).unlink(missing_ok=True)
     return result, target
 
 
@@ -158,47 +160,3 @@ def digest_of(file: Path) -> str:
 def _write(file: Path, content: Mapping[str, Any]) -> None:
     text = json.dumps(jsonable(content), indent=2, ensure_ascii=True, allow_nan=False)
     file.write_text(text + "\n", encoding="utf-8")
-
-
-@contextlib.contextmanager
-def staged(target: Path) -> Iterator[Path]:
-    """A folder to write to that takes its name when everything is written, and goes where something fails.
-
-    Where the folder is there already, files are renamed into it one by one, the result last: without a result nothing counts.
-    Other files in it stay.
-
-    Raises
-    ------
-    UsageError
-        ``output.unwritable``, ``output.not_a_folder``.
-    InconclusiveError
-        ``output.no_space``, ``output.read_only``.
-    """
-    require_writable(target)
-    near = next(each for each in target.absolute().parents if each.exists())
-    with contextlib.ExitStack() as stack:
-        with _writing(target):
-            draft = stack.enter_context(staging(near)) / "run"
-            draft.mkdir()
-        yield draft
-        with _writing(target):
-            _publish(draft, target)
-
-
-def _publish(draft: Path, target: Path) -> None:
-    if not target.exists():
-        target.parent.mkdir(parents=True, exist_ok=True)
-        draft.rename(target)
-        return
-    for name in (RESULT, *FILES):
-        (target / name).unlink(missing_ok=True)
-    for file in sorted(draft.iterdir(), key=lambda each: each.name == RESULT):
-        file.rename(target / file.name)
-
-
-@contextlib.contextmanager
-def _writing(target: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as problem:
-        raise write_error(str(target), problem) from None

@@ -133,7 +133,20 @@ def test_a_folder_that_is_there_keeps_what_is_not_the_gates(gate: Write, call: C
     (out / "mine.txt").write_text("mine")
     assert verdict(call, gate(report={"dir": "out", "formats": ["md"]})).code == 0
     assert {file.name for file in out.iterdir()} == FILES - {"junit.xml", "report.html", "result.sarif"} | {"mine.txt"}
-    assert not list(tmp_path.glob(".*"))
+    assert not list(tmp_path.rglob(".*"))
+
+
+def test_files_that_no_gate_wrote_are_replaced_only_where_that_is_wanted(
+    gate: Write, call: Call, tmp_path: Path
+) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "report.html").write_text("another command's")
+    done = verdict(call, gate(report={"dir": "out"}))
+    assert done.code == 2
+    assert "[output.exists]" in done.error
+    assert [file.read_text() for file in (tmp_path / "out").iterdir()] == ["another command's"]
+    assert verdict(call, gate(report={"dir": "out"}), "--force").code == 0
+    assert "Gate report" in (tmp_path / "out" / "report.html").read_text()
 
 
 def test_a_folder_that_cannot_be_written_is_told_before_anything_runs(gate: Write, call: Call, tmp_path: Path) -> None:
@@ -219,13 +232,13 @@ def test_a_run_that_is_killed_leaves_nothing_and_gives_the_same_verdict_again(
         words, cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as run:
         deadline = time.monotonic() + 60
-        while not list(tmp_path.glob(".onnxplain-staging-*/run/evidence-start.json")) and time.monotonic() < deadline:
+        while not list(tmp_path.glob("out/.onnxplain-staging-*/evidence-start.json")) and time.monotonic() < deadline:
             time.sleep(0.01)
         run.send_signal(signal.SIGTERM)
         out, err = run.communicate(timeout=60)
     assert (run.returncode, json.loads(out)["error"]["code"]) == (143, "signal.terminated"), err
     assert not (tmp_path / "out").exists()
-    assert not list(tmp_path.glob(".*"))
+    assert not list(tmp_path.rglob(".*"))
     again, uncut = (verdict(call, path, "--json", *more).json for more in ((), ("-o", tmp_path / "uncut")))
     assert again["checks"] == uncut["checks"]
     assert {file.name for file in (tmp_path / "out").iterdir()} == FILES

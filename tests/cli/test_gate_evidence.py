@@ -58,7 +58,7 @@ def test_the_policy_is_written_before_the_first_input_runs(
     seen: list[Any] = []
 
     def look(self: FiniteCheck, context: GateContext) -> Outcome:
-        seen.extend(read(file) for file in tmp_path.glob(".onnxplain-staging-*/run/evidence-start.json"))
+        seen.extend(read(file) for file in tmp_path.glob("out/.onnxplain-staging-*/evidence-start.json"))
         assert context.evaluations == 0
         return Outcome(status="pass", message="fine")
 
