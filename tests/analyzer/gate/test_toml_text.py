@@ -6,7 +6,7 @@ import tomllib
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from analyzer.errors import UsageError
@@ -21,6 +21,7 @@ PLAIN = st.recursive(
 TABLE = st.dictionaries(TEXT, PLAIN, max_size=4)
 
 
+@settings(deadline=None, max_examples=60)
 @given(st.dictionaries(TEXT, PLAIN | TABLE | st.lists(TABLE, min_size=1, max_size=3), max_size=5))
 def test_any_document_is_read_back(document: dict[str, Any]) -> None:
     assert tomllib.loads(to_toml(document)) == document
