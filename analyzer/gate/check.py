@@ -54,12 +54,6 @@ class Check(Strict):
     level: Literal["fail", "warn"] = "fail"
     """Whether failing blocks the deployment, or is only told."""
 
-    def paths(self) -> dict[str, str]:
-        """Key -> path of every file and folder that must be there; its field is a :data:`FilePath`."""
-        properties = type(self).model_json_schema()["properties"]
-        marked = [name for name, content in properties.items() if "'format': 'path'" in str(content)]
-        return {name: value for name in marked if isinstance(value := getattr(self, name, None), str)}
-
     def run(self, gate: Any) -> Outcome:
         """Look at the model.
 

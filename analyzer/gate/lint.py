@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from analyzer.errors import UsageError
+from analyzer.gate.paths import paths_of
 from analyzer.gate.policy import Policy, load_policy
 from analyzer.gate.run import opened
 from analyzer.methods import registry
@@ -72,7 +73,7 @@ def _paths(policy: Policy, base: Path) -> Iterator[str]:
     if policy.reference is not None:
         named["reference.path"] = policy.reference.path
     for check in policy.check:
-        named |= {f"{key} of check {check.id!r}": value for key, value in check.paths().items()}
+        named |= {f"{key} of check {check.id!r}": value for key, value in paths_of(check).items()}
     for key, value in named.items():
         if value is not None and not (base / value).exists():
             yield f"{key}: {base / value}: no such file or folder"

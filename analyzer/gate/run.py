@@ -19,6 +19,7 @@ from analyzer.gate.check import Check
 from analyzer.gate.context import Cancel, GateContext, StoppedError
 from analyzer.gate.decide import blocks, decided, verdict
 from analyzer.gate.outcome import CheckResult, GateResult, Outcome
+from analyzer.gate.paths import require_paths
 from analyzer.gate.policy import ModelSection, Policy, load_policy, parse_policy
 from analyzer.gate.record import record_of
 from analyzer.model import Model, load
@@ -88,18 +89,6 @@ def run_gate(
     return GateResult(status, tuple(checks), ids, unreadable, record_of(gate), seconds)
 
 
-def opened(policy: Policy, base: Path, device: str = "auto", threads: int = 0) -> tuple[Model, Model | None, Dataset]:
-    """The model, the reference and the data that a policy names; errors as of :func:`run_gate`."""
-    for check in policy.check:
-        for key, text in check.paths().items():
-            if not (base / text).exists():
-                message = f"check {check.id!r}: {key}: {base / text}: no such file or folder"
-                raise UsageError("data.missing", message, f"{key} is relative to the policy")
-    model = _loaded(policy.model, "model", base, device, threads)
-    reference = None if policy.reference is None else _loaded(policy.reference, "reference", base, device, threads)
-    return model, reference, _dataset(policy, base, model)
-
-
 def _loaded(section: ModelSection, key: str, base: Path, device: str, threads: int) -> Model:
     def found(text: str | None) -> str | None:
         return str(base / text) if text is not None and (base / text).exists() else text
@@ -126,6 +115,14 @@ def _dataset(policy: Policy, base: Path, model: Model) -> Dataset:
     if masks is not None and not masks.exists():
         raise UsageError("data.missing", f"{masks}: no such file or folder", "data.masks is relative to the policy")
     return open_dataset(model, path, masks=masks, samples=section.samples, seed=section.seed, stratify=section.stratify)
+
+
+def opened(policy: Policy, base: Path, device: str = "auto", threads: int = 0) -> tuple[Model, Model | None, Dataset]:
+    """The model, the reference and the data that a policy names; errors as of :func:`run_gate`."""
+    require_paths(policy, base)
+    model = _loaded(policy.model, "model", base, device, threads)
+    reference = None if policy.reference is None else _loaded(policy.reference, "reference", base, device, threads)
+    return model, reference, _dataset(policy, base, model)
 
 
 def _readable(dataset: Dataset, cancel: Cancel | None) -> tuple[tuple[int, ...], dict[str, str]]:

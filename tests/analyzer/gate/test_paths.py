@@ -8,6 +8,7 @@ import pytest
 
 from analyzer.errors import UsageError
 from analyzer.gate.check import Check, FilePath
+from analyzer.gate.paths import paths_of
 from analyzer.gate.policy import parse_policy
 from analyzer.gate.run import run_gate
 from tests.conftest import ROOT
@@ -22,8 +23,8 @@ class Looking(Check):
 
 
 def test_paths_are_those_of_the_fields_that_are_marked() -> None:
-    assert Looking(id="a").paths() == {"folders": "here"}
-    assert Looking(id="a", masks="m").paths() == {"masks": "m", "folders": "here"}
+    assert paths_of(Looking(id="a")) == {"folders": "here"}
+    assert paths_of(Looking(id="a", masks="m")) == {"masks": "m", "folders": "here"}
 
 
 def test_a_path_that_leads_nowhere_is_told_with_check_and_key(tmp_path: Path) -> None:
