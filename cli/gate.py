@@ -42,7 +42,7 @@ def run(
     _refuse_unused(options)
     demanded = chosen(load_policy(policy), only)
     keep_fonts_in_cache()
-    with progress(options, "gate", "inputs") as advance:
+    with progress(options, "gate", "inputs, time left") as advance:
         result, folder = run_recorded(
             policy, folder=output, policy=demanded, force=force, progress=_steps(advance), device=options.device,
             threads=options.threads,
@@ -102,7 +102,7 @@ def calibrate(
     if output is not None and Path(output).absolute().parent != Path(policy).absolute().parent:
         message = f"{output}: the paths in a policy are relative to its folder"
         raise UsageError("output.elsewhere", message, f"write it beside {policy}")
-    with progress(options, "calibrating", "inputs") as advance:
+    with progress(options, "calibrating", "inputs, time left") as advance:
         found = derive(
             policy, good, seeds=seeds, factor=factor, progress=_steps(advance), device=options.device,
             threads=options.threads,
@@ -133,7 +133,7 @@ def update(policy: str, only: tuple[str, ...], force: bool, options: Options) ->
     from analyzer.gate.update import update as renew
 
     _refuse_unused(options)
-    with progress(options, "gate", "inputs") as advance:
+    with progress(options, "gate", "inputs, time left") as advance:
         written = renew(
             policy, only=only, force=force, progress=_steps(advance), device=options.device, threads=options.threads
         )

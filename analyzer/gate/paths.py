@@ -1,7 +1,7 @@
 """Paths that checks name: what must be there before anything runs.
 
-Belongs here: which they are, refusing those that lead nowhere. Not here: the paths of sections (``run``), baselines, which a run may
-still be without.
+Belongs here: which they are, refusing those that lead nowhere. Not here: the paths of sections (``run``), baselines, which a
+run may still be without.
 """
 
 from __future__ import annotations
