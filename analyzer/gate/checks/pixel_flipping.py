@@ -63,7 +63,7 @@ class PixelFlippingCheck(Check):
         nearest = [min(margins, key=lambda each: float(margins[each][at])) for at in range(gate.count)]
 
         def edges(at: int, e: Explanation) -> tuple[str, Explanation] | None:
-            return ("strength of edges", _edges(gate, None, e)) if nearest[at] == "sobel" else None
+            return ("the control", _shown(_edges(gate, None, e))) if nearest[at] == "sobel" else None
 
         shown = exhibits(
             gate, -least,
@@ -114,3 +114,11 @@ def _edges(gate: GateContext, batch: Batch | None, e: Explanation) -> Explanatio
         strength = np.sqrt(sum(sobel(x, axis) ** 2 for axis in axes))
         maps[name] = np.broadcast_to(strength, np.broadcast_shapes(strength.shape, value.shape)).astype(np.float32)
     return replace(e, attributions=maps, raws=maps)
+
+
+def _shown(edges: Explanation) -> Explanation:
+    """The control as what it is: no explanation of any method."""
+    return replace(
+        edges, method="strength of edges", params={}, notable={}, signed=False, completeness=None,
+        record={**edges.record, "notes": []},
+    )  # fmt: skip

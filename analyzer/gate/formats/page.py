@@ -75,7 +75,7 @@ def write(result: GateResult, images: int = 24) -> str:
         title=model_name(result),
         verdict=verdict_line(result),
         facts=facts(result),
-        checks=[_card(at, check, shown.get(at, [])) for at, check in enumerate(result.checks, start=1)],
+        checks=[_card(at, check, shown.get(at, [])) for at, check in _blocking_first(result.checks)],
         unreadable=unreadable(result),
         unread=len(result.unreadable),
     )
@@ -148,11 +148,16 @@ def _exhibits(result: GateResult, images: int) -> dict[int, list[Shown]]:
 
 
 def _in_turn(checks: Sequence[CheckResult]) -> Iterator[tuple[int, Exhibit]]:
-    order = sorted(enumerate(checks, start=1), key=lambda each: not each[1].blocks)
+    order = _blocking_first(checks)
     for rank in range(max((len(check.outcome.exhibits) for check in checks), default=0)):
         yield from (
             (at, check.outcome.exhibits[rank]) for at, check in order if rank < len(check.outcome.exhibits)
         )  # fmt: skip
+
+
+def _blocking_first(checks: Sequence[CheckResult]) -> list[tuple[int, CheckResult]]:
+    """The checks with their numbers: what keeps the gate from passing before the rest."""
+    return sorted(enumerate(checks, start=1), key=lambda each: not each[1].blocks)
 
 
 def _shown(exhibit: Exhibit, anchor: str) -> Shown:
