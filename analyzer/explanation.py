@@ -96,12 +96,15 @@ class NodeTotals:
         Of all, of the positive and of the negative relevance that arrived.
     leak
         What arrived less what the node handed on to its inputs: the share of biases and stabilisers.
+    bias
+        The share of biases alone.
     """
 
     sum: float
     positive: float
     negative: float
     leak: float
+    bias: float = 0.0
 
 
 @dataclass(frozen=True, repr=False)

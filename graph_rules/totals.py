@@ -36,14 +36,15 @@ class RelevanceTotals:
     ----------
     arrived
         Graph node -> sums of all, the positive and the negative relevance of its output.
-    leaked
-        Graph node -> what arrived there less what its inputs got.
+    leaked, biases
+        Graph node -> what arrived there less what its inputs got; how much of that constants took that are added there.
     sweeps
         How many sweeps were watched.
     """
 
     arrived: dict[fx.Node, tuple[float, float, float]] = field(default_factory=dict)
     leaked: dict[fx.Node, float] = field(default_factory=dict)
+    biases: dict[fx.Node, float] = field(default_factory=dict)
     sweeps: int = 0
 
     def watching(self) -> Callable[[Call, Any, Sequence[Tensor | None]], None]:
@@ -68,9 +69,12 @@ class RelevanceTotals:
         node, before = call.node, self.arrived.get(call.node, (0.0, 0.0, 0.0))
         self.arrived[node] = (before[0] + total, before[1] + positive, before[2] + total - positive)
         self.leaked[node] = self.leaked.get(node, 0.0) + total - handed
+        if call.reference is None:
+            by_bias = _kept(call, amount, torch.tensor(total - handed, dtype=torch.float64)).get(Absorber.BIAS)
+            self.biases[node] = self.biases.get(node, 0.0) + (0.0 if by_bias is None else float(by_bias))
 
-    def by_onnx_node(self) -> dict[str, tuple[float, float, float, float]]:
-        """ONNX node name -> sum, positive, negative, leak, in the order of execution.
+    def by_onnx_node(self) -> dict[str, tuple[float, float, float, float, float]]:
+        """ONNX node name -> sum, positive, negative, leak, what of that went into biases, in the order of execution.
 
         The relevance of an ONNX node is that of the values which other nodes read of it; its leak that of all it is
         made of.
@@ -81,12 +85,13 @@ class RelevanceTotals:
             name = _name(node)
             if name is None:
                 continue
-            entry = found.setdefault(name, [0.0, 0.0, 0.0, 0.0])
+            entry = found.setdefault(name, [0.0, 0.0, 0.0, 0.0, 0.0])
             if _leaves(node, name, self.arrived):
                 for index, amount in enumerate(self.arrived[node]):
                     entry[index] += amount
             entry[3] += self.leaked[node]
-        return {name: (entry[0], entry[1], entry[2], entry[3]) for name, entry in found.items()}
+            entry[4] += self.biases.get(node, 0.0)
+        return {name: (entry[0], entry[1], entry[2], entry[3], entry[4]) for name, entry in found.items()}
 
 
 def _parts(amount: Any) -> list[Any]:
@@ -159,15 +164,19 @@ class Absorption:
         return labels, torch.stack(amounts) if amounts else torch.zeros(0)
 
     def _keep(self, call: Call, amount: Any, lost: Tensor) -> None:
-        rule = call.plan.rules[call.node]
-        absorber = call.plan.cached(
-            ("absorber", call.node), lambda: rule.absorber(biased(call.node, call.plan.active)), (rule,)
-        )
-        if absorber is Absorber.BIAS and isinstance(rule, Epsilon) and rule.epsilon > _SLIGHT:
-            by_stabiliser = _stabilised(call, rule.epsilon, amount)
-            self.kept[Absorber.STABILISER, call.node] = by_stabiliser
-            lost = lost - by_stabiliser
-        self.kept[absorber, call.node] = lost
+        self.kept |= {(absorber, call.node): part for absorber, part in _kept(call, amount, lost).items()}
+
+
+def _kept(call: Call, amount: Any, lost: Tensor) -> dict[Absorber, Tensor]:
+    """What kept the relevance that a node didn't hand on."""
+    rule = call.plan.rules[call.node]
+    absorber = call.plan.cached(
+        ("absorber", call.node), lambda: rule.absorber(biased(call.node, call.plan.active)), (rule,)
+    )
+    if absorber is Absorber.BIAS and isinstance(rule, Epsilon) and rule.epsilon > _SLIGHT:
+        by_stabiliser = _stabilised(call, rule.epsilon, amount)
+        return {Absorber.STABILISER: by_stabiliser, absorber: lost - by_stabiliser}
+    return {absorber: lost}
 
 
 def biased(node: fx.Node, active: frozenset[fx.Node]) -> bool:

@@ -183,8 +183,12 @@ def test_the_leak_is_the_share_of_the_biases() -> None:
     assert (z > 0).all()
     assert e.nodes["layer"].sum == pytest.approx(z.sum())
     assert e.nodes["layer"].leak == pytest.approx(b.sum())
-    assert e.nodes["relu"].leak == pytest.approx(0)
+    assert e.nodes["layer"].bias == pytest.approx(b.sum())
+    assert e.nodes["relu"].leak == e.nodes["relu"].bias == pytest.approx(0)
     assert e.nodes["layer"].sum - e.nodes["layer"].leak == pytest.approx(e.attribution.sum())
+    stabilised = model.explain(x, method="lrp", composite="epsilon", epsilon=1.0, initial="logit").nodes["layer"]
+    assert stabilised.bias == pytest.approx((b * z / (z + 1)).sum())
+    assert stabilised.leak == pytest.approx(((b + 1) * z / (z + 1)).sum())
 
 
 def test_deeplift_totals_are_shares_of_the_difference(resnet: Model) -> None:
