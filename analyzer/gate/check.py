@@ -19,6 +19,10 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
+#: A statistic of the inputs' values; see :meth:`analyzer.gate.context.GateContext.summary`.
+Summary = Annotated[str, Field(pattern=r"^(mean|median|max|p[1-9][0-9]?)$")]
+#: The share of inputs that may have no value where nothing else is said: what the others show might not hold of them.
+MOST_LEFT_OUT = 0.2
 
 
 class Strict(BaseModel):

@@ -5,6 +5,7 @@ Belongs here: everything that checks share, computed once. Not here: the checks,
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import time
 import zlib
@@ -20,6 +21,7 @@ from analyzer.errors import AnalyzerError, InputError, UsageError
 from analyzer.evaluation import statistics
 from analyzer.evaluation.context import rows_of_explanation
 from analyzer.evaluation.evaluate import evaluate
+from analyzer.evaluation.measure import Evaluation
 from analyzer.evaluation.statistics import Bounded, Side
 from analyzer.explanation import Explanation
 from analyzer.gate.outcome import Array
@@ -157,8 +159,13 @@ class GateContext:
             found |= {f"{column} {value}": values == value for value in np.unique(values)}
         return found
 
-    def batches(self, at: Sequence[int] | None = None) -> Iterator[Batch]:
+    def batches(self, at: Sequence[int] | None = None, most: int = _BATCH_MOST) -> Iterator[Batch]:
         """The inputs, or those at some positions, as batches that the model takes; inputs of other shapes apart.
+
+        Parameters
+        ----------
+        most
+            So many together at most, as far as the model's batch isn't fixed.
 
         Raises
         ------
@@ -173,7 +180,7 @@ class GateContext:
             self.within_limits()
             self._advance(done, len(chosen))
             feed = self.sample(position).feed
-            if rows and (len(rows) >= self._size(feed) or _shapes(feed) != _shapes(rows[0][1])):
+            if rows and (len(rows) >= self._size(feed, most) or _shapes(feed) != _shapes(rows[0][1])):
                 yield self._batch(rows)
                 rows = []
             rows.append((position, feed))
@@ -181,9 +188,9 @@ class GateContext:
             yield self._batch(rows)
         self._advance(len(chosen), len(chosen))
 
-    def _size(self, feed: Mapping[str, Array]) -> int:
+    def _size(self, feed: Mapping[str, Array], most: int) -> int:
         each = max(1, sum(value.nbytes for value in feed.values()))
-        most = int(np.clip(_BATCH_BYTES // each, 1, _BATCH_MOST))
+        most = int(np.clip(_BATCH_BYTES // each, 1, most))
         fixed = self.model.fixed_batch
         return most if fixed is None else max(fixed, most // fixed * fixed)
 
@@ -284,7 +291,8 @@ class GateContext:
 
     def evaluate(
         self, metric: str, *, at: Sequence[int] | None = None, masks: Callable[[int], Array | None] | None = None,
-        change: Callable[[Batch, Explanation], Explanation] | None = None, **params: Any,
+        change: Callable[[Batch, Explanation], Explanation] | None = None,
+        judged: Callable[[Batch, Evaluation], None] | None = None, seed: int | None = None, **params: Any,
     ) -> tuple[Array, dict[str, int]]:  # fmt: skip
         """A metric of every input's explanation.
 
@@ -296,6 +304,10 @@ class GateContext:
             Position -> where the truth lies; inputs without are left out.
         change
             Judges another explanation in place of each: the control's, for one.
+        judged
+            Is shown each batch's evaluation, which may have rows of repetitions at its end.
+        seed
+            Of the metric's random choices; None for the run's.
 
         Returns
         -------
@@ -313,13 +325,15 @@ class GateContext:
                     continue
                 filled = [known.get(row, np.zeros_like(next(iter(known.values())))) for row in rows]
                 mask, rows = np.stack(filled), list(known)
-            judged = e if change is None else change(batch, e)
-            padded = self._padded(judged)
+            padded = self._padded(e if change is None else change(batch, e))
             if mask is not None:
                 mask = np.concatenate([mask, np.repeat(mask[-1:], len(padded.target) - len(mask), 0)])
-            judgement = evaluate(self.model, padded.inputs, padded, metric, mask=mask, seed=self.seed, **params)
+            own_seed = self.seed if seed is None else seed
+            judgement = evaluate(self.model, padded.inputs, padded, metric, mask=mask, seed=own_seed, **params)
             self.evaluations += judgement.n_evaluations
             self.explanations += judgement.n_explanations
+            if judged is not None:
+                judged(batch, judgement)
             values[[batch.at[row] for row in rows]] = judgement.values[rows]
             for row, reason in judgement.reasons.items():
                 if row in rows:
@@ -332,6 +346,20 @@ class GateContext:
         if not missing:
             return e
         return rows_of_explanation(e, np.minimum(np.arange(len(e.target) + missing), len(e.target) - 1))
+
+    @contextlib.contextmanager
+    def setting(self, key: str) -> Iterator[None]:
+        """Whatever is wrong with a value of the policy only shows inside: told as the check's and the key's fault.
+
+        Raises
+        ------
+        UsageError
+            ``config.gate``.
+        """
+        try:
+            yield
+        except UsageError as problem:
+            raise UsageError("config.gate", f"check {self.check!r}: {key}: {problem.message}", problem.hint) from None
 
     # statements ---------------------------------------------------------------------------------------------------------
 
@@ -368,6 +396,23 @@ class GateContext:
             values, parts, least_n,
             lambda v, part: statistics.mean(name, v, bound, side, self.confidence, self.seed, part),
         )  # fmt: skip
+
+    def summary(self, name: str, values: Array, stat: str, bound: float) -> list[Bounded]:
+        """That a statistic of the inputs' values is at most a bound.
+
+        Parameters
+        ----------
+        stat
+            ``mean``, ``median``, a percentile such as ``p95``, or ``max``, which is about these inputs alone.
+        """
+        told = f"the {'95th percentile' if stat == 'p95' else stat} of {name}"
+        if stat == "mean":
+            return self.mean(told, values, bound, "at most")
+        if stat == "max":
+            ok = np.where(np.isnan(values), np.nan, values <= bound)
+            return self.share(f"the share of inputs of which {name} is at most {bound:g}", ok, 1.0)
+        at = 0.5 if stat == "median" else int(stat[1:]) / 100
+        return self.quantile(told, values, at, bound, "at most")
 
     def _stated(
         self, values: Array, parts: Mapping[str, Array] | None, least_n: int, state: Callable[[Array, str], Bounded]

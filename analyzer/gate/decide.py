@@ -40,12 +40,14 @@ def _one(outcome: Outcome, adjusted: Sequence[float], policy: Policy) -> tuple[S
     broken = [test for test, p in zip(outcome.tests, adjusted, strict=True) if p <= level and not test.holds]
     if broken:
         worst = min(broken, key=lambda test: test.p_violates)
-        return "fail", told(worst)
+        return "fail", told(worst) + (f"; {outcome.because}" if outcome.because else "")
     whole = [test for test in outcome.tests if not test.part]
-    few = next((test for test in whole if test.count < section.min_n), None)
-    if few is not None:
-        left = "".join(f"; {count} left out: {why}" for why, count in outcome.left_out.items())
-        return "inconclusive", f"{few.count} inputs have a value, {section.min_n} are needed{left}"
+    fewest = min((test.count for test in whole), default=0)
+    left = "".join(f"; {count} left out: {why}" for why, count in outcome.left_out.items())
+    if fewest < section.min_n:
+        return "inconclusive", f"{fewest} inputs have a value, {section.min_n} are needed{left}"
+    if (gone := sum(outcome.left_out.values())) > outcome.most_left_out * (gone + fewest):
+        return "inconclusive", f"{fewest} of {gone + fewest} inputs have a value, the others would have to be few{left}"
     unsure = next((test for test in whole if not (test.holds and test.p_clears <= level)), None)
     if unsure is not None:
         return "inconclusive", f"{told(unsure)}: too few inputs to tell"
@@ -55,7 +57,8 @@ def _one(outcome: Outcome, adjusted: Sequence[float], policy: Policy) -> tuple[S
 def told(test: Bounded) -> str:
     """A statement in words."""
     where = f" in {test.part}" if test.part else ""
-    interval = "" if test.low != test.low else f" [{test.low:.4g}, {test.high:.4g}]"
+    low, high = (f"{end:.4g}" if end == end else unknown for end, unknown in ((test.low, "-∞"), (test.high, "∞")))
+    interval = f" [{low}, {high}]" if test.low == test.low or test.high == test.high else ""
     return f"{test.name}{where} is {test.estimate:.4g}{interval}, {test.side} {test.bound:g} is wanted ({test.count} inputs)"
 
 

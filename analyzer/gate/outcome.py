@@ -54,10 +54,16 @@ class Outcome:
         Statements about all inputs, or about a part of them, each beside its bound. All must hold.
     status, message
         For what is decided without statistics, or can't be decided: the status and why.
+    code
+        For scripts, where it says more than the status.
+    because
+        What a broken bound is put down to: the node, the input; told with it.
     values
         Name -> a value for each input, NaN where there is none; in the order of the inputs of the run.
     left_out
         Why inputs have no value -> how many.
+    most_left_out
+        The share of inputs without a value beyond which the rest show nothing.
     exhibits
         The inputs to look at.
     details
@@ -67,8 +73,11 @@ class Outcome:
     tests: list[Bounded] = field(default_factory=list)
     status: Status | None = None
     message: str = ""
+    code: str = ""
+    because: str = ""
     values: dict[str, Array] = field(default_factory=dict)
     left_out: dict[str, int] = field(default_factory=dict)
+    most_left_out: float = 1.0
     exhibits: list[Exhibit] = field(default_factory=list)
     details: dict[str, Any] = field(default_factory=dict)
 

@@ -191,8 +191,8 @@ def _results(policy: Policy, ran: list[tuple[Outcome, str, float, int, int]]) ->
         required = check.level == "fail"
         shown = "warn" if status == "fail" and not required else status
         result = CheckResult(
-            check.id, str(getattr(check, "kind", "")), shown, code or f"check.{shown}", message, required, outcome, adjusted,
-            evaluations, explanations, seconds,
+            check.id, str(getattr(check, "kind", "")), shown, code or outcome.code or f"check.{shown}", message, required,
+            outcome, adjusted, evaluations, explanations, seconds,
         )  # fmt: skip
         found.append(result)
     return found
