@@ -135,11 +135,16 @@ def every_value(model: OnnxModel, feed: Feed) -> dict[str, Array]:
 
 def inner_values(model: OnnxModel, feed: Feed, names: Sequence[str]) -> dict[str, Any]:
     """onnxruntime's values of inner names, graph optimisations off so that they exist."""
+    return inner_runner(model, names)(feed)
+
+
+def inner_runner(model: OnnxModel, names: Sequence[str]) -> Callable[[Feed], dict[str, Any]]:
+    """What :func:`inner_values` gives, for many inputs with one session."""
     source, files = model.source()
     outputs = {o.name for o in model.proto.graph.output}
     expose = [name for name in names if name not in outputs]
     session = Session(source, "cpu", expose, files, model.threads, optimize=False)
-    return session.run({k: v for k, v in feed.items() if k in session.inputs}, names)
+    return lambda feed: session.run({k: v for k, v in feed.items() if k in session.inputs}, names)
 
 
 def first_nonfinite(model: OnnxModel, feed: Feed) -> str:

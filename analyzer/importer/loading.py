@@ -26,6 +26,7 @@ from analyzer.errors import InputError, UsageError
 from analyzer.importer import _load_file, _load_tensors, _load_wire
 from analyzer.importer._load_lean import without_weights
 from analyzer.importer._load_limits import DEFAULT_LIMITS, Limits
+from analyzer.importer._load_tensors import describe_nonfinite
 from analyzer.importer._load_text import escape_undecodable, quoted
 from analyzer.importer.checked_files import CheckedFiles, Stamp
 from analyzer.importer.external import ExternalTensor, is_external
@@ -33,7 +34,7 @@ from analyzer.importer.locales import use_known_locales
 from analyzer.importer.validation import validate
 from analyzer.memory import trim_memory
 
-__all__ = ["ExternalTensor", "Limits", "LoadedModel", "read_model", "tensor_to_numpy"]
+__all__ = ["ExternalTensor", "Limits", "LoadedModel", "describe_nonfinite", "read_model", "tensor_to_numpy"]
 
 LONGEST_PATH = 1000
 
