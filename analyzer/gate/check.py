@@ -6,23 +6,22 @@ Belongs here: the base class. Not here: the checks (``checks``), what they may a
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 if TYPE_CHECKING:
-    from analyzer.gate.context import GateContext
     from analyzer.gate.outcome import Outcome
 
+#: A statistic of the inputs' values; see :meth:`analyzer.gate.context.GateContext.summary`.
+Summary = Annotated[str, Field(pattern=r"^(mean|median|max|p[1-9][0-9]?)$")]
+#: The share of inputs that may have no value where nothing else is said: what the others show might not hold of them.
+MOST_LEFT_OUT = 0.2
 #: Shares, from 0 to 1.
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
-#: A statistic of the inputs' values; see :meth:`analyzer.gate.context.GateContext.summary`.
-Summary = Annotated[str, Field(pattern=r"^(mean|median|max|p[1-9][0-9]?)$")]
-#: The share of inputs that may have no value where nothing else is said: what the others show might not hold of them.
-MOST_LEFT_OUT = 0.2
 
 
 class Strict(BaseModel):
@@ -49,6 +48,12 @@ class Check(Strict):
     level: Literal["fail", "warn"] = "fail"
     """Whether failing blocks the deployment, or is only told."""
 
-    def run(self, gate: GateContext) -> Outcome:
-        """Look at the model."""
+    def run(self, gate: Any) -> Outcome:
+        """Look at the model.
+
+        Parameters
+        ----------
+        gate
+            A :class:`~analyzer.gate.context.GateContext`, which itself knows checks as part of its policy.
+        """
         raise NotImplementedError
