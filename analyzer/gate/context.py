@@ -9,7 +9,8 @@ import contextlib
 import functools
 import time
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -32,6 +33,11 @@ from analyzer.targets.resolve import scored_value
 
 #: Bytes of inputs in one batch, and the largest batch; bytes of explanations that are kept for the next check.
 _BATCH_BYTES, _BATCH_MOST, _KEPT_BYTES = 16 * 2**20, 32, 512 * 2**20
+#: Errors about what isn't finite that are one input's, and what they say of it.
+_NOT_FINITE = {
+    "score.nonfinite": "its score isn't finite", "result.nonfinite": "its map isn't finite",
+    "data.nonfinite": "it holds NaN or infinite values",
+}  # fmt: skip
 
 
 class Cancel(Protocol):
@@ -264,9 +270,16 @@ class GateContext:
         return e if len(e.target) == len(at) else rows_of_explanation(e, batch.rows)
 
     def explanations_of(
-        self, at: Sequence[int] | None = None, *, model: Model | None = None
+        self, at: Sequence[int] | None = None, *, model: Model | None = None, unexplained: dict[int, str] | None = None
     ) -> Iterator[tuple[Batch, Explanation]]:
-        """The inputs' explanations as the policy says, batch by batch; kept for the next check where they aren't too large."""
+        """The inputs' explanations as the policy says, batch by batch; kept for the next check where they aren't too large.
+
+        Parameters
+        ----------
+        unexplained
+            Is given the positions of inputs that have no explanation because something isn't finite, and why; those are left
+            out. None doesn't let that pass.
+        """
         key = (None if model is None else id(model), None if at is None else tuple(at))
         kept = self._kept.get(key)
         found: list[Explanation] | None = []
@@ -274,14 +287,29 @@ class GateContext:
             if kept is not None:
                 yield batch, kept[number]
                 continue
-            e = self.explain(batch, model=model)
-            if found is not None:
-                found.append(e)
-                room = _KEPT_BYTES - sum(map(_bytes, (one for each in self._kept.values() for one in each)))
-                found = found if sum(map(_bytes, found)) <= room else None
-            yield batch, e
-        if kept is None and found is not None:
+            for part, e in self._explained(batch, model, unexplained):
+                if found is not None:
+                    found.append(e)
+                    room = _KEPT_BYTES - sum(map(_bytes, (one for each in self._kept.values() for one in each)))
+                    found = found if part is batch and sum(map(_bytes, found)) <= room else None
+                yield part, e
+        if kept is None and found is not None and not unexplained:
             self._kept[key] = found
+
+    def _explained(
+        self, batch: Batch, model: Model | None, unexplained: dict[int, str] | None
+    ) -> list[tuple[Batch, Explanation]]:
+        """A batch with its explanation; input by input, without those that have none, where that fails."""
+        try:
+            return [(batch, self.explain(batch, model=model))]
+        except AnalyzerError as problem:
+            if unexplained is None or problem.code not in _NOT_FINITE:
+                raise
+            if len(batch.at) == 1:
+                unexplained[batch.at[0]] = _NOT_FINITE[problem.code]
+                return []
+        alone = (each for at in batch.at for each in self.batches([at]))
+        return [found for each in alone for found in self._explained(each, model, unexplained)]
 
     def explanation(self, at: int, **how: Any) -> Explanation:
         """One input's explanation, a batch of one."""
@@ -314,8 +342,8 @@ class GateContext:
         tuple
             (values, reasons): (inputs,) float64 with NaN where there is none, and reason -> how many have none for it.
         """
-        values, reasons = np.full(self.count, np.nan), dict[str, int]()
-        for batch, e in self.explanations_of(at):
+        values, reasons, unexplained = np.full(self.count, np.nan), dict[str, int](), dict[int, str]()
+        for batch, e in self.explanations_of(at, unexplained=unexplained):
             rows, mask = list(range(len(batch.at))), None
             if masks is not None:
                 known = {row: found for row in rows if (found := masks(batch.at[row])) is not None}
@@ -338,7 +366,7 @@ class GateContext:
             for row, reason in judgement.reasons.items():
                 if row in rows:
                     reasons[reason] = reasons.get(reason, 0) + 1
-        return values, reasons
+        return values, counted(unexplained.values(), reasons)
 
     def _padded(self, e: Explanation) -> Explanation:
         """An explanation filled up to the model's fixed batch by repeating its last sample."""
@@ -449,6 +477,11 @@ class GateContext:
     def _advance(self, done: int, total: int) -> None:
         if self.progress is not None:
             self.progress(self.check, done, total)
+
+
+def counted(reasons: Iterable[str], more: Mapping[str, int] | None = None) -> dict[str, int]:
+    """Reason -> how many inputs have no value for it."""
+    return dict(Counter(reasons) + Counter(more or {}))
 
 
 def _shapes(feed: Mapping[str, Array]) -> list[tuple[int, ...]]:

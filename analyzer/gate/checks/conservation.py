@@ -9,7 +9,7 @@ import numpy as np
 from analyzer.errors import UnsupportedError
 from analyzer.explanation import Explanation, NodeTotals
 from analyzer.gate.check import MOST_LEFT_OUT, Check, Positive, Share
-from analyzer.gate.context import GateContext
+from analyzer.gate.context import GateContext, counted
 from analyzer.gate.differences import flat_map
 from analyzer.gate.exhibits import exhibits, worst_of
 from analyzer.gate.outcome import Array, Outcome
@@ -96,13 +96,14 @@ class _Sums:
         self.total, self.expected, self.absolute = (np.full(count, np.nan) for _ in range(3))
         self.method = ""
         self._zero = self._shared = 0
+        self._unexplained: dict[int, str] = {}
 
     @classmethod
     def of(cls, gate: GateContext) -> _Sums:
         """Of all inputs; ``method`` is named where it promises nothing."""
         found = cls(gate.count)
         scores = np.full(gate.count, np.nan)
-        for batch, e in gate.explanations_of():
+        for batch, e in gate.explanations_of(unexplained=found._unexplained):
             rows, complete = list(batch.at), e.completeness
             if complete is None:
                 found.method = e.method
@@ -122,7 +123,7 @@ class _Sums:
     def left_out(self) -> dict[str, int]:
         """Why inputs have no value -> how many."""
         reasons = {"the score is 0": self._zero, "several scores share one sum": self._shared}
-        return {reason: count for reason, count in reasons.items() if count}
+        return counted(self._unexplained.values(), reasons)
 
 
 def _nodes(gate: GateContext, e: Explanation) -> dict[str, NodeTotals]:

@@ -12,8 +12,8 @@ from pydantic import Field
 
 from analyzer.executor.session import Session
 from analyzer.explanation import Explanation
-from analyzer.gate.check import Check, Positive, Share
-from analyzer.gate.context import Batch, GateContext
+from analyzer.gate.check import MOST_LEFT_OUT, Check, Positive, Share
+from analyzer.gate.context import Batch, GateContext, counted
 from analyzer.gate.differences import excess, flat_map, has_rows, rank_correlation
 from analyzer.gate.exhibits import exhibits
 from analyzer.gate.outcome import Array, Outcome
@@ -60,18 +60,21 @@ class DeterminismCheck(Check):
                 tests, because=because + (f", {random} draws random numbers" if random else ""), values=values,
                 details={"difference over what is allowed": details},
             )  # fmt: skip
-        likeness = self._likeness(gate)
+        likeness, unexplained = self._likeness(gate)
         values["maps: least rank correlation"] = likeness
         tests += gate.share(
             f"the share of inputs whose maps keep a rank correlation of {self.explanation_spearman:g}",
-            likeness >= self.explanation_spearman, self.mostly,
+            np.where(np.isnan(likeness), np.nan, likeness >= self.explanation_spearman), self.mostly,
         )  # fmt: skip
         shown = exhibits(
             gate, np.where(likeness < self.explanation_spearman, -likeness, np.nan),
             lambda at: f"this map and the same input's map again have a rank correlation of {likeness[at]:.4f}",
             lambda at, _: ("explained again", gate.explanation(at)),
         )  # fmt: skip
-        return Outcome(tests, values=values, exhibits=shown, details={"difference over what is allowed": details})
+        return Outcome(
+            tests, values=values, exhibits=shown, details={"difference over what is allowed": details},
+            left_out=counted(unexplained.values()), most_left_out=MOST_LEFT_OUT,
+        )  # fmt: skip
 
     def _moved(self, gate: GateContext) -> dict[str, Array]:
         """What is changed -> the largest difference of each input's outputs over what is allowed."""
@@ -128,31 +131,32 @@ class DeterminismCheck(Check):
                 ),
             )
 
-    def _likeness(self, gate: GateContext) -> Array:
-        """Every input's least rank correlation with its map when explained again; -1 where a map has no ranks."""
+    def _likeness(self, gate: GateContext) -> tuple[Array, dict[int, str]]:
+        """Every input's least rank correlation with its map when explained again, -1 where a map has no ranks; who has none."""
         maps: dict[int, Array] = {}
-        found = np.ones(gate.count)
+        unexplained: dict[int, str] = {}
+        found = np.full(gate.count, np.nan)
 
         def compare(batch: Batch, e: Explanation) -> None:
             for row, at in enumerate(batch.at):
                 like = rank_correlation(maps[at], flat_map(gate.model, e, row))
-                found[at] = min(found[at], -1.0 if np.isnan(like) else like)
+                found[at] = np.fmin(found[at], -1.0 if np.isnan(like) else like)
 
-        for batch, known in gate.explanations_of():
+        for batch, known in gate.explanations_of(unexplained=unexplained):
             maps |= {at: flat_map(gate.model, known, row) for row, at in enumerate(batch.at)}
             for _ in range(self.repeats - 1):
                 compare(batch, gate.explain(batch))
             if "threads" in self.vary:
                 with _other_threads():
                     compare(batch, gate.explain(batch))
-        if "batch" in self.vary and not self._draws(gate, maps):
-            for batch in gate.batches(range(gate.count)[::-1], _SMALL):
+        if maps and "batch" in self.vary and not self._draws(gate, maps):
+            for batch in gate.batches(sorted(maps, reverse=True), _SMALL):
                 compare(batch, gate.explain(batch))
-        return found
+        return found, unexplained
 
     def _draws(self, gate: GateContext, maps: Mapping[int, Array]) -> bool:
         """Whether the method draws at random, for a whole batch: then each batch has draws of its own."""
-        batch = next(gate.batches())
+        batch = next(gate.batches(sorted(maps)))
         other = flat_map(gate.model, gate.explain(batch, seed=gate.seed + 1), 0)
         return rank_correlation(maps[batch.at[0]], other) < self.explanation_spearman
 

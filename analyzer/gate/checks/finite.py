@@ -7,7 +7,6 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import Field
 
-from analyzer.errors import AnalyzerError
 from analyzer.gate.check import Check
 from analyzer.gate.context import GateContext
 from analyzer.gate.differences import flat_map
@@ -18,8 +17,6 @@ Where = Literal["weights", "activations", "relevance"]
 #: Bytes of inner values that are looked at together.
 _BYTES = 128 * 2**20
 _MOST, _NAMED = 32, 4
-#: How the codes of such errors end.
-_REFUSED = ".nonfinite"
 
 
 class FiniteCheck(Check):
@@ -86,35 +83,17 @@ def _activations(gate: GateContext) -> Outcome:
 def _relevance(gate: GateContext) -> Outcome:
     """Every map; one that is refused for not being finite counts as not finite."""
     found: dict[int, float] = {}
-    why = ""
-    try:
-        for batch, e in gate.explanations_of():
-            for row, at in enumerate(batch.at):
-                found[at] = float(np.isfinite(flat_map(gate.model, e, row)).all())
-    except AnalyzerError as problem:
-        if not problem.code.endswith(_REFUSED):
-            raise
-        for at in set(range(gate.count)) - set(found):
-            refused = _refused(gate, at)
-            found[at] = float(not refused)
-            why = why or refused
+    refused: dict[int, str] = {}
+    for batch, e in gate.explanations_of(unexplained=refused):
+        for row, at in enumerate(batch.at):
+            found[at] = float(np.isfinite(flat_map(gate.model, e, row)).all())
+    found |= dict.fromkeys(refused, 0.0)
     values = {"maps are finite": values_of(found, gate.count)}
-    lost = [at for at, fine in found.items() if not fine]
+    lost = sorted(at for at, fine in found.items() if not fine)
     if not lost:
         return Outcome(values=values)
-    message = f"{why or f'the map of {gate.id(lost[0])} is not finite'}; {len(lost)} of {gate.count} inputs in all"
+    why = refused.get(lost[0], "its map isn't finite")
     return Outcome(
-        status="fail", message=message, code="numeric.nonfinite_relevance", values=values,
-        details={"inputs": [gate.id(at) for at in lost]},
+        status="fail", message=f"{gate.id(lost[0])}: {why}; {len(lost)} of {gate.count} inputs in all", values=values,
+        code="numeric.nonfinite_relevance", details={"inputs": [gate.id(at) for at in lost]},
     )  # fmt: skip
-
-
-def _refused(gate: GateContext, at: int) -> str:
-    """Why an input has no map, where that is because something isn't finite; else empty."""
-    try:
-        gate.explanation(at)
-    except AnalyzerError as problem:
-        if problem.code.endswith(_REFUSED):
-            return f"{gate.id(at)}: {problem.message}"
-        raise
-    return ""

@@ -77,8 +77,10 @@ class PixelFlippingCheck(Check):
 
     def _typical(self, gate: GateContext) -> float:
         """The mean size of the unchanged inputs' scores."""
-        scores = np.concatenate([np.abs(np.asarray(e.score, np.float64)) for _, e in gate.explanations_of()])
-        return float(scores.mean())
+        scores = np.concatenate(
+            [np.zeros(0), *(np.abs(np.asarray(e.score, np.float64)) for _, e in gate.explanations_of(unexplained={}))]
+        )
+        return float(scores.mean()) if scores.size else 0.0
 
     def _areas(self, gate: GateContext, control: Control | None) -> tuple[Array, dict[str, int]]:
         """The mean score while units go, for each input: in the explanation's order, or in a control's."""
