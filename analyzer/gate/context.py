@@ -353,20 +353,39 @@ class GateContext:
                     continue
                 filled = [known.get(row, np.zeros_like(next(iter(known.values())))) for row in rows]
                 mask, rows = np.stack(filled), list(known)
-            padded = self._padded(e if change is None else change(batch, e))
-            if mask is not None:
-                mask = np.concatenate([mask, np.repeat(mask[-1:], len(padded.target) - len(mask), 0)])
-            own_seed = self.seed if seed is None else seed
-            judgement = evaluate(self.model, padded.inputs, padded, metric, mask=mask, seed=own_seed, **params)
-            self.evaluations += judgement.n_evaluations
-            self.explanations += judgement.n_explanations
-            if judged is not None:
-                judged(batch, judgement)
-            values[[batch.at[row] for row in rows]] = judgement.values[rows]
-            for row, reason in judgement.reasons.items():
-                if row in rows:
-                    reasons[reason] = reasons.get(reason, 0) + 1
+            about = e if change is None else change(batch, e)
+            how = {"metric": metric, "seed": self.seed if seed is None else seed, **params}
+            for own, judgement in self._judged(about, mask, list(range(len(batch.at))), how):
+                if isinstance(judgement, str):
+                    unexplained[batch.at[own[0]]] = judgement
+                    continue
+                self.evaluations += judgement.n_evaluations
+                self.explanations += judgement.n_explanations
+                if judged is not None:
+                    judged(Batch(tuple(batch.at[row] for row in own), batch.feed), judgement)
+                for place, row in enumerate(own):
+                    if row in rows:
+                        values[batch.at[row]] = judgement.values[place]
+                        if (reason := judgement.reasons.get(place)) is not None:
+                            reasons[reason] = reasons.get(reason, 0) + 1
         return values, counted(unexplained.values(), reasons)
+
+    def _judged(
+        self, e: Explanation, mask: Array | None, rows: list[int], how: Mapping[str, Any]
+    ) -> list[tuple[list[int], Evaluation | str]]:
+        """Some rows of an explanation judged together; where a score isn't finite one by one, and then why one isn't judged."""
+        padded = self._padded(e if len(rows) == len(e.target) else rows_of_explanation(e, rows))
+        if mask is not None:
+            mask = mask[rows]
+            mask = np.concatenate([mask, np.repeat(mask[-1:], len(padded.target) - len(mask), 0)])
+        try:
+            return [(rows, evaluate(self.model, padded.inputs, padded, mask=mask, **how))]
+        except AnalyzerError as problem:
+            if problem.code not in _NOT_FINITE:
+                raise
+            if len(rows) == 1:
+                return [(rows, "a score of a changed copy isn't finite")]
+        return [found for row in rows for found in self._judged(e, mask, [row], how)]
 
     def _padded(self, e: Explanation) -> Explanation:
         """An explanation filled up to the model's fixed batch by repeating its last sample."""

@@ -59,3 +59,25 @@ def test_only_those_who_ask_get_the_rest() -> None:
     assert found == [at for at in range(12) if at != 5] and list(lost) == [5]
     with pytest.raises(InputError):
         list(gate.explanations_of())
+
+
+def test_inputs_whose_changed_copies_have_no_score_are_left_out() -> None:
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["sum"], name="sum"),
+        helper.make_node("Log", ["sum"], ["scores"], name="logarithm"),
+    ]
+    w = np.array([[1, 1, 1, 1, 1, -4]], np.float32).T
+    shapes = {"x": (TensorProto.FLOAT, ["n", 6])}
+    model = load(assemble(nodes, shapes, {"scores": (TensorProto.FLOAT, ["n", 1])}, {"w": w}))
+    x = np.ones((12, 6), np.float32)
+    x[:, 5] = 0.1
+    x[4, 5] = 0.9  # half of the others gone, 2.9 - 3.6 has no logarithm
+    check = {"kind": "pixel_flipping", "steps": 2, "baseline": [0.3], "versus": ["random"], "min_margin": -9.0}
+    explain = {"method": "gradient", "target": "0"}
+    status, message, outcome = judged(model, x, check, explain=explain)
+    assert status == "pass", message
+    assert outcome.left_out == {"a score of a changed copy isn't finite": 1}
+    assert list(np.flatnonzero(np.isnan(outcome.values["margin over random"]))) == [4]
+    x[:, 5] = 0.9
+    status, message, _ = judged(model, x, check, explain=explain)
+    assert status == "inconclusive" and "12 left out: a score of a changed copy" in message
