@@ -10,6 +10,7 @@ from pydantic import Field
 from analyzer.gate.check import Check
 from analyzer.gate.context import GateContext
 from analyzer.gate.differences import flat_map
+from analyzer.gate.exhibits import exhibits
 from analyzer.gate.nonfinite import InnerValues
 from analyzer.gate.outcome import Array, Outcome, values_of
 
@@ -77,6 +78,7 @@ def _activations(gate: GateContext) -> Outcome:
     return Outcome(
         status="fail", message=message, code="numeric.nonfinite_activation", values=values,
         details={**details, "first nodes": nodes, "inputs": [gate.id(at) for at in sorted(culprits)]},
+        exhibits=exhibits(gate, np.where(finite > 0, np.nan, 1.0), lambda at: culprits[at]),
     )  # fmt: skip
 
 

@@ -71,3 +71,18 @@ def test_a_method_that_ignores_the_seed_fails() -> None:
 def test_a_map_of_zeros_is_the_same_again() -> None:
     with toy("nothing", lambda c: {n: np.zeros_like(v) for n, v in c.inputs.items()}):
         assert judged(load(mlp(2)), X, CHECK, explain={"method": "nothing"})[0] == "pass"
+
+
+def test_a_few_inputs_whose_outputs_may_differ_do_not_excuse_maps() -> None:
+    model = two_nodes(  # where an input is zero, its scores are the mean of the batch
+        helper.make_node("Cast", ["x"], ["bright"], name="bright", to=TensorProto.BOOL),
+        helper.make_node("ReduceMean", ["x"], ["mean"], name="mean", axes=[0], keepdims=1),
+        helper.make_node("Where", ["bright", "x", "mean"], ["scores"], name="choose"),
+    )
+    x = np.concatenate([np.zeros((1, 6)), np.ones((11, 6))]).astype(np.float32)
+    fresh = np.random.default_rng()
+    check = {**CHECK, "mostly": 0.5}
+    with toy("restless", lambda c: {n: fresh.standard_normal(v.shape).astype(np.float32) for n, v in c.inputs.items()}):
+        status, message, outcome = judged(model, x, check, explain={"method": "restless", "target": "0"})
+    assert outcome.tests[0].holds and outcome.tests[0].estimate == pytest.approx(11 / 12)
+    assert status == "fail" and "whose maps keep" in message

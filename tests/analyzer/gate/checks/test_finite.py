@@ -54,6 +54,7 @@ def test_an_overflow_that_outputs_do_not_show_names_its_node_and_input() -> None
     assert (status, outcome.code) == ("fail", "numeric.nonfinite_activation")
     assert "'overflow' makes an infinite value" in message and "input3" in message and "1 of 6" in message
     assert list(outcome.values["activations are finite"]) == [1, 1, 1, 0, 1, 1]
+    assert all(exhibit.id == "input3" for exhibit in outcome.exhibits)
     assert judged(overflowing, np.zeros((6, 6), np.float32), {**CHECK, "where": ["activations"]})[0] == "pass"
 
 
