@@ -46,16 +46,10 @@ class ConservationCheck(Check):
             return Outcome(status="inconclusive", message=f"conservation is undefined: {why}", left_out=left_out)
         size = np.abs(sums.expected)
         error = np.abs(sums.total - sums.expected) / size
-        leaks = dict[str, float]()
         taken = np.where(known, 0.0, np.nan)
         if self.biases == "declared":
             self._declare(gate, sums, error, taken)
-        worst = worst_of(np.where(error > self.max_rel_error, error, np.nan))
-        for at in worst:
-            nodes = _nodes(gate, gate.explanation(at))
-            for name, totals in nodes.items():
-                lost = totals.leak - (totals.bias if self.biases == "declared" else 0.0)
-                leaks[name] = leaks.get(name, 0.0) + lost / float(size[at]) / len(worst)
+        leaks = self._leaks(gate, error, size)
         parts = sums.absolute / size
         promised = "its score" if self.biases == "leak" or not (taken > 0).any() else "its score less what biases take"
         tests = gate.share(
@@ -65,17 +59,27 @@ class ConservationCheck(Check):
             f"the share of inputs whose Σ|R| is at most {self.max_abs_over_output:g} times the score",
             _at_most(parts, self.max_abs_over_output), self.mostly,
         )  # fmt: skip
-        ranked = sorted(leaks, key=lambda name: -abs(leaks[name]))[:_NODES]
         shown = exhibits(
             gate, np.maximum(error / self.max_rel_error, parts / self.max_abs_over_output),
             lambda at: f"sums to {sums.total[at]:.4g} of {sums.expected[at]:.4g}, Σ|R| is {parts[at]:.3g} times that",
         )  # fmt: skip
         return Outcome(
-            tests, because=f"most is lost at node {ranked[0]!r}" if ranked else "",
+            tests, because=f"most is lost at node {next(iter(leaks))!r}" if leaks else "",
             values={"relative error": error, "sum of absolute values over score": parts, "share of biases": taken},
             left_out=left_out, most_left_out=MOST_LEFT_OUT, exhibits=shown,
-            details={"leaks": [{"node": name, "share of the score": leaks[name]} for name in ranked]},
+            details={"leaks": [{"node": name, "share of the score": share} for name, share in leaks.items()]},
         )  # fmt: skip
+
+    def _leaks(self, gate: GateContext, error: Array, size: Array) -> dict[str, float]:
+        """The nodes that lose most on the inputs that miss their sum most: the mean share of what is promised."""
+        worst = worst_of(np.where(error > self.max_rel_error, error, np.nan))
+        found = dict[str, float]()
+        for at in worst:
+            for name, totals in _nodes(gate, gate.explanation(at)).items():
+                lost = totals.leak - (totals.bias if self.biases == "declared" else 0.0)
+                found[name] = found.get(name, 0.0) + lost / float(size[at]) / len(worst)
+        ranked = sorted(found, key=lambda name: -abs(found[name]))[:_NODES]
+        return {name: found[name] for name in ranked}
 
     def _declare(self, gate: GateContext, sums: _Sums, error: Array, taken: Array) -> None:
         """Take what biases got out of the errors of the inputs that miss their sum."""
