@@ -2,21 +2,30 @@
 # make test   passes the tests
 # make lint   style and types        make format   rewrites the style
 # make coverage  passes the tests and says which lines they don't run
+# make gate-demo  three gates: one passes, one blocks a model that cheats, one judges an int8 model
 # make bench  benchmarks beside other libraries, results in benchmarks/results/
 
 PYTHON ?= python3
 BIN := .venv/bin
 OUT ?= demo-report
+GATES ?= gate-demo
 # one thread per process: the tests run one process per core
 TEST_ENV := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
-.PHONY: demo setup test test-all coverage lint format bench docs clean
+.PHONY: demo gate-demo setup test test-all coverage lint format bench docs clean
 
 demo: setup
 	$(BIN)/onnxplain explain models/shapes_cnn.onnx models/samples/shapes_star.png \
 		-m lrp -m grad-cam -m cam -m integrated-gradients -m smoothgrad -m guided-backprop -m occlusion -m lime \
 		-p smoothgrad.samples=25 -o $(OUT) --force
 	@echo "The report lies at $(abspath $(OUT)/report.html)"
+
+gate-demo: setup
+	$(BIN)/python -m models.gate_demo $(GATES)
+	$(BIN)/onnxplain gate run $(GATES)/shapes_cnn.toml
+	$(BIN)/onnxplain gate run $(GATES)/shapes_cheater.toml; test $$? -eq 1 # it reads the tag: blocked
+	$(BIN)/onnxplain gate run $(GATES)/shapes_int8.toml
+	@echo "The reports lie at $(abspath $(GATES))/*/report.html"
 
 setup: .venv/.installed
 
@@ -61,4 +70,4 @@ docs: setup
 	$(BIN)/python -m docs.make
 
 clean:
-	rm -rf .venv .venv-bench build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage coverage.xml $(OUT)
+	rm -rf .venv .venv-bench build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage coverage.xml $(OUT) $(GATES)

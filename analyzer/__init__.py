@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from analyzer.evaluation.registry import MetricInfo, metrics
     from analyzer.explanation import Completeness, Explanation
     from analyzer.export.compile import Compiled, compile  # noqa: A004
+    from analyzer.gate.outcome import CheckResult, GateResult
+    from analyzer.gate.run import run_gate
     from analyzer.importer.parity import Parity
     from analyzer.jobs.rule_assignment import RuleRow, rules
     from analyzer.methods.parameters import Parameter
@@ -53,6 +55,9 @@ _PUBLIC = {
     "Evaluation": "analyzer.evaluation.measure",
     "metrics": "analyzer.evaluation.registry",
     "MetricInfo": "analyzer.evaluation.registry",
+    "run_gate": "analyzer.gate.run",
+    "GateResult": "analyzer.gate.outcome",
+    "CheckResult": "analyzer.gate.outcome",
     "load": "analyzer.model",
     "Model": "analyzer.model",
     "TensorSpec": "analyzer.tensor_spec",
@@ -67,11 +72,13 @@ _PUBLIC = {
 
 __all__ = [
     "AnalyzerError",
+    "CheckResult",
     "Comparison",
     "Compiled",
     "Completeness",
     "Evaluation",
     "Explanation",
+    "GateResult",
     "InconclusiveError",
     "InputError",
     "MethodInfo",
@@ -92,6 +99,7 @@ __all__ = [
     "methods",
     "metrics",
     "rules",
+    "run_gate",
 ]
 
 

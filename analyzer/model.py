@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import onnx
 
@@ -24,6 +24,8 @@ from analyzer.onnx_model import Array, Feed, OnnxModel
 if TYPE_CHECKING:
     import torch
 
+    from analyzer.data.dataset import Dataset
+    from analyzer.data.opening import DataPath
     from analyzer.explain.backends import Backends
     from analyzer.explanation import Explanation
     from analyzer.importer.parity import Parity
@@ -31,6 +33,10 @@ if TYPE_CHECKING:
     from analyzer.inputs import Labels, Preprocess
     from analyzer.inputs.decode import Decode
     from analyzer.targets.language import TargetLike
+    from analyzer.visualization.activations import Activations
+    from analyzer.visualization.filters import Filters
+    from analyzer.visualization.receptive_fields import ReceptiveField
+    from analyzer.visualization.top_inputs import TopInputs
 
 
 class Model(OnnxModel):
@@ -105,6 +111,118 @@ class Model(OnnxModel):
             With the first ONNX node that differs where they disagree.
         """
         return self.backends.tracer.verify(self.feed(x))
+
+    def activations(self, x: Array | Feed, names: str | Sequence[str] | None = None) -> Activations:
+        """Inner values for an input, through onnxruntime.
+
+        Parameters
+        ----------
+        x
+            As in :meth:`explain`; many samples are run part by part.
+        names
+            Which values: names of values, nodes or modules, kinds of operators (``Conv``), or patterns of these with ``*``
+            and ``?``. None: all that depend on an input, up to 1 GiB.
+
+        Returns
+        -------
+        dict
+            Value name -> array, in running order. Sequences and maps aren't in it; its ``skipped`` names them.
+
+        Raises
+        ------
+        UsageError
+            ``layer.unknown``, ``layer.in_body``, ``activations.too_large``.
+        """
+        from analyzer.visualization.activations import activations
+
+        return activations(self, self.feed(x), names)
+
+    def filters(self, names: str | Sequence[str] | None = None) -> Filters:
+        """The weights of convolutions and products, outputs first, by their values' names.
+
+        Names as in :meth:`activations`; more, and the errors: :func:`analyzer.visualization.filters.filters`.
+        """
+        from analyzer.visualization.filters import filters
+
+        return filters(self, names)
+
+    def receptive_fields(
+        self,
+        x: Array | Feed | None = None,
+        names: str | Sequence[str] | None = None,
+        input: str | None = None,  # noqa: A002 -- the word for it
+    ) -> dict[str, ReceptiveField]:
+        """What the units of layers can see of an input, from the graph alone, by their values' names.
+
+        Of ``x`` the shape counts; it may be left out where the model's own are fixed but for the batch. Names as in
+        :meth:`activations`; more, and the errors: :func:`analyzer.visualization.receptive_fields.receptive_fields`.
+        """
+        from analyzer.visualization.receptive_fields import declared_shapes, receptive_fields
+
+        shapes = declared_shapes(self) if x is None else {name: value.shape for name, value in self.feed(x).items()}
+        return receptive_fields(self, shapes, names, input)
+
+    def top_inputs(
+        self,
+        dataset: Dataset | DataPath,
+        layer: str | None = None,
+        *,
+        channel: int | None = None,
+        unit: int | Sequence[int] | None = None,
+        of_class: int | str | None = None,
+        reduce: Literal["max", "mean"] = "max",
+        k: int = 9,
+        method: str | None = "gradient-x-input",
+        seed: int = 0,
+        ledger: str | os.PathLike[str] | None = None,
+        progress: Callable[[float, float], None] | None = None,
+        **params: Any,
+    ) -> TopInputs:
+        """The samples of a data set that drive a unit, channel, layer or class most and least.
+
+        This shows the data, not the feature: what the samples have in common may be something else than what it responds to.
+
+        Parameters
+        ----------
+        dataset
+            A data set, or what :func:`analyzer.data.dataset.open_dataset` opens: a folder, a manifest, an archive, a table.
+        layer
+            Name of a node, value or module; without ``channel`` and ``unit`` the mean of its value counts.
+        channel
+            One channel of it.
+        unit
+            One element of its value: an index without the batch axis.
+        of_class
+            A class instead of a layer, by number or label: its score.
+        reduce
+            How a channel's places become one number, ``max`` or ``mean``.
+        k
+            So many of each.
+        method, seed, params
+            Of the relevance of the unit on each sample found, see :meth:`explain`; None for none.
+        ledger
+            A file that notes how far the run is: a call that was cut off goes on from there.
+        progress
+            Called with (samples done, samples).
+
+        Raises
+        ------
+        UsageError
+            ``layer.unknown``, ``unit.*``, ``params.*``, ``ledger.*``, ``data.*``.
+        InconclusiveError
+            ``data.empty``, ``data.nothing_usable``.
+        """
+        from analyzer.data.dataset import Dataset, open_dataset
+        from analyzer.visualization.top_inputs import top_inputs
+        from analyzer.visualization.units import Unit
+
+        index = None if unit is None else (unit,) if isinstance(unit, int) else tuple(unit)
+        asked = Unit(layer, channel, index, of_class, reduce)
+        data = dataset if isinstance(dataset, Dataset) else open_dataset(self, dataset, seed=seed)
+        return top_inputs(
+            self.backends, data, asked, k=k, method=method, seed=seed, ledger=None if ledger is None else Path(ledger),
+            progress=progress, **params,
+        )  # fmt: skip
 
     def explain(
         self,

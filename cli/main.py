@@ -23,7 +23,10 @@ COMMANDS = {
     "compare": ("cli.compare", "How far two models' outputs and explanations agree; where they drift."),
     "evaluate": ("cli.evaluate", "Judge explanations by metrics; choose the best method or parameters."),
     "metrics": ("cli.metrics", "The metrics there are; what one can't tell."),
+    "visualize": ("cli.visualize", "What a network holds inside: activations, filters, receptive fields."),
+    "dataset": ("cli.dataset", "What a model makes of a data set: the inputs that a unit likes."),
     "compile": ("cli.compile", "Write an explanation as an ONNX model that onnxruntime runs alone."),
+    "gate": ("cli.gate", "Whether a model passes what a policy demands of its explanations, on evidence."),
     "doctor": ("cli.doctor", "Versions, providers and devices."),
 }
 
@@ -73,8 +76,9 @@ def _version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
 def group() -> None:
     """Explain any model that can be exported to ONNX.
 
-    The result goes to stdout, progress and warnings go to stderr. Exit codes: 0 done, 2 wrong usage, 3 input rejected,
-    4 nothing came of it (no input has a value; the disk is full or read-only), 5 internal error.
+    The result goes to stdout, progress and warnings go to stderr. Exit codes: 0 done or gate passed, 1 gate failed,
+    2 wrong usage, 3 input rejected, 4 inconclusive, or nothing came of it (no input has a value; the disk is full or
+    read-only), 5 internal error.
     """
 
 

@@ -12,7 +12,7 @@ import sys
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import click
 
@@ -211,17 +211,22 @@ def detail(options: Options, text: object) -> None:
         click.echo(f"onnxplain: {inert(text)}", err=True)
 
 
+class Advance(Protocol):
+    """Says how far the work is."""
+
+    def __call__(self, done: float, total: float, label: str = "") -> None:
+        """So many of so many, of what ``label`` names where it changes."""
+
+
 @contextlib.contextmanager
-def progress(
-    options: Options, label: str, unit: str = "evaluations, time left"
-) -> Iterator[Callable[[float, float], None]]:
+def progress(options: Options, label: str, unit: str = "evaluations, time left") -> Iterator[Advance]:
     """A progress bar on stderr where that is a terminal; gives a function (done, total), of model evaluations by default.
 
     It displays how many are done, the total, and the time left at the recent pace. The total may fall where a method
     stops early; fewer done than before means that another explanation has begun, which starts a new pace.
     """
     if options.quiet or not sys.stderr.isatty():
-        yield lambda done, total: None
+        yield lambda done, total, label="": None
         return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -230,11 +235,11 @@ def progress(
     with Progress(*columns, console=console(options, err=True), transient=True) as bar:
         task, before = bar.add_task(inert(label), total=None), 0.0
 
-        def advance(done: float, total: float) -> None:
+        def advance(done: float, total: float, label: str = label) -> None:
             nonlocal before
             if done < before:
                 bar.reset(task, total=total, completed=0)
-            bar.update(task, completed=done, total=total)
+            bar.update(task, completed=done, total=total, description=inert(label))
             before = done
 
         yield advance

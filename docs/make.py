@@ -1,5 +1,6 @@
 """Writes the generated pages: ``operators.md`` from the operator table, ``methods.md`` and ``metrics.md`` from the registries,
-``architecture.md`` and its picture from the imports of the code.
+``gate_keys.md`` and ``gate.schema.json`` from the policy of a gate, ``architecture.md`` and its picture from the imports of the
+code.
 
     python -m docs.make            write them
     python -m docs.make --check    exit 1 if they are not up to date
@@ -20,7 +21,7 @@ from analyzer.evaluation import registry as metrics
 from analyzer.importer import table
 from analyzer.methods import registry
 from analyzer.methods.parameters import Parameter
-from docs import architecture
+from docs import architecture, gate_keys
 
 HERE = Path(__file__).parent
 #: The oldest opset whose meaning is looked after.
@@ -164,6 +165,8 @@ PAGES = {
     "operators.md": operators_page,
     "methods.md": methods_page,
     "metrics.md": metrics_page,
+    "gate_keys.md": gate_keys.keys_page,
+    "gate.schema.json": gate_keys.schema_page,
     "architecture.md": architecture.page,
     "images/architecture.svg": architecture.picture,
 }

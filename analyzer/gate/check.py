@@ -22,6 +22,8 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
+#: A file or folder that must be there, relative to the policy.
+FilePath = Annotated[str, Field(json_schema_extra={"format": "path"})]
 
 
 class Strict(BaseModel):
@@ -42,6 +44,10 @@ class Check(Strict):
     """What it needs of the policy; a policy without it is refused."""
     source: ClassVar[str] = ""
     """Paper and equation."""
+    repeatable: ClassVar[bool] = True
+    """Whether two runs with one seed find the same; false for times."""
+    reads_others: ClassVar[bool] = False
+    """Whether it reads what the other checks found, and so runs after them."""
 
     id: Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:-]*$")]
     """The check's name in reports, unlike any other's."""

@@ -23,9 +23,10 @@ from analyzer.evaluation import statistics
 from analyzer.evaluation.context import rows_of_explanation
 from analyzer.evaluation.evaluate import evaluate
 from analyzer.evaluation.measure import Evaluation
+from analyzer.evaluation.paired_inputs import InputMatch
 from analyzer.evaluation.statistics import Bounded, Side
 from analyzer.explanation import Explanation
-from analyzer.gate.outcome import Array
+from analyzer.gate.outcome import Array, Outcome
 from analyzer.gate.policy import Policy
 from analyzer.memory import resident_memory
 from analyzer.model import Model
@@ -89,6 +90,10 @@ class GateContext:
         The policy's, which its paths are relative to.
     readable
         Positions in the data set of the inputs that could be read; everything else counts along these.
+    clock
+        Seconds, for checks that time something.
+    outcomes
+        What the checks that have run found, by their ids.
     evaluations, explanations
         How many the current check has made: of one sample each.
     """
@@ -101,7 +106,10 @@ class GateContext:
     readable: tuple[int, ...]
     cancel: Cancel | None = None
     progress: Callable[[str, int, int], None] | None = None
+    clock: Callable[[], float] = time.perf_counter
+    outcomes: dict[str, Outcome] = field(default_factory=dict)
     started: float = field(default_factory=time.monotonic)
+    looked: float = field(default_factory=time.monotonic, repr=False)
     check: str = ""
     evaluations: int = 0
     explanations: int = 0
@@ -187,11 +195,11 @@ class GateContext:
             self._advance(done, len(chosen))
             feed = self.sample(position).feed
             if rows and (len(rows) >= self._size(feed, most) or _shapes(feed) != _shapes(rows[0][1])):
-                yield self._batch(rows)
+                yield self.joined(rows)
                 rows = []
             rows.append((position, feed))
         if rows:
-            yield self._batch(rows)
+            yield self.joined(rows)
         self._advance(len(chosen), len(chosen))
 
     def _size(self, feed: Mapping[str, Array], most: int) -> int:
@@ -200,7 +208,8 @@ class GateContext:
         fixed = self.model.fixed_batch
         return most if fixed is None else max(fixed, most // fixed * fixed)
 
-    def _batch(self, rows: list[tuple[int, dict[str, Array]]]) -> Batch:
+    def joined(self, rows: Sequence[tuple[int, Mapping[str, Array]]]) -> Batch:
+        """Inputs of one shape, each a batch of one with its position, as a batch that the model takes."""
         fixed = self.model.fixed_batch or 1
         missing = -len(rows) % fixed
         feeds = [feed for _, feed in rows] + [rows[-1][1]] * missing
@@ -210,6 +219,16 @@ class GateContext:
             for name, value in feeds[0].items()
         }
         return Batch(tuple(at for at, _ in rows), joined)
+
+    def feed_for(self, model: Model, feed: dict[str, Array]) -> dict[str, Array]:
+        """A feed of the model as another, the reference, names and types its inputs.
+
+        Raises
+        ------
+        UsageError
+            ``compare.inputs`` where the two don't take the same.
+        """
+        return feed if model is self.model else InputMatch.of(self.model, model).feed(feed)
 
     # outputs and explanations -------------------------------------------------------------------------------------------
 
@@ -223,7 +242,7 @@ class GateContext:
         found = np.full(self.count, -1)
         output = scored_value(model).output
         for batch in self.batches():
-            scores = np.asarray(model.predict(batch.feed)[output])[batch.rows]
+            scores = np.asarray(model.predict(self.feed_for(model, batch.feed))[output])[batch.rows]
             self.evaluations += len(batch.at)
             if scores.ndim == 2 and scores.shape[1] > 1:
                 found[list(batch.at)] = scores.argmax(axis=1)
@@ -262,8 +281,10 @@ class GateContext:
         count = len(next(iter(batch.feed.values())))
         if isinstance(wanted, list):
             wanted = wanted + wanted[-1:] * (count - len(wanted))
-        e = (model or self.model).explain(
-            batch.feed, method or own, wanted, score=self.policy.explain.output, seed=self.seed if seed is None else seed,
+        model = self.model if model is None else model
+        e = model.explain(
+            self.feed_for(model, batch.feed), method or own, wanted, score=self.policy.explain.output,
+            seed=self.seed if seed is None else seed,
             **(own_params if params is None and method is None else dict(params or {})),
         )  # fmt: skip
         self.explanations += len(at)
@@ -486,6 +507,10 @@ class GateContext:
         if self.cancel is not None and self.cancel.is_set():
             raise StoppedError("signal.cancelled", "the run was cancelled")
         limits = self.policy.limits
+        since, self.looked = time.monotonic() - self.looked, time.monotonic()
+        if limits.worker_timeout_s is not None and since > limits.worker_timeout_s:
+            message = f"a step has taken {since:.1f} s of {limits.worker_timeout_s:g}"
+            raise LimitError("limit.time", message, "raise limits.worker_timeout_s, or give smaller inputs")
         if limits.wall_s is not None and (spent := time.monotonic() - self.started) > limits.wall_s:
             message = f"the run has taken {spent:.0f} s of {limits.wall_s:g}"
             raise LimitError("limit.time", message, "raise limits.wall_s, or give fewer samples")

@@ -62,14 +62,19 @@ def told(test: Bounded) -> str:
     return f"{test.name}{where} is {test.estimate:.4g}{interval}, {test.side} {test.bound:g} is wanted ({test.count} inputs)"
 
 
-def verdict(statuses: Sequence[tuple[Status, bool]], policy: Policy) -> Status:
-    """The gate's status from (status, whether it is required) of every check; it fails closed."""
+def blocks(status: Status, required: bool, policy: Policy) -> bool:
+    """Whether a check keeps the gate from passing."""
     section = policy.policy
     answers = {"error": section.on_error, "skipped": section.on_skipped, "inconclusive": section.on_inconclusive}
+    return required and (status == "fail" or answers.get(status) == "fail")
+
+
+def verdict(statuses: Sequence[tuple[Status, bool]], policy: Policy) -> Status:
+    """The gate's status from (status, whether it is required) of every check; it fails closed."""
     required = [status for status, is_required in statuses if is_required]
     if "fail" in required:
         return "fail"
-    blocking = [status for status in required if answers.get(status) == "fail"]
-    if blocking or not any(status in ("pass", "warn") for status in required):
+    undecided = any(blocks(status, True, policy) for status in required)
+    if undecided or not any(status in ("pass", "warn") for status in required):
         return "inconclusive"
     return "pass"

@@ -5,13 +5,16 @@ Belongs here: the values. Not here: checks (``checks``), deciding (``decide``), 
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from analyzer.errors import InputError
 from analyzer.evaluation.statistics import Bounded
 from analyzer.explanation import Explanation, jsonable
 
@@ -98,6 +101,8 @@ class CheckResult:
         The reason in a sentence.
     required
         Whether it decides the gate; a check of level ``warn`` doesn't.
+    blocks
+        Whether it keeps the gate from passing, after the policy's answers to what isn't decided.
     adjusted
         For each of the outcome's tests: its adjusted p-value that the bound is broken.
     evaluations, explanations, seconds
@@ -115,6 +120,7 @@ class CheckResult:
     evaluations: int = 0
     explanations: int = 0
     seconds: float = 0.0
+    blocks: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready, without pictures."""
@@ -126,17 +132,33 @@ class CheckResult:
             "code": self.code,
             "message": self.message,
             "required": self.required,
+            "blocks": self.blocks,
+            "outcome": {name: _written(getattr(outcome, name)) for name in _plain()},
             "tests": [
-                {**jsonable(vars(test)), "p_violates_adjusted": jsonable(p)}
+                {name: _written(value) for name, value in {**vars(test), "p_violates_adjusted": p}.items()}
                 for test, p in zip(outcome.tests, self.adjusted, strict=True)
             ],
-            "values": {name: [jsonable(float(v)) for v in values] for name, values in outcome.values.items()},
+            "values": {name: [_written(float(v)) for v in values] for name, values in outcome.values.items()},
             "left_out": outcome.left_out,
             "exhibits": [{"id": exhibit.id, "caption": exhibit.caption} for exhibit in outcome.exhibits],
             "details": jsonable(outcome.details),
             "evaluations": self.evaluations,
             "explanations": self.explanations,
         }
+
+    @classmethod
+    def from_dict(cls, given: Mapping[str, Any], seconds: float = 0.0) -> CheckResult:
+        """What :meth:`to_dict` wrote; exhibits have no pictures in it and are left out."""
+        names = [each.name for each in fields(Bounded)]
+        tests = [Bounded(**{name: _read(name, test[name]) for name in names}) for test in given["tests"]]
+        outcome = Outcome(
+            tests=tests, left_out=dict(given["left_out"]), details=dict(given["details"]),
+            values={name: np.array([_read("", v) for v in values], float) for name, values in given["values"].items()},
+            **{name: given["outcome"][name] for name in _plain()},
+        )  # fmt: skip
+        plain = ("id", "kind", "status", "code", "message", "required", "blocks", "evaluations", "explanations")
+        adjusted = tuple(_read("", test["p_violates_adjusted"]) for test in given["tests"])
+        return cls(outcome=outcome, adjusted=adjusted, seconds=seconds, **{name: given[name] for name in plain})
 
 
 @dataclass(frozen=True)
@@ -189,6 +211,61 @@ class GateResult:
             **jsonable(self.record),
             "seconds": {name: round(value, 3) for name, value in self.seconds.items()},
         }
+
+    @classmethod
+    def from_dict(cls, given: Mapping[str, Any]) -> GateResult:
+        """What :meth:`to_dict` wrote, without exhibits.
+
+        Raises
+        ------
+        InputError
+            ``evidence.invalid`` for anything else.
+        """
+        own = ("status", "exit_code", "checks", "inputs", "unreadable", "seconds")
+        try:
+            seconds = {str(name): float(value) for name, value in given["seconds"].items()}
+            checks = tuple(CheckResult.from_dict(each, seconds.get(each["id"], 0.0)) for each in given["checks"])
+            record = {name: value for name, value in given.items() if name not in own}
+            return cls(
+                given["status"], checks, tuple(given["inputs"]), dict(given["unreadable"]), record, seconds
+            )  # fmt: skip
+        except (KeyError, TypeError, ValueError, AttributeError) as problem:
+            text = f"no result of a gate: {type(problem).__name__}: {problem}"
+            raise InputError("evidence.invalid", text, "give what `onnxplain gate run` wrote") from None
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Every finite estimate by ``check/statistic`` or ``check/statistic/part``, for a tracker of experiments; ``passed``.
+
+        Names hold letters, digits and ``_-. /`` only, as MLflow wants them.
+        """
+        found = {"passed": float(self.passed)}
+        for check in self.checks:
+            for test in check.outcome.tests:
+                parts = [check.id, test.name, *([test.part] if test.part else [])]
+                name = "/".join(re.sub(r"[^A-Za-z0-9_. -]", "_", part)[:80] for part in parts)
+                if math.isfinite(test.estimate):
+                    found[name] = float(test.estimate)
+        return found
+
+
+def _plain() -> list[str]:
+    """The fields of an outcome that hold a text or a number."""
+    return [each.name for each in fields(Outcome) if each.default is not MISSING]
+
+
+def _written(value: Any) -> Any:
+    """JSON-ready: NaN as null, infinity as text, so that reading it gives the same number."""
+    if isinstance(value, float | np.floating) and math.isinf(value):
+        return "Infinity" if value > 0 else "-Infinity"
+    return jsonable(value)
+
+
+def _read(name: str, value: Any) -> Any:
+    """What :func:`_written` wrote of a field."""
+    if name in ("name", "side", "part", "count"):
+        return value
+    return math.nan if value is None else float(value)
 
 
 def values_of(found: Mapping[int, float], count: int) -> Array:

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 #: Most bytes of a policy.
 _LIMIT = 2**20
+#: Data that may come with masks of its own: archives and manifests.
+_MAY_HOLD_MASKS = (".npz", ".csv", ".tsv", ".txt")
 Answer = Literal["pass", "warn", "fail"]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
@@ -39,9 +41,13 @@ class ModelSection(Strict):
     sha256: Sha256 | None = None
     """Refuses any other file."""
     preprocess: str | None = None
+    """A preset or a file, as ``onnxplain explain --preprocess`` takes it; what lies beside the model where it isn't given."""
     labels: str | None = None
+    """A file of class names, one in each line."""
     decode: str | None = None
+    """How a detector's outputs are read."""
     layout: str | dict[str, str] | None = None
+    """What the axes of the input are, as ``NCHW``; read from the model where it isn't given."""
 
 
 class DataSection(Strict):
@@ -51,6 +57,7 @@ class DataSection(Strict):
     samples: Count | None = None
     """So many, drawn with the seed; all where it isn't given."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    """Of the draw and of every random choice."""
     stratify: str | None = None
     """``label`` or a slice column whose proportions the drawn samples keep."""
     masks: str | None = None
@@ -63,30 +70,41 @@ class ExplainSection(Strict):
     """How the model is explained."""
 
     method: str = "lrp"
+    """As ``onnxplain methods`` lists them."""
     preset: str | None = None
     """The composite, for a method that has that parameter."""
     params: dict[str, Any] = {}
+    """The method's parameters."""
     target: str = "predicted"
     """``predicted``, ``label``, or any target."""
     output: Literal["logit", "probability"] = "logit"
+    """The score that is explained."""
 
 
 class LimitsSection(Strict):
     """What a run may take; a check that is cut off is an error, so that the gate fails closed."""
 
     wall_s: Positive | None = None
+    """Seconds of the whole run."""
     memory_mb: Positive | None = None
+    """MiB that the process may hold."""
     worker_timeout_s: Positive | None = None
+    """Seconds that a step, a batch as a rule, may take; it is judged when the step ends."""
 
 
 class PolicySection(Strict):
     """How statements become verdicts."""
 
     on_error: Answer = "fail"
+    """What a required check that broke down means: ``fail`` keeps the gate from passing."""
     on_skipped: Answer = "fail"
+    """The same of one that didn't run,"""
     on_inconclusive: Answer = "fail"
+    """and of one that couldn't be decided."""
     confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
+    """Of every interval and every decision."""
     correction: Literal["holm", "none"] = "holm"
+    """Adjusts for how many statements are tested, so that good models are rarely blocked by chance."""
     min_n: Count = 59
     """Fewer inputs than that show nothing: 59 without a miss are what 95 % at 95 % confidence needs."""
 
@@ -95,8 +113,11 @@ class ReportSection(Strict):
     """What is written."""
 
     formats: list[Literal["json", "junit", "sarif", "html", "md"]] = ["json", "junit", "sarif", "html", "md"]
+    """The reports; result and evidence are always written."""
     dir: str = "gate-out"
+    """Where they go, relative to the policy."""
     embed_images: Annotated[int, Field(ge=0, le=1000)] = 24
+    """So many inputs are shown in the HTML report."""
 
 
 class Policy(Strict):
@@ -115,8 +136,16 @@ class Policy(Strict):
     @functools.cached_property
     def digest(self) -> str:
         """SHA-256 of everything that decides: the policy in canonical JSON, defaults filled in, without the report."""
-        content = self.model_dump(mode="json", by_alias=True, exclude={"report"})
-        return hashlib.sha256(json.dumps(content, sort_keys=True, ensure_ascii=True).encode()).hexdigest()
+        return _digest(self.model_dump(mode="json", by_alias=True, exclude={"report"}))
+
+    @functools.cached_property
+    def method_digest(self) -> str:
+        """SHA-256 of how the model is explained, defaults filled in."""
+        return _digest(self.explain.model_dump(mode="json"))
+
+
+def _digest(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True, ensure_ascii=True).encode()).hexdigest()
 
 
 @functools.cache
@@ -169,7 +198,10 @@ def parse_policy(given: Mapping[str, Any], where: str = "policy") -> Policy:
         if "reference" in check.needs and found.reference is None:
             message = f"{where}: check {check.id!r} compares with a reference, and there is no [reference]"
             raise UsageError("config.gate", message, "add [reference] with the path of a model")
-        if "masks" in check.needs and found.data.masks is None and getattr(check, "masks", None) is None:
+        masked = (
+            found.data.masks or getattr(check, "masks", None) or Path(found.data.path).suffix.lower() in _MAY_HOLD_MASKS
+        )
+        if "masks" in check.needs and not masked:
             message = f"{where}: check {check.id!r} needs masks"
             raise UsageError("config.gate", message, "give masks= in the check, or in [data]")
     return found

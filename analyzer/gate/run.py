@@ -7,7 +7,6 @@ the checks, deciding on them (``decide``), writing reports (``formats``, ``evide
 from __future__ import annotations
 
 import os
-import platform
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -18,11 +17,12 @@ from analyzer.data.dataset import Dataset, open_dataset
 from analyzer.errors import AnalyzerError, InconclusiveError, InputError, UsageError
 from analyzer.gate.check import Check
 from analyzer.gate.context import Cancel, GateContext, StoppedError
-from analyzer.gate.decide import decided, verdict
+from analyzer.gate.decide import blocks, decided, verdict
 from analyzer.gate.outcome import CheckResult, GateResult, Outcome
+from analyzer.gate.paths import require_paths
 from analyzer.gate.policy import ModelSection, Policy, load_policy, parse_policy
+from analyzer.gate.record import record_of
 from analyzer.model import Model, load
-from analyzer.versions import version
 
 Progress = Callable[[str, int, int], None]
 
@@ -71,37 +71,22 @@ def run_gate(
         policy = load_policy(policy)
     elif not isinstance(policy, Policy):
         policy = parse_policy(policy)
-    model = _loaded(policy.model, "model", base, device, threads)
-    reference = None if policy.reference is None else _loaded(policy.reference, "reference", base, device, threads)
-    dataset = _dataset(policy, base, model)
+    model, reference, dataset = opened(policy, base, device, threads)
     readable, unreadable = _readable(dataset, cancel)
     gate = GateContext(policy, base, model, reference, dataset, readable, cancel, progress)
     gate.started = started
     _require_enough(policy, len(readable), unreadable)
     if before is not None:
         before(gate)
-    ran = [_ran(check, gate) for check in policy.check]
-    checks = _results(policy, ran)
+    ran = {}
+    for check in sorted(policy.check, key=lambda check: check.reads_others):
+        ran[check.id] = _ran(check, gate)
+        gate.outcomes[check.id] = ran[check.id][0]
+    checks = _results(policy, [ran[check.id] for check in policy.check])
     status = verdict([(check.status, check.required) for check in checks], policy)
     seconds = {"total": time.monotonic() - started} | {check.id: check.seconds for check in checks}
     ids = tuple(dataset.ids[at] for at in readable)
     return GateResult(status, tuple(checks), ids, unreadable, record_of(gate), seconds)
-
-
-def record_of(gate: GateContext) -> dict[str, Any]:
-    """What reproduces a run: digests of policy, models and data, seed, versions, device; the same before and after it."""
-    names = ("onnxplain", "onnx", "onnxruntime-gpu", "onnxruntime", "numpy", "torch")
-    versions = {name: found for name in names if (found := version(name, ""))}
-    reference = gate.reference
-    return {
-        "policy": {"sha256": gate.policy.digest},
-        "model": {"path": str(gate.model.path), "sha256": gate.model.sha256},
-        "reference": None if reference is None else {"path": str(reference.path), "sha256": reference.sha256},
-        "data": {"path": gate.policy.data.path, "sha256": gate.dataset.digest, "inputs": len(gate.dataset)},
-        "seed": gate.seed,
-        "device": gate.model.device,
-        "versions": {"python": platform.python_version(), **versions},
-    }
 
 
 def _loaded(section: ModelSection, key: str, base: Path, device: str, threads: int) -> Model:
@@ -130,6 +115,14 @@ def _dataset(policy: Policy, base: Path, model: Model) -> Dataset:
     if masks is not None and not masks.exists():
         raise UsageError("data.missing", f"{masks}: no such file or folder", "data.masks is relative to the policy")
     return open_dataset(model, path, masks=masks, samples=section.samples, seed=section.seed, stratify=section.stratify)
+
+
+def opened(policy: Policy, base: Path, device: str = "auto", threads: int = 0) -> tuple[Model, Model | None, Dataset]:
+    """The model, the reference and the data that a policy names; errors as of :func:`run_gate`."""
+    require_paths(policy, base)
+    model = _loaded(policy.model, "model", base, device, threads)
+    reference = None if policy.reference is None else _loaded(policy.reference, "reference", base, device, threads)
+    return model, reference, _dataset(policy, base, model)
 
 
 def _readable(dataset: Dataset, cancel: Cancel | None) -> tuple[tuple[int, ...], dict[str, str]]:
@@ -164,9 +157,11 @@ def _ran(check: Check, gate: GateContext) -> tuple[Outcome, str, float, int, int
     """A check's outcome, its code, and what it took. Whatever goes wrong is its outcome; only cancelling ends the run."""
     gate.check, gate.evaluations, gate.explanations = check.id, 0, 0
     began, code = time.monotonic(), ""
+    gate.looked = began
     try:
         gate.within_limits()
         outcome = check.run(gate)
+        gate.within_limits()
     except StoppedError:
         raise
     except InconclusiveError as problem:
@@ -192,7 +187,7 @@ def _results(policy: Policy, ran: list[tuple[Outcome, str, float, int, int]]) ->
         shown = "warn" if status == "fail" and not required else status
         result = CheckResult(
             check.id, str(getattr(check, "kind", "")), shown, code or outcome.code or f"check.{shown}", message, required,
-            outcome, adjusted, evaluations, explanations, seconds,
+            outcome, adjusted, evaluations, explanations, seconds, blocks(shown, required, policy),
         )  # fmt: skip
         found.append(result)
     return found
@@ -201,7 +196,7 @@ def _results(policy: Policy, ran: list[tuple[Outcome, str, float, int, int]]) ->
 def rejudged(result: GateResult, policy: Policy) -> GateResult:
     """The same findings under a policy's confidence, correction and answers, decided anew: for verifying what was recorded."""
     ran = [
-        (c.outcome, c.code if c.code == "internal" else "", c.seconds, c.evaluations, c.explanations)
+        (c.outcome, "" if c.code.startswith("check.") else c.code, c.seconds, c.evaluations, c.explanations)
         for c in result.checks
     ]
     checks = _results(policy, ran)

@@ -13,18 +13,18 @@ from onnx import GraphProto, NodeProto, TensorProto, numpy_helper
 from analyzer.inputs.graph_readers import GraphReaders, attributes_of
 
 #: Layers whose first input is (batch, channels, places...).
-_CHANNELS_FIRST = frozenset(
+CHANNELS_FIRST = frozenset(
     (
         "Conv", "ConvInteger", "ConvTranspose", "FusedConv", "QLinearConv", "BatchNormalization", "InstanceNormalization",
         "GroupNormalization", "LRN", "MaxPool", "AveragePool", "LpPool", "GlobalAveragePool", "GlobalMaxPool",
     )
 )  # fmt: skip
 #: Layers whose first input has its features on the last axis.
-_CHANNELS_LAST = frozenset(("LSTM", "GRU", "RNN", "DynamicQuantizeLSTM", "Attention", "LayerNormalization"))
+CHANNELS_LAST = frozenset(("LSTM", "GRU", "RNN", "DynamicQuantizeLSTM", "Attention", "LayerNormalization"))
 #: Products, which do so where their second factor is a weight.
-_PRODUCTS = frozenset(("MatMul", "FusedMatMul", "MatMulInteger", "DynamicQuantizeMatMul", "MatMulNBits"))
+PRODUCTS = frozenset(("MatMul", "FusedMatMul", "MatMulInteger", "DynamicQuantizeMatMul", "MatMulNBits"))
 #: Operators that leave every axis where it is.
-_KEEPS_AXES = frozenset(
+KEEPS_AXES = frozenset(
     (
         "Identity", "Cast", "Relu", "Tanh", "Sigmoid", "Clip", "Neg", "Abs", "Sqrt", "Exp", "Log", "Dropout", "Pad",
         "Add", "Sub", "Mul", "Div", "QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear",
@@ -71,10 +71,10 @@ def _channel_position(node: NodeProto, name: str, rank: int, constants: Mapping[
     """Where a node has the channels of what it reads; None where it doesn't say."""
     if not node.input or node.input[0] != name or rank < 3:
         return None
-    if node.op_type in _CHANNELS_FIRST:
+    if node.op_type in CHANNELS_FIRST:
         return 1
-    weighted = node.op_type in _PRODUCTS and len(node.input) > 1 and node.input[1] in constants
-    return rank - 1 if weighted or node.op_type in _CHANNELS_LAST else None
+    weighted = node.op_type in PRODUCTS and len(node.input) > 1 and node.input[1] in constants
+    return rank - 1 if weighted or node.op_type in CHANNELS_LAST else None
 
 
 def _moved(node: NodeProto, axes: _Axes, constants: Mapping[str, TensorProto]) -> _Axes | None:
@@ -92,4 +92,4 @@ def _moved(node: NodeProto, axes: _Axes, constants: Mapping[str, TensorProto]) -
         rank, rest = len(axes) + len(where), iter(axes)
         new = {at % rank for at in where}
         return [None if at in new else next(rest) for at in range(rank)]
-    return axes if node.op_type in _KEEPS_AXES else None
+    return axes if node.op_type in KEEPS_AXES else None

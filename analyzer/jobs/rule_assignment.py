@@ -13,8 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
-from analyzer.errors import UsageError
-
 if TYPE_CHECKING:
     from analyzer.engines.traced_score import TracedScore
     from analyzer.model import Model
@@ -100,20 +98,12 @@ def rules(
     from analyzer.methods import registry
     from analyzer.methods.relevance import lrp
     from analyzer.model import Model, load
-    from graph_rules.errors import RuleError
-    from graph_rules.tables import SelectorTable
 
     given = settings | ({} if composite is None else {"composite": composite})
     params = registry.get("lrp").check(given | ({} if rules is None else {"rules": rules}))
     model = model if isinstance(model, Model) else load(model)
     traced = _traced(model, x, output, score)
-    del params["initial"]
-    try:
-        table = lrp.table_of(model, **params).build()
-        assert isinstance(table, SelectorTable)
-        listing = table.listing(traced.output, tuple(traced.nodes.values()))
-    except RuleError as problem:
-        raise UsageError("params.invalid", f"lrp: {problem}", "without rules the list names all nodes") from None
+    listing = lrp.rules_of(model, traced, params)
     joined: dict[tuple[Any, ...], RuleRow] = {}
     for got in listing.values():
         info, rule = got.info, None if got.rule is None else str(got.rule)

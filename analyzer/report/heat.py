@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 OPACITY = 0.92
 BOX = (0, 230, 118)
-"""The outline of an explained detection: green occurs in no colour table."""
+"""The outline of an explained detection, or of a region: green occurs in no colour table."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,6 +83,8 @@ def layers(sample: Sample, panel: Panel) -> Layers:
     overlay = _overlay(picture, heat, position, panel.signed)
     for box in panel.boxes:
         picture, overlay = outlined(picture, box), outlined(overlay, box)
+    if panel.region is not None:
+        picture, overlay = bordered(picture, panel.region), bordered(overlay, panel.region)
     return Layers(picture, index, overlay, scale, table, tuple(notes))
 
 
@@ -109,6 +111,24 @@ def outlined(pixels: NDArray[np.uint8], box: tuple[float, ...]) -> NDArray[np.ui
     thick = max(1, round(max(height, width) / 240))
     ImageDraw.Draw(drawn).rectangle((x0, y0, max(x1 - 1, x0), max(y1 - 1, y0)), outline=BOX, width=thick)
     return np.asarray(drawn, dtype=np.uint8)
+
+
+def bordered(pixels: NDArray[np.uint8], region: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """A copy with the border of a region, drawn around it; a region of another shape than the picture's is left out."""
+    if region.shape != pixels.shape[:2]:
+        return pixels
+    wide = np.pad(region, 1)
+    around = wide[:-2, 1:-1] | wide[2:, 1:-1] | wide[1:-1, :-2] | wide[1:-1, 2:]
+    inner = wide[:-2, 1:-1] & wide[2:, 1:-1] & wide[1:-1, :-2] & wide[1:-1, 2:]
+    border = (around & ~region) | (region & ~inner & _at_edge(region.shape))
+    return np.where(border[..., None], np.asarray(BOX, np.uint8), pixels)
+
+
+def _at_edge(shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    """The outermost pixels of a picture."""
+    edge = np.ones(shape, bool)
+    edge[1:-1, 1:-1] = False
+    return edge
 
 
 def _fit(position: NDArray[np.float64], height: int, width: int) -> NDArray[np.float64]:

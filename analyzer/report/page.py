@@ -18,8 +18,11 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
 
-def render(template: str, style: str, **values: Any) -> str:
-    """A page from a template of this package.
+HERE = "analyzer.report"
+
+
+def render(template: str, style: str, package: str = HERE, **values: Any) -> str:
+    """A page from a template of this package, or of another that may use this one's macros.
 
     Parameters
     ----------
@@ -32,22 +35,25 @@ def render(template: str, style: str, **values: Any) -> str:
     style = style.replace("\r", "")
     digest = base64.b64encode(hashlib.sha256(style.encode("utf-8")).digest()).decode("ascii")
     page: str = (
-        _environment().get_template(template).render(style=Markup(style), style_hash=f"sha256-{digest}", **values)
+        _environment(package)
+        .get_template(template)
+        .render(style=Markup(style), style_hash=f"sha256-{digest}", **values)
     )
     return page
 
 
-def resource(name: str) -> str:
-    """The text of a file of this package."""
-    return (resources.files("analyzer.report") / name).read_text(encoding="utf-8")
+def resource(name: str, package: str = HERE) -> str:
+    """The text of a file of a package, or of this one where that has none of that name."""
+    own = resources.files(package) / name
+    return (own if own.is_file() else resources.files(HERE) / name).read_text(encoding="utf-8")
 
 
 @functools.cache
-def _environment() -> Environment:
+def _environment(package: str) -> Environment:
     from jinja2 import Environment, FunctionLoader, StrictUndefined
 
     return Environment(
-        loader=FunctionLoader(resource),
+        loader=FunctionLoader(lambda name: resource(name, package)),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

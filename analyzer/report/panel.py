@@ -52,6 +52,8 @@ class Panel:
         Further sentences, displayed under the map.
     boxes
         (x0, y0, x1, y1) in pixels of the model's input, outlined on the picture of an image: the detection explained.
+    region
+        bool (H, W) over the pixels of the model's input, whose border is drawn on the picture of an image.
     """
 
     method: str
@@ -65,6 +67,7 @@ class Panel:
     completeness: str | None = None
     notes: tuple[str, ...] = ()
     boxes: tuple[tuple[float, ...], ...] = ()
+    region: NDArray[np.bool_] | None = None
 
 
 @dataclass(frozen=True, eq=False)

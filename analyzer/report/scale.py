@@ -38,6 +38,8 @@ class Scale:
     notes
         What else a reader has to know: a map of zeros, a constant map, values that aren't finite, negative
         values of an unsigned map.
+    what
+        What the numbers are called.
     """
 
     signed: bool
@@ -46,6 +48,7 @@ class Scale:
     percentile: float | None
     clipped: int
     notes: tuple[str, ...] = ()
+    what: str = "relevance"
 
     def position(self, values: NDArray[Any]) -> NDArray[np.float64]:
         """Values as positions in [−1, 1] (signed) or [0, 1], float64, same shape; not finite becomes NaN."""
@@ -74,7 +77,7 @@ class Scale:
         """One sentence: where the colours end, and why."""
         if not self.limit:
             return "no colour scale: nothing differs from zero"
-        what = "|relevance|" if self.signed else "relevance"
+        what = f"|{self.what}|" if self.signed else self.what
         ends = f"±{number(self.limit, 3)}" if self.signed else f"0 and {number(self.limit, 3)}"
         if self.percentile is None:
             return f"colours end at {ends}, the largest {what}"

@@ -40,6 +40,9 @@ class Ran:
 
 
 Call = Callable[..., Ran]
+Write = Callable[..., Path]
+#: The least that a policy may check.
+FINITE = {"id": "finite", "kind": "finite"}
 
 
 @pytest.fixture
@@ -133,3 +136,26 @@ def rows(tmp_path: Path) -> Path:
 def files_in(folder: Path) -> set[str]:
     """Everything below a folder, hidden files too."""
     return {str(path.relative_to(folder)) for path in folder.rglob("*")}
+
+
+@pytest.fixture
+def gate(tmp_path: Path, pictures_model: Path) -> Write:
+    """Writes ``gate.toml``, a policy on twelve pictures; sections as keyword arguments, None leaves one out."""
+    from analyzer.gate.toml_text import to_toml
+
+    rng = np.random.default_rng(0)
+    (tmp_path / "val").mkdir()
+    for at in range(12):
+        Image.fromarray(rng.integers(0, 256, (8, 8, 3), np.uint8)).save(tmp_path / "val" / f"{at:02}.png")
+
+    def write(**sections: Any) -> Path:
+        policy: dict[str, Any] = {
+            "schema": 1, "model": {"path": pictures_model.name, "preprocess": "unit"}, "data": {"path": "val"},
+            "explain": {"method": "gradient-x-input"}, "policy": {"min_n": 5}, "check": [FINITE],
+        }  # fmt: skip
+        policy |= sections
+        path = tmp_path / "gate.toml"
+        path.write_text(to_toml({name: value for name, value in policy.items() if value is not None}))
+        return path
+
+    return write

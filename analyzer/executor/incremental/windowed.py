@@ -39,8 +39,14 @@ def _sides(node: NodeProto, look: Look) -> tuple[tuple[int, ...], tuple[int, ...
     return given[2:], made[2:], layout
 
 
-def _windows(node: NodeProto, look: Look, kernel: Sequence[int]) -> tuple[Reach, ...]:
-    """The reach per spatial axis of a node with a kernel, its padding resolved."""
+def windows(node: NodeProto, look: Look, kernel: Sequence[int], *, outside: bool = False) -> tuple[Reach, ...]:
+    """The reach per spatial axis of a node with a kernel, its padding resolved.
+
+    Parameters
+    ----------
+    outside
+        Whether windows may lie wholly outside the map.
+    """
     given, made, layout = _sides(node, look)
     steps = attribute(node, "strides", [1] * len(given))
     dilations = attribute(node, "dilations", [1] * len(given))
@@ -56,7 +62,8 @@ def _windows(node: NodeProto, look: Look, kernel: Sequence[int]) -> tuple[Reach,
         ]
         pads = [total // 2 if how == "SAME_UPPER" else -(-total // 2) for total in short]
     last = [(out - 1) * step - begin for out, step, begin in zip(made, steps, pads, strict=False)]
-    if attribute(node, "ceil_mode", 0) and any(start >= side for start, side in zip(last, given, strict=True)):
+    beyond = attribute(node, "ceil_mode", 0) and any(start >= side for start, side in zip(last, given, strict=True))
+    if beyond and not outside:
         raise NotLocal(f"{node.op_type} with windows outside the map")
     reaches = [Reach(span, step, begin) for span, step, begin in zip(spans, steps, pads, strict=False)]
     return tuple(reaches[axis - 2] for axis in layout)
@@ -77,7 +84,7 @@ def convolution(node: NodeProto, look: Look) -> Local:
         if name:
             require_constant(name, node, look)
     kernel = attribute(node, "kernel_shape", look.shape(node.input[1])[2:])
-    reach = _windows(node, look, kernel)
+    reach = windows(node, look, kernel)
     if all(axis == Reach() for axis in reach) and look.shape(node.input[0])[2:] == look.shape(node.output[0])[2:]:
         return pointwise(_without_padding(node), look, parameters(node))
     return Local((_without_padding(node),), look.layouts[node.input[0]], (node.input[0],), reach=reach)
@@ -86,7 +93,7 @@ def convolution(node: NodeProto, look: Look) -> Local:
 def max_pool(node: NodeProto, look: Look) -> Local:
     if len(node.output) > 1:
         raise NotLocal("MaxPool gives out indices")
-    reach = _windows(node, look, attribute(node, "kernel_shape", None))
+    reach = windows(node, look, attribute(node, "kernel_shape", None))
     kind = helper.tensor_dtype_to_np_dtype(look.graph.kinds[node.input[0]])
     lowest = np.finfo(kind).min if kind.kind == "f" else np.iinfo(kind).min
     return Local(
@@ -97,7 +104,7 @@ def max_pool(node: NodeProto, look: Look) -> Local:
 def average_pool(node: NodeProto, look: Look) -> Local:
     """The mean of the crop's positions, zeros outside the map, times the share that the whole map's mean counts."""
     kernel = attribute(node, "kernel_shape", None)
-    reach, (given, made, layout) = _windows(node, look, kernel), _sides(node, look)
+    reach, (given, made, layout) = windows(node, look, kernel), _sides(node, look)
     unpadded = _without_padding(node, "count_include_pad")
     if any(dilation != 1 for dilation in attribute(node, "dilations", [1])):
         raise NotLocal("AveragePool with dilations")

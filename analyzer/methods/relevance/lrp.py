@@ -22,7 +22,10 @@ from graph_rules.composite_params import BoundLike, CompositeName, CompositePara
 from graph_rules.errors import RuleError
 
 if TYPE_CHECKING:
-    from graph_rules.tables import RuleTable
+    import torch.fx as fx
+
+    from analyzer.engines.traced_score import TracedScore
+    from graph_rules.tables import Assignment, RuleTable
 
 #: What kept less than this share of the largest loss isn't worth a word.
 _MINOR = 0.1
@@ -144,6 +147,30 @@ def table_of(model: OnnxModel, composite: str, rules: Mapping[str, str] | None, 
 
     said = {"composite": composite, "rules": list((rules or {}).items()), "settings": dataclasses.asdict(settings)}
     return TableSpec.of("lrp", said, build, conserving=True)
+
+
+def rules_of(model: OnnxModel, traced: TracedScore, params: Mapping[str, Any]) -> dict[fx.Node, Assignment]:
+    """Every node between the inputs and the explained value with its rule, None where there is none, in the order of execution.
+
+    Parameters
+    ----------
+    params
+        All parameters of ``lrp``, checked.
+
+    Raises
+    ------
+    UsageError
+        ``params.invalid`` where one of the user's rules fits no node.
+    """
+    from graph_rules.tables import SelectorTable
+
+    given = {name: value for name, value in params.items() if name != "initial"}
+    try:
+        table = table_of(model, **given).build()
+        assert isinstance(table, SelectorTable)
+        return table.listing(traced.output, tuple(traced.nodes.values()))
+    except RuleError as problem:
+        raise UsageError("params.invalid", f"lrp: {problem}", "without rules the list names all nodes") from None
 
 
 def _per_sample(weights: Any) -> Any:

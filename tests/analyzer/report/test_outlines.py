@@ -53,3 +53,15 @@ def test_lines_grow_with_the_picture() -> None:
     drawn_sample, panel = sample(480, 720)
     drawn = heat.layers(drawn_sample, dataclasses.replace(panel, boxes=((100, 100, 300, 300),))).picture
     assert (drawn[200] == heat.BOX).all(axis=1).nonzero()[0].tolist() == [100, 101, 102, 297, 298, 299]
+
+
+def test_a_region_is_bordered_from_outside_and_along_the_edge_of_the_picture() -> None:
+    drawn_sample, panel = sample()
+    region = np.zeros((20, 30), bool)
+    region[14:, :6] = True
+    drawn = heat.layers(drawn_sample, dataclasses.replace(panel, region=region)).picture
+    border = np.zeros((20, 30), bool)
+    border[13, :6] = border[14:, 6] = border[14:, 0] = border[19, :6] = True
+    np.testing.assert_array_equal((drawn == heat.BOX).all(axis=-1), border)
+    other = dataclasses.replace(panel, region=np.ones((3, 3), bool))
+    assert (heat.layers(drawn_sample, other).picture == 90).all(), "a region of another shape is left out"
