@@ -19,9 +19,10 @@ from typing import Any
 
 from analyzer.explanation import jsonable
 from analyzer.gate import ml_bom
-from analyzer.gate.context import Cancel, GateContext
+from analyzer.gate.context import GateContext
 from analyzer.gate.formats import FORMATS
 from analyzer.gate.formats.wording import model_name
+from analyzer.gate.inputs import Cancel
 from analyzer.gate.outcome import GateResult
 from analyzer.gate.policy import Policy, load_policy
 from analyzer.gate.record import record_of

@@ -11,7 +11,8 @@ import numpy as np
 
 from analyzer.errors import AnalyzerError
 from analyzer.explanation import Explanation
-from analyzer.gate.context import GateContext, LimitError, StoppedError
+from analyzer.gate.context import GateContext
+from analyzer.gate.inputs import LimitError, StoppedError
 from analyzer.gate.outcome import Array, Exhibit
 
 #: How many are shown at most.

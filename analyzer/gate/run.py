@@ -16,8 +16,9 @@ from typing import Any
 from analyzer.data.dataset import Dataset, open_dataset
 from analyzer.errors import AnalyzerError, InconclusiveError, InputError, UsageError
 from analyzer.gate.check import Check
-from analyzer.gate.context import Cancel, GateContext, StoppedError
+from analyzer.gate.context import GateContext
 from analyzer.gate.decide import blocks, decided, verdict
+from analyzer.gate.inputs import Cancel, StoppedError
 from analyzer.gate.outcome import CheckResult, GateResult, Outcome
 from analyzer.gate.paths import require_paths
 from analyzer.gate.policy import ModelSection, Policy, load_policy, parse_policy

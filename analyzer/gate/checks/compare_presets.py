@@ -13,8 +13,9 @@ from analyzer.evaluation import registry as metrics
 from analyzer.evaluation.registry import MetricInfo
 from analyzer.explanation import Explanation
 from analyzer.gate.check import Check, Count, Finite
-from analyzer.gate.context import Batch, GateContext
+from analyzer.gate.context import GateContext
 from analyzer.gate.exhibits import exhibits
+from analyzer.gate.inputs import Batch
 from analyzer.gate.outcome import Array, Outcome
 from analyzer.methods import registry as methods
 

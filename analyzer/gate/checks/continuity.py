@@ -8,8 +8,9 @@ import numpy as np
 
 from analyzer.evaluation.measure import Evaluation
 from analyzer.gate.check import Check, Count, Positive, Share, Summary
-from analyzer.gate.context import Batch, GateContext
+from analyzer.gate.context import GateContext
 from analyzer.gate.exhibits import exhibits
+from analyzer.gate.inputs import Batch
 from analyzer.gate.outcome import Outcome
 
 #: Grey levels of a picture.

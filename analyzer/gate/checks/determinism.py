@@ -13,9 +13,10 @@ from pydantic import Field
 from analyzer.executor.session import Session
 from analyzer.explanation import Explanation
 from analyzer.gate.check import MOST_LEFT_OUT, Check, Positive, Share
-from analyzer.gate.context import Batch, GateContext, counted
+from analyzer.gate.context import GateContext, counted
 from analyzer.gate.differences import excess, flat_map, has_rows, rank_correlation
 from analyzer.gate.exhibits import exhibits
+from analyzer.gate.inputs import Batch
 from analyzer.gate.outcome import Array, Outcome
 from analyzer.importer.parity import TOLERANCE
 from analyzer.model import Model

@@ -11,8 +11,9 @@ import numpy as np
 from analyzer.errors import UsageError
 from analyzer.explanation import Explanation
 from analyzer.gate.check import Check, Count, FilePath, Positive, Share
-from analyzer.gate.context import Batch, GateContext, counted
+from analyzer.gate.context import GateContext, counted
 from analyzer.gate.exhibits import worst_of
+from analyzer.gate.inputs import Batch
 from analyzer.gate.interventions import class_probabilities, pasted, read_patch, without
 from analyzer.gate.outcome import Array, Exhibit, Outcome
 from analyzer.gate.regions import (

@@ -7,7 +7,8 @@ from typing import Any, Literal
 from analyzer.engines.protocol import GRADIENT
 from analyzer.errors import UnsupportedError
 from analyzer.gate.check import Check, Share
-from analyzer.gate.context import Batch, GateContext
+from analyzer.gate.context import GateContext
+from analyzer.gate.inputs import Batch
 from analyzer.gate.outcome import Outcome
 from analyzer.methods import registry
 from analyzer.methods.relevance.lrp import rules_of

@@ -10,9 +10,10 @@ from pydantic import Field
 from analyzer.engines.parity import every_value, inner_runner
 from analyzer.errors import UnsupportedError
 from analyzer.gate.check import Check, Count, Positive, Share
-from analyzer.gate.context import Batch, GateContext
+from analyzer.gate.context import GateContext
 from analyzer.gate.differences import Stat, difference, excess, numeric
 from analyzer.gate.exhibits import exhibits, worst_of
+from analyzer.gate.inputs import Batch
 from analyzer.gate.outcome import Array, Outcome
 from analyzer.importer.parity import TOLERANCE
 

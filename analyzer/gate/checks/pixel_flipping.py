@@ -12,8 +12,9 @@ from pydantic import Field
 from analyzer.evaluation.statistics import Bounded
 from analyzer.explanation import Explanation
 from analyzer.gate.check import MOST_LEFT_OUT, Check, Count, Finite, Share
-from analyzer.gate.context import Batch, GateContext
+from analyzer.gate.context import GateContext
 from analyzer.gate.exhibits import exhibits
+from analyzer.gate.inputs import Batch
 from analyzer.gate.outcome import Array, Outcome
 
 Control = Literal["random", "sobel"]

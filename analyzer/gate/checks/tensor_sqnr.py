@@ -12,8 +12,9 @@ from analyzer.evaluation.counterparts import Counterparts, counterparts, label
 from analyzer.evaluation.node_drift import tensor_sqnr
 from analyzer.explanation import Explanation
 from analyzer.gate.check import Check, Count, Finite
-from analyzer.gate.context import Batch, GateContext
+from analyzer.gate.context import GateContext
 from analyzer.gate.exhibits import exhibits
+from analyzer.gate.inputs import Batch
 from analyzer.gate.outcome import Array, Outcome, values_of
 from analyzer.model import Model
 
