@@ -6,6 +6,7 @@ what they may ask (``context``).
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -15,6 +16,7 @@ from analyzer.errors import UnsupportedError, UsageError
 from analyzer.evaluation import registry
 from analyzer.evaluation.context import MetricContext
 from analyzer.evaluation.measure import Array, Curve, Evaluation, Measure
+from analyzer.evaluation.other_models import OtherModels
 from analyzer.explanation import Explanation
 from analyzer.model import Model
 
@@ -29,6 +31,7 @@ def evaluate(
     seed: int = 0,
     start: int = 0,
     progress: Callable[[int, int], None] | None = None,
+    others: OtherModels | None = None,
     **params: Any,
 ) -> Evaluation:
     """Judge an explanation by a metric.
@@ -50,6 +53,9 @@ def evaluate(
         Number of the first sample among all that are judged, so that each has random numbers of its own however they are parted.
     progress
         Called with (done, total) samples, or rounds, by metrics that take long.
+    others
+        Keeps the models that metrics make of this one from one call to the next, for inputs that are judged batch by batch;
+        whoever gives it lets go of them.
     params
         The metric's parameters.
 
@@ -72,11 +78,10 @@ def evaluate(
         raise UsageError("seed.invalid", f"seed={seed!r} is no whole number from 0 on", "give seed=0")
     feed = same_input(model, x, explanation)
     _require_samples(model, feed, explanation, info)
-    context = MetricContext(
-        model, explanation, feed, _masks(model, mask, explanation, info), int(seed), progress, start
-    )
-    parts = [context.part(rows) for rows in _parts(model, feed, context.batch)]
-    with context.others:
+    masks = _masks(model, mask, explanation, info)
+    with OtherModels() if others is None else contextlib.nullcontext(others) as kept:
+        context = MetricContext(model, explanation, feed, masks, int(seed), progress, start, others=kept)
+        parts = [context.part(rows) for rows in _parts(model, feed, context.batch)]
         found = [_checked(info.function(part, **checked), part) for part in parts]
     whole = _joined(found, [part.batch for part in parts])
     higher = None if info.higher_is_better is None else info.higher_is_better != whole.turned

@@ -18,6 +18,7 @@ from analyzer.errors import AnalyzerError, UsageError
 from analyzer.evaluation.context import rows_of_explanation
 from analyzer.evaluation.evaluate import evaluate
 from analyzer.evaluation.measure import Evaluation
+from analyzer.evaluation.other_models import OtherModels
 from analyzer.explanation import Explanation
 from analyzer.gate.inputs import Batch
 from analyzer.gate.outcome import Array
@@ -154,6 +155,17 @@ class GateContext(StatedInputs):
         tuple
             (values, reasons): (inputs,) float64 with NaN where there is none, and reason -> how many have none for it.
         """
+        with OtherModels() as others:
+            return self._evaluated(at, masks, change, judged, {
+                "metric": metric, "seed": self.seed if seed is None else seed, "others": others, **params,
+            })  # fmt: skip
+
+    def _evaluated(
+        self, at: Sequence[int] | None, masks: Callable[[int], Array | None] | None,
+        change: Callable[[Batch, Explanation], Explanation] | None, judged: Callable[[Batch, Evaluation], None] | None,
+        how: Mapping[str, Any],
+    ) -> tuple[Array, dict[str, int]]:  # fmt: skip
+        """A metric of every input's explanation, as :meth:`evaluate` gives it; ``how`` is what the metric is called with."""
         values, reasons, unexplained = np.full(self.count, np.nan), dict[str, int](), dict[int, str]()
         for batch, e in self.explanations_of(at, unexplained=unexplained):
             rows, mask = list(range(len(batch.at))), None
@@ -166,8 +178,7 @@ class GateContext(StatedInputs):
                 filled = [known.get(row, np.zeros_like(next(iter(known.values())))) for row in rows]
                 mask, rows = np.stack(filled), list(known)
             about = e if change is None else change(batch, e)
-            how = {"metric": metric, "seed": self.seed if seed is None else seed, **params}
-            for own, judgement in self._judged(about, mask, list(range(len(batch.at))), how):
+            for own, judgement in self._judged(about, mask, list(range(len(batch.at))), {**how, "start": batch.at[0]}):
                 if isinstance(judgement, str):
                     unexplained[batch.at[own[0]]] = judgement
                     continue
@@ -191,7 +202,8 @@ class GateContext(StatedInputs):
             mask = mask[rows]
             mask = np.concatenate([mask, np.repeat(mask[-1:], len(padded.target) - len(mask), 0)])
         try:
-            return [(rows, evaluate(self.model, padded.inputs, padded, mask=mask, **how))]
+            own = {**how, "start": how["start"] + rows[0]}  # each input's random numbers are its own
+            return [(rows, evaluate(self.model, padded.inputs, padded, mask=mask, **own))]
         except AnalyzerError as problem:
             if problem.code not in _NOT_FINITE:
                 raise
