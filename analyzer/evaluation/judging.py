@@ -20,6 +20,7 @@ from analyzer.evaluation import registry as metrics
 from analyzer.evaluation.candidates import Candidate
 from analyzer.evaluation.evaluate import evaluate
 from analyzer.evaluation.measure import Array, Curve, Evaluation
+from analyzer.evaluation.other_models import OtherModels
 from analyzer.explanation import Explanation
 from analyzer.model import Model
 
@@ -141,10 +142,11 @@ def judge(
     checked = {name: metrics.get(name).check(params) for name, params in chosen.items()}
     positions = list(range(len(dataset)) if at is None else at)
     _require_masks(dataset, positions, checked)
-    run = _Run(model, dataset, candidates, checked, positions, tolerant, seed, progress, options)
-    for batch in batches(model, dataset, run.failed, positions):
-        run.add(batch)
-    return run.result()
+    with OtherModels() as others:
+        run = _Run(model, dataset, candidates, checked, positions, tolerant, seed, progress, others, options)
+        for batch in batches(model, dataset, run.failed, positions):
+            run.add(batch)
+        return run.result()
 
 
 class _Run:
@@ -152,11 +154,13 @@ class _Run:
 
     def __init__(
         self, model: Model, dataset: Dataset, candidates: Sequence[Candidate], chosen: Mapping[str, Mapping[str, Any]],
-        positions: Sequence[int], tolerant: bool, seed: int, progress: Progress | None, options: Mapping[str, Any],
+        positions: Sequence[int], tolerant: bool, seed: int, progress: Progress | None, others: OtherModels,
+        options: Mapping[str, Any],
     ) -> None:  # fmt: skip
         self.failed: dict[int, InputError] = {}
         self._model, self._dataset, self._chosen = model, dataset, chosen
         self._tolerant, self._seed, self._progress, self._options = tolerant, seed, progress, options
+        self._others = others
         self._row_of = {position: row for row, position in enumerate(positions)}
         self._done, self._total = 0.0, float(len(positions) * len(candidates) * (1 + len(chosen)))
         count = len(positions)
@@ -212,7 +216,7 @@ class _Run:
             mask = {self._dataset.masked: _stacked(batch)}
         found = evaluate(
             self._model, batch.feed, explanation, name, mask=mask, seed=self._seed, start=rows[0],
-            progress=self._inner(len(batch)), **cell.params,
+            progress=self._inner(len(batch)), others=self._others, **cell.params,
         )  # fmt: skip
         for at, row in enumerate(rows):
             if at not in without:

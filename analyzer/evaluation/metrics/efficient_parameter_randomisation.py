@@ -32,7 +32,7 @@ def efficient_parameter_randomisation(
 ) -> Measure:
     """Rise of the map's discrete entropy when all layers are randomised, relative to the unchanged map's."""
     known = layers(context.model, biases)
-    key = "randomised", tuple(known), draw, biases
+    key = "randomised", context.seed, tuple(known), draw, biases
     with context.others.one(key, lambda: randomised(context.model, known, context.seed, draw, biases)) as other:
         try:
             maps = context.explain_in(other).attributions

@@ -69,7 +69,7 @@ def _step(
     context: MetricContext, chosen: list[Layer], draw: DrawKind, biases: bool, similar: Similarity, found: Array
 ) -> dict[int, str]:
     """Fill in the similarity of every sample's map with that of the model with these layers randomised; why there is none."""
-    key = "randomised", tuple(chosen), draw, biases
+    key = "randomised", context.seed, tuple(chosen), draw, biases
     with context.others.one(key, lambda: randomised(context.model, chosen, context.seed, draw, biases)) as other:
         try:
             maps = context.explain_in(other).attributions
