@@ -2,8 +2,8 @@
 
     python -m benchmarks.gate_cost [--inputs 200]
 
-Each check's wall time, model evaluations and explanations; beside them how long onnxruntime takes for as many evaluations of the same
-model in batches of 32, and for one pass over the inputs.
+Each check's wall time, model evaluations and explanations; beside them how long onnxruntime takes for as many evaluations of
+the same model in batches of 32, and for one pass over the inputs.
 """
 
 from __future__ import annotations

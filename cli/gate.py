@@ -84,7 +84,7 @@ def lint(policy: str | None, schema: bool, options: Options) -> int:
 @command.command("calibrate")
 @click.argument("policy", metavar="GATE.toml", type=_Path)
 @click.option("--good", multiple=True, type=_Path, metavar="MODEL", help="A known-good model; repeatable. [model.path]")
-@click.option("--seeds", default=3, type=click.IntRange(1, 100), metavar="N", help="Draws of data and chance. [3]")
+@click.option("--seeds", default=3, type=click.IntRange(2, 100), metavar="N", help="Draws of data and chance. [3]")
 @click.option("--factor", default=2.0, type=click.FloatRange(0, 1000), metavar="X", help="Times the noise. [2]")
 @click.option("-o", "--output", type=_Path, metavar="FILE", help="Write the policy there. [print it]")
 @click.option("--force", is_flag=True, help="Replace the file.")

@@ -63,7 +63,7 @@ class Bounded:
 def share(
     name: str, ok: Sequence[bool] | NDArray[np.bool_], least: float, confidence: float, part: str = ""
 ) -> Bounded:
-    """Whether at least a share of all inputs is ok: exact binomial tests, Wilson's interval (two-sided).
+    """Whether at least a share of all inputs is ok: exact binomial tests, and the exact interval (Clopper, Pearson 1934).
 
     Parameters
     ----------
@@ -78,7 +78,7 @@ def share(
     good, count = int(np.sum(ok)), len(ok)
     if not count:
         return Bounded(name, np.nan, np.nan, np.nan, least, "at least", 0, np.nan, np.nan, part)
-    interval = binomtest(good, count).proportion_ci(confidence, method="wilson")
+    interval = binomtest(good, count).proportion_ci(confidence, method="exact")
     clears = binomtest(good, count, least, alternative="greater").pvalue if least < 1 else float(good < count)
     violates = binomtest(good, count, least, alternative="less").pvalue if least > 0 else 1.0
     return Bounded(
@@ -140,8 +140,10 @@ def mean(
         return Bounded(name, estimate, np.nan, np.nan, bound, side, count, np.nan, np.nan, part)
     estimate, error = float(values.mean()), float(values.std(ddof=1) / np.sqrt(count))
     if error <= 1e-12 * max(abs(estimate), 1e-300):  # all alike: nothing to draw from
-        sure = float(estimate >= bound if side == "at least" else estimate <= bound)
-        return Bounded(name, estimate, estimate, estimate, bound, side, count, 1 - sure, sure, part)
+        holds = estimate >= bound if side == "at least" else estimate <= bound
+        chance = 0.5**count  # of so many values on one side of a bound that the median lies at
+        clears, violates = (chance, 1.0) if holds else (1.0, chance)
+        return Bounded(name, estimate, estimate, estimate, bound, side, count, clears, violates, part)
     rng = np.random.default_rng(seed)
     draws = values[rng.integers(0, count, (_DRAWS, count))]
     spread = draws.std(axis=1, ddof=1) / np.sqrt(count)
@@ -153,11 +155,10 @@ def mean(
     seen = (estimate - bound) / error
     above = (1 + np.sum(t >= seen)) / (len(t) + 1)  # so far above the bound, were the mean at it
     below = (1 + np.sum(t <= seen)) / (len(t) + 1)
+    low, high = float(estimate - high_t * error), float(estimate - low_t * error)
+    above, below = (above if np.isfinite(low) else 1.0), (below if np.isfinite(high) else 1.0)  # too few to say anything
     clears, violates = (above, below) if side == "at least" else (below, above)
-    return Bounded(
-        name, estimate, float(estimate - high_t * error), float(estimate - low_t * error), bound, side, count,
-        float(clears), float(violates), part,
-    )  # fmt: skip
+    return Bounded(name, estimate, low, high, bound, side, count, float(clears), float(violates), part)
 
 
 @dataclass(frozen=True)

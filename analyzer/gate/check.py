@@ -54,6 +54,15 @@ class Check(Strict):
     level: Literal["fail", "warn"] = "fail"
     """Whether failing blocks the deployment, or is only told."""
 
+    def look(self, gate: Any) -> None:
+        """Refuse values that can be seen to be wrong before any input runs.
+
+        Raises
+        ------
+        UsageError
+            ``config.gate``, naming check and key.
+        """
+
     def run(self, gate: Any) -> Outcome:
         """Look at the model.
 

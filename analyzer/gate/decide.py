@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from analyzer.evaluation.statistics import Bounded, holm
-from analyzer.gate.outcome import Outcome, Status
+from analyzer.gate.outcome import CheckResult, Outcome, Status
 from analyzer.gate.policy import Policy
 
 
@@ -36,14 +36,14 @@ def _one(outcome: Outcome, adjusted: Sequence[float], policy: Policy) -> tuple[S
     if outcome.status is not None:
         return outcome.status, outcome.message
     section = policy.policy
+    left = "".join(f"; {count} left out: {why}" for why, count in outcome.left_out.items())
     level = 1 - section.confidence
     broken = [test for test, p in zip(outcome.tests, adjusted, strict=True) if p <= level and not test.holds]
     if broken:
         worst = min(broken, key=lambda test: test.p_violates)
-        return "fail", told(worst) + (f"; {outcome.because}" if outcome.because else "")
+        return "fail", told(worst) + (f"; {outcome.because}" if outcome.because else "") + left
     whole = [test for test in outcome.tests if not test.part]
     fewest = min((test.count for test in whole), default=0)
-    left = "".join(f"; {count} left out: {why}" for why, count in outcome.left_out.items())
     if fewest < section.min_n:
         return "inconclusive", f"{fewest} inputs have a value, {section.min_n} are needed{left}"
     if (gone := sum(outcome.left_out.values())) > outcome.most_left_out * (gone + fewest):
@@ -62,19 +62,17 @@ def told(test: Bounded) -> str:
     return f"{test.name}{where} is {test.estimate:.4g}{interval}, {test.side} {test.bound:g} is wanted ({test.count} inputs)"
 
 
-def blocks(status: Status, required: bool, policy: Policy) -> bool:
-    """Whether a check keeps the gate from passing."""
+def blocks(status: Status, required: bool, policy: Policy, code: str = "") -> bool:
+    """Whether a check keeps the gate from passing; one that the policy is wrong about always does, whatever its answers are."""
     section = policy.policy
     answers = {"error": section.on_error, "skipped": section.on_skipped, "inconclusive": section.on_inconclusive}
-    return required and (status == "fail" or answers.get(status) == "fail")
+    return required and (status == "fail" or answers.get(status) == "fail" or code.startswith("config."))
 
 
-def verdict(statuses: Sequence[tuple[Status, bool]], policy: Policy) -> Status:
-    """The gate's status from (status, whether it is required) of every check; it fails closed."""
-    required = [status for status, is_required in statuses if is_required]
-    if "fail" in required:
+def verdict(checks: Sequence[CheckResult]) -> Status:
+    """The gate's status; it fails closed."""
+    required = [check for check in checks if check.required]
+    if any(check.status == "fail" for check in required):
         return "fail"
-    undecided = any(blocks(status, True, policy) for status in required)
-    if undecided or not any(status in ("pass", "warn") for status in required):
-        return "inconclusive"
-    return "pass"
+    decided_one = any(check.status in ("pass", "warn") for check in required)
+    return "inconclusive" if any(check.blocks for check in required) or not decided_one else "pass"

@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from analyzer.errors import UsageError
 from analyzer.explanation import jsonable
 from analyzer.gate import ml_bom
 from analyzer.gate.context import GateContext
@@ -77,6 +78,10 @@ def run_recorded(
     path = Path(path)
     policy = load_policy(path) if policy is None else policy
     target = path.parent / policy.report.dir if folder is None else Path(folder)
+    data = (path.parent / policy.data.path).resolve()
+    if data.is_dir() and target.resolve().is_relative_to(data):
+        message = f"report.dir: {target} lies in the data, {data}: the next run would take reports for inputs"
+        raise UsageError("config.gate", message, "write reports elsewhere")
     place = OutputFolder(target, force or (target / START).is_file())  # an earlier run's files go unasked
     place.require_free(FILES)
     with place.drafts() as (there, draft):

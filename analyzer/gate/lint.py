@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from analyzer.errors import UsageError
-from analyzer.gate.paths import paths_of
+from analyzer.gate.named import exists, paths_of, problems_of_method
 from analyzer.gate.policy import Policy, load_policy
 from analyzer.gate.run import opened
-from analyzer.methods import registry
-from analyzer.nearest import did_you_mean
+
+_HINT = "paths are relative to the policy; `onnxplain methods` lists methods"
 
 
 @dataclass(frozen=True)
@@ -52,9 +52,13 @@ def lint(path: str | os.PathLike[str]) -> Looked:
     """
     path = Path(path)
     policy = load_policy(path)
-    problems = [*_paths(policy, path.parent), *_method(policy)]
+    problems = [*_paths(policy, path.parent), *problems_of_method(policy)]
     if problems:
-        raise UsageError("config.gate", f"{path}: {'; '.join(problems)}", "paths are relative to the policy")
+        raise UsageError(
+            "config.gate",
+            f"{path}: {'; '.join(problems)}",
+            "paths are relative to the policy; `onnxplain methods` lists methods",
+        )
     *_, dataset = opened(policy, path.parent)
     unlabelled = all(label is None for label in dataset.labels)
     needing = [check.id for check in policy.check if "labels" in check.needs]
@@ -75,18 +79,5 @@ def _paths(policy: Policy, base: Path) -> Iterator[str]:
     for check in policy.check:
         named |= {f"{key} of check {check.id!r}": value for key, value in paths_of(check).items()}
     for key, value in named.items():
-        if value is not None and not (base / value).exists():
+        if value is not None and not exists(base / value):
             yield f"{key}: {base / value}: no such file or folder"
-
-
-def _method(policy: Policy) -> Iterator[str]:
-    """A method that isn't there, or that hasn't got a parameter."""
-    section = policy.explain
-    info = registry.methods().get(section.method)
-    if info is None:
-        yield f"explain.method: no method is called {section.method!r}{did_you_mean(section.method, registry.methods())}"
-        return
-    given = [("preset", "composite")] * (section.preset is not None) + [(f"params.{n}", n) for n in section.params]
-    for key, name in given:
-        if name not in info.parameters:
-            yield f"explain.{key}: {section.method} has no parameter {name!r}{did_you_mean(name, info.parameters)}"

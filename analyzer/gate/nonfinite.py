@@ -54,6 +54,14 @@ class InnerValues:
 
     def culprits(self, feed: Mapping[str, Any]) -> tuple[dict[int, str], int]:
         """Row -> the first node that makes a value of it which isn't finite, and how many bytes the values took."""
+        part = self.model.part_size(dict(feed))
+        if part is not None:  # the model takes so many at once, and no others
+            found, largest = dict[int, str](), 0
+            for start in range(0, self.model.batch_of(feed), part):
+                own, size = self.culprits({name: value[start : start + part] for name, value in feed.items()})
+                found |= {start + row: node for row, node in own.items()}
+                largest = max(largest, size)
+            return found, largest
         values = self.run(feed)
         batch = self.model.batch_of(feed)
         size = sum(value.nbytes for value in values.values() if isinstance(value, np.ndarray))

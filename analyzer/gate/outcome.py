@@ -190,9 +190,14 @@ class GateResult:
 
     @property
     def exit_code(self) -> int:
-        """0 passed, 1 failed, 4 inconclusive or nothing checked, 5 where a check ended in a fault of this package."""
-        if self.status == "inconclusive" and any(check.required and check.code == "internal" for check in self.checks):
+        """0 passed, 1 failed, 4 inconclusive or nothing checked; 2 and 5 where a check ended in a fault of the policy, or of this
+        package.
+        """
+        codes = [check.code for check in self.checks if check.required]
+        if self.status == "inconclusive" and "internal" in codes:
             return 5
+        if self.status == "inconclusive" and any(code.startswith("config.") for code in codes):
+            return 2
         return {"pass": 0, "fail": 1}.get(self.status, 4)
 
     @property

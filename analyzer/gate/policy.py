@@ -106,7 +106,8 @@ class PolicySection(Strict):
     correction: Literal["holm", "none"] = "holm"
     """Adjusts for how many statements are tested, so that good models are rarely blocked by chance."""
     min_n: Count = 59
-    """Fewer inputs than that show nothing: 59 without a miss are what 95 % at 95 % confidence needs."""
+    """Statements about all inputs need so many: 59 without a miss are what 95 % at 95 % confidence needs. Checks of these inputs,
+    or of the model alone (finite, op_coverage, output_parity, determinism), don't."""
 
 
 class ReportSection(Strict):

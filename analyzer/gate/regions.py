@@ -113,3 +113,20 @@ def mirrored(region: Array) -> Array | None:
             if not (other & region).any():
                 return np.ascontiguousarray(other)
     return None
+
+
+def require_places(gate: GateContext) -> None:
+    """Refuse inputs of columns: a region of them has no other side, and nothing lies around it.
+
+    Raises
+    ------
+    UnsupportedError
+        ``gate.no_places``.
+    """
+    feed = gate.sample(0).feed
+    named = [name for name in feed if name in gate.model.explained_inputs] or list(feed)
+    if all(feed[name].ndim < 3 for name in named):
+        raise UnsupportedError(
+            "gate.no_places", f"input {named[0]!r} has no places, only columns: a region of it is nothing to look at",
+            "leave the check out for tables",
+        )  # fmt: skip

@@ -19,8 +19,8 @@ from analyzer.gate.check import Check
 from analyzer.gate.context import GateContext
 from analyzer.gate.decide import blocks, decided, verdict
 from analyzer.gate.inputs import Cancel, StoppedError
+from analyzer.gate.named import exists, require_method, require_paths
 from analyzer.gate.outcome import CheckResult, GateResult, Outcome
-from analyzer.gate.paths import require_paths
 from analyzer.gate.policy import ModelSection, Policy, load_policy, parse_policy
 from analyzer.gate.record import record_of
 from analyzer.model import Model, load
@@ -77,6 +77,9 @@ def run_gate(
     gate = GateContext(policy, base, model, reference, dataset, readable, cancel, progress)
     gate.started = started
     _require_enough(policy, len(readable), unreadable)
+    for check in policy.check:
+        gate.check = check.id
+        check.look(gate)
     if before is not None:
         before(gate)
     ran = {}
@@ -84,7 +87,7 @@ def run_gate(
         ran[check.id] = _ran(check, gate)
         gate.outcomes[check.id] = ran[check.id][0]
     checks = _results(policy, [ran[check.id] for check in policy.check])
-    status = verdict([(check.status, check.required) for check in checks], policy)
+    status = verdict(checks)
     seconds = {"total": time.monotonic() - started} | {check.id: check.seconds for check in checks}
     ids = tuple(dataset.ids[at] for at in readable)
     return GateResult(status, tuple(checks), ids, unreadable, record_of(gate), seconds)
@@ -92,7 +95,7 @@ def run_gate(
 
 def _loaded(section: ModelSection, key: str, base: Path, device: str, threads: int) -> Model:
     def found(text: str | None) -> str | None:
-        return str(base / text) if text is not None and (base / text).exists() else text
+        return str(base / text) if text is not None and exists(base / text) else text
 
     model = load(
         base / section.path, device, preprocess=found(section.preprocess), labels=found(section.labels),
@@ -110,10 +113,10 @@ def _loaded(section: ModelSection, key: str, base: Path, device: str, threads: i
 def _dataset(policy: Policy, base: Path, model: Model) -> Dataset:
     section = policy.data
     path = base / section.path
-    if not path.exists():
+    if not exists(path):
         raise UsageError("data.missing", f"{path}: no such file or folder", "data.path is relative to the policy")
     masks = None if section.masks is None else base / section.masks
-    if masks is not None and not masks.exists():
+    if masks is not None and not exists(masks):
         raise UsageError("data.missing", f"{masks}: no such file or folder", "data.masks is relative to the policy")
     return open_dataset(model, path, masks=masks, samples=section.samples, seed=section.seed, stratify=section.stratify)
 
@@ -121,6 +124,7 @@ def _dataset(policy: Policy, base: Path, model: Model) -> Dataset:
 def opened(policy: Policy, base: Path, device: str = "auto", threads: int = 0) -> tuple[Model, Model | None, Dataset]:
     """The model, the reference and the data that a policy names; errors as of :func:`run_gate`."""
     require_paths(policy, base)
+    require_method(policy)
     model = _loaded(policy.model, "model", base, device, threads)
     reference = None if policy.reference is None else _loaded(policy.reference, "reference", base, device, threads)
     return model, reference, _dataset(policy, base, model)
@@ -167,6 +171,9 @@ def _ran(check: Check, gate: GateContext) -> tuple[Outcome, str, float, int, int
         raise
     except InconclusiveError as problem:
         outcome, code = Outcome(status="inconclusive", message=str(problem)), problem.code
+    except UsageError as problem:  # a value of the policy that only shows now to be wrong
+        own = problem.code.startswith("config.")
+        outcome, code = Outcome(status="error", message=str(problem)), problem.code if own else "config.gate"
     except AnalyzerError as problem:
         outcome, code = Outcome(status="error", message=str(problem)), problem.code
     except MemoryError:
@@ -186,9 +193,10 @@ def _results(policy: Policy, ran: list[tuple[Outcome, str, float, int, int]]) ->
     ):
         required = check.level == "fail"
         shown = "warn" if status == "fail" and not required else status
+        code = code or outcome.code or f"check.{shown}"
         result = CheckResult(
-            check.id, str(getattr(check, "kind", "")), shown, code or outcome.code or f"check.{shown}", message, required,
-            outcome, adjusted, evaluations, explanations, seconds, blocks(shown, required, policy),
+            check.id, str(getattr(check, "kind", "")), shown, code, message, required, outcome, adjusted, evaluations,
+            explanations, seconds, blocks(shown, required, policy, code),
         )  # fmt: skip
         found.append(result)
     return found
@@ -201,6 +209,4 @@ def rejudged(result: GateResult, policy: Policy) -> GateResult:
         for c in result.checks
     ]
     checks = _results(policy, ran)
-    return replace(
-        result, checks=tuple(checks), status=verdict([(check.status, check.required) for check in checks], policy)
-    )
+    return replace(result, checks=tuple(checks), status=verdict(checks))

@@ -19,7 +19,16 @@ from analyzer.gate.outcome import Array
 
 @dataclass
 class StatedInputs(GateInputs):
-    """The inputs of a run, and what can be stated of them."""
+    """The inputs of a run, and what can be stated of them.
+
+    The ends of intervals are the bounds, each at the policy's confidence, on which is decided: a statement is shown to hold where
+    the nearer end keeps its bound.
+    """
+
+    @property
+    def _both_sides(self) -> float:
+        """The confidence of an interval each of whose ends alone has the policy's."""
+        return 2 * self.confidence - 1
 
     def share(
         self, name: str, ok: Array, least: float, parts: Mapping[str, Array] | None = None, least_n: int = 1
@@ -32,7 +41,7 @@ class StatedInputs(GateInputs):
             1 or 0 for each input, NaN for those that don't count.
         """
         return self._stated(
-            ok, parts, least_n, lambda v, part: statistics.share(name, v > 0, least, self.confidence, part)
+            ok, parts, least_n, lambda v, part: statistics.share(name, v > 0, least, self._both_sides, part)
         )
 
     def quantile(
@@ -42,7 +51,7 @@ class StatedInputs(GateInputs):
         """That a quantile of the inputs' values keeps a bound; the same of each part with enough inputs."""
         return self._stated(
             values, parts, least_n,
-            lambda v, part: statistics.quantile(name, v, at, bound, side, self.confidence, part),
+            lambda v, part: statistics.quantile(name, v, at, bound, side, self._both_sides, part),
         )  # fmt: skip
 
     def mean(
@@ -52,7 +61,7 @@ class StatedInputs(GateInputs):
         """That the mean of the inputs' values keeps a bound; the same of each part with enough inputs."""
         return self._stated(
             values, parts, least_n,
-            lambda v, part: statistics.mean(name, v, bound, side, self.confidence, self.seed, part),
+            lambda v, part: statistics.mean(name, v, bound, side, self._both_sides, self.seed, part),
         )  # fmt: skip
 
     def summary(self, name: str, values: Array, stat: str, bound: float) -> list[Bounded]:

@@ -64,7 +64,10 @@ def test_exit_codes_tell_the_verdict(
 def test_a_check_that_breaks_down_fails_closed(gate: Write, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     path = gate(check=[FINITE], explain={"method": "gradient", "target": "label"})
     done = verdict(call, path, "--json")
-    assert (done.code, done.json["checks"][0]["status"], done.json["checks"][0]["code"]) == (4, "error", "config.gate")
+    assert (done.code, done.json["checks"][0]["status"], done.json["checks"][0]["code"]) == (2, "error", "config.gate")
+
+    lenient = gate(check=[FINITE], explain={"method": "gradient", "target": "label"}, policy={"on_error": "pass"})
+    assert verdict(call, lenient).code == 2, "what the policy is wrong about is no error that may pass"
 
     def broken(*_: object) -> None:
         raise RuntimeError("[/oops] \x1b[31m")

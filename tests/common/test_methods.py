@@ -257,7 +257,7 @@ def test_what_ends_the_scores_is_taken_off_for_logits_and_kept_for_probabilities
     except AnalyzerError as problem:  # a rule table without a rule for it, or a map that only suits a linear end
         assert problem.code in ("rule.missing", "method.unsuitable")
         return
-    assert kept.score_kind == "probability"
+    assert kept.score_kind == ("log-probability" if end == "LogSoftmax" else "probability")
     np.testing.assert_allclose(kept.score, ended.predict(x)["scores"][:, 1], rtol=1e-6)
     if make is cnn:
         disguised = explain(load(cnn(end=end, disguise=True)), x, method, target=1)

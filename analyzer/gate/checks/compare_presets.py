@@ -48,6 +48,11 @@ class ComparePresetsCheck(Check):
     samples: Count = 200
     """Of so many inputs at most."""
 
+    def look(self, gate: GateContext) -> None:
+        """Refuse a grid or an objective that can't be."""
+        self._metric(gate)
+        self._points(gate)
+
     def run(self, gate: GateContext) -> Outcome:
         """The mean advantage of the best of the grid, in pairs, on held-out inputs."""
         metric = self._metric(gate)
@@ -68,9 +73,12 @@ class ComparePresetsCheck(Check):
             "held in": [{"params": points[at], "mean": sign * means[at]} for at in ranked],
         }  # fmt: skip
         if points[best] == own:
-            return Outcome(
-                status="pass", message=f"of {len(points)} settings {_told(own)} is the best", details=details
-            )
+            least = gate.policy.policy.min_n
+            if len(order) < least:
+                message = f"{len(order)} inputs are compared on, {least} are needed"
+                return Outcome(status="inconclusive", message=message, details=details)
+            others = f"none of {len(points) - 1} other settings explains better than {_told(own)}"
+            return Outcome(status="pass", message=f"{others} on {len(held_in)} inputs", details=details)
         mine, theirs = (sign * self._values(gate, metric, point, held_out) for point in (own, points[best]))
         scale = float(np.nanstd(mine)) if np.isfinite(mine).any() else 0.0
         advantage = (theirs - mine) / scale if scale > 0 else theirs - mine

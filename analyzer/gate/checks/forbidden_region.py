@@ -23,6 +23,7 @@ from analyzer.gate.regions import (
     mirrored,
     region_reader,
     relevance_by_place,
+    require_places,
 )
 
 
@@ -67,6 +68,7 @@ class ForbiddenRegionCheck(Check):
 
     def run(self, gate: GateContext) -> Outcome:
         """The share of inputs that don't speak against the model, of all and of each class."""
+        require_places(gate)
         seen = _Seen(self, gate, region_reader(gate, self.id, self.masks))
         for batch, e in seen.in_question():
             seen.look(batch, e)

@@ -28,6 +28,12 @@ class OpCoverageCheck(Check):
     allow_fallback: list[str] = []
     """Methods that may stand in where the policy's own has no rule for a node: ``gradient``, or one that only runs the model."""
 
+    def look(self, gate: GateContext) -> None:
+        """Refuse methods that aren't there."""
+        with gate.setting("allow_fallback"):
+            for name in self.allow_fallback:
+                registry.get(name)
+
     def run(self, gate: GateContext) -> Outcome:
         """The share of nodes that any of the methods explains; the others by name."""
         total = sum(node.body is None and node.op_type != "Constant" for node in gate.model.graph.walk())

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import Field
 
+from analyzer.errors import UsageError
 from analyzer.evaluation.statistics import Bounded
 from analyzer.explanation import Explanation
 from analyzer.gate.check import MOST_LEFT_OUT, Check, Count, Finite, Share
@@ -32,7 +33,7 @@ class PixelFlippingCheck(Check):
     baseline: Annotated[list[str | float], Field(min_length=1)] = ["blur", "mean"]
     """What replaces units: fills, over which the curves are averaged; their files are relative to the policy."""
     versus: Annotated[list[Control], Field(min_length=1)] = ["random", "sobel"]
-    """The orders that it must beat: chance, and the strength of edges."""
+    """The orders that it must beat: chance, and the strength of edges (left out where columns or words have none)."""
     min_margin: Finite = 0.05
     """By how much the mean curve must lie lower than a control's, as a share of the mean score of the unchanged inputs."""
     test: Literal["paired_bootstrap"] = "paired_bootstrap"
@@ -51,7 +52,7 @@ class PixelFlippingCheck(Check):
         tests: list[Bounded] = []
         margins: dict[Control, Array] = {}
         areas = {"explanation": float(np.nanmean(own)) if not np.isnan(own).all() else np.nan}
-        for control in dict.fromkeys(self.versus):
+        for control in self._controls(gate):
             theirs, more = self._areas(gate, control)
             left_out = {reason: max(left_out.get(reason, 0), more.get(reason, 0)) for reason in {**left_out, **more}}
             margins[control] = (theirs - own) / typical
@@ -75,6 +76,22 @@ class PixelFlippingCheck(Check):
             tests, values={f"margin over {control}": values for control, values in margins.items()}, left_out=left_out,
             most_left_out=MOST_LEFT_OUT, exhibits=shown, details={"mean score": typical, "mean areas": areas},
         )  # fmt: skip
+
+    def _controls(self, gate: GateContext) -> list[Control]:
+        """The controls that mean something here: columns and words have no edges.
+
+        Raises
+        ------
+        UsageError
+            ``config.gate`` where none is left.
+        """
+        feed = gate.sample(0).feed
+        flat = all(value.ndim < 3 for name, value in feed.items() if name in gate.model.explained_inputs)
+        found = [each for each in dict.fromkeys(self.versus) if not (each == "sobel" and flat)]
+        if not found:
+            message = f"check {self.id!r}: versus: columns and words have no edges that sobel could find"
+            raise UsageError("config.gate", message, 'give versus = ["random"]')
+        return found
 
     def _typical(self, gate: GateContext) -> float:
         """The mean size of the unchanged inputs' scores."""

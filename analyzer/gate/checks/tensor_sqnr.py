@@ -89,8 +89,8 @@ def _noise(
 ) -> Iterator[tuple[int, dict[str, float]]]:
     """Each input's position, and the signal to noise of the reference's values that have a counterpart."""
     pairs = {name: pair.first for name, pair in matched.pairs.items()}
-    fixed = gate.model.fixed_batch or reference.fixed_batch or 1
-    start, step, total = 0, fixed, len(next(iter(batch.feed.values())))
+    fixed = gate.model.fixed_batch or reference.fixed_batch
+    start, step, total = 0, fixed or 1, len(next(iter(batch.feed.values())))
     axes = gate.model.batch_axes(batch.feed, total)
     while start < len(batch.at):
         rows = range(start, min(start + step, total))
@@ -103,7 +103,7 @@ def _noise(
             if row < len(batch.at):
                 yield batch.at[row], _of_row(mine, theirs, pairs, place, len(rows))
         held = sum(_bytes(value) for values in (mine, theirs) for value in values.values()) // len(rows)
-        start, step = start + len(rows), max(fixed, min(total, _BYTES // max(held, 1)) // fixed * fixed)
+        start, step = start + len(rows), fixed or max(1, min(total, _BYTES // max(held, 1)))
 
 
 def _of_row(

@@ -156,8 +156,8 @@ def _in_turn(checks: Sequence[CheckResult]) -> Iterator[tuple[int, Exhibit]]:
 
 
 def _blocking_first(checks: Sequence[CheckResult]) -> list[tuple[int, CheckResult]]:
-    """The checks with their numbers: what keeps the gate from passing before the rest."""
-    return sorted(enumerate(checks, start=1), key=lambda each: not each[1].blocks)
+    """The checks with their numbers: those that failed, what else keeps the gate from passing, the rest."""
+    return sorted(enumerate(checks, start=1), key=lambda each: (each[1].status != "fail", not each[1].blocks))
 
 
 def _shown(exhibit: Exhibit, anchor: str) -> Shown:

@@ -30,8 +30,13 @@ def model_name(result: GateResult) -> str:
 
 def verdict_line(result: GateResult) -> str:
     """The verdict in a sentence, with the checks that it rests on."""
-    names = [check.id for check in result.checks if check.blocks]
-    return _VERDICTS.get(result.status, "").format(names=", ".join(names) or "no required check was decided")
+    blocking = [check for check in result.checks if check.blocks]
+    failed = [check.id for check in blocking if check.status == "fail"]
+    others = [check.id for check in blocking if check.status != "fail"]
+    if result.status == "fail":
+        undecided = f" Not decided: {', '.join(others)}." if others else ""
+        return _VERDICTS["fail"].format(names=", ".join(failed)) + undecided
+    return _VERDICTS.get(result.status, "").format(names=", ".join(others) or "no required check was decided")
 
 
 def message(check: CheckResult) -> str:

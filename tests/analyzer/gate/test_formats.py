@@ -119,7 +119,7 @@ def test_sarif_stays_valid(text: str) -> None:
 
 def test_markdown_tells_verdict_table_and_reasons() -> None:
     text = FORMATS["md"].write(every_status())
-    assert text.startswith("## ❌ Gate: some model.onnx\n\n**Failed&#58; fails, breaks, is-unsure.**")
+    assert text.startswith("## ❌ Gate: some model.onnx\n\n**Failed&#58; fails. Not decided&#58; breaks, is-unsure.**")
     assert "| fails | ❌ fail | why |" in text
     assert "- the share is 0.2 &#91;0.15, 0.25&#93;, at least 0.8 is wanted (100 inputs)" in text
     assert "in class dog is 0.1" in text

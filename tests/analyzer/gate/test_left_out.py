@@ -37,7 +37,7 @@ def test_more_inputs_without_a_value_than_may_be_show_nothing(lost: int, status:
 def test_what_is_shown_to_be_broken_fails_however_many_are_left_out() -> None:
     outcome = stated(6, 2, left_out={"no map": 90}, most_left_out=0.2, because="node 'x' is to blame")
     [(found, message, _)] = decided([outcome], policy())
-    assert found == "fail" and message.endswith("node 'x' is to blame")
+    assert found == "fail" and message.endswith("node 'x' is to blame; 90 left out: no map")
 
 
 def test_stating_nothing_is_inconclusive() -> None:

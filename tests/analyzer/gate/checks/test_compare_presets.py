@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from analyzer.errors import UsageError
 from analyzer.gate.outcome import CheckResult
 from tests.analyzer.gate.scenes import judged, policy, scenes, write
 
@@ -54,9 +55,8 @@ def test_few_inputs_show_nothing(tmp_path: Path) -> None:
         ({"grid": {"gamma": [float(each) for each in range(80)]}}, "grid: 80 settings"),
     ],
 )
-def test_values_that_only_show_at_run_time_are_told_by_check_and_key(
-    tmp_path: Path, more: dict[str, Any], told: str
-) -> None:
-    found = _checked(tmp_path, GOOD, **more)
-    assert found.code == "config.gate"
-    assert f"check 'compare_presets': {told}" in found.message
+def test_values_that_cannot_be_are_told_by_check_and_key(tmp_path: Path, more: dict[str, Any], told: str) -> None:
+    with pytest.raises(UsageError) as refused:  # before any input runs
+        _checked(tmp_path, GOOD, **more)
+    assert refused.value.code == "config.gate"
+    assert f"check 'compare_presets': {told}" in refused.value.message

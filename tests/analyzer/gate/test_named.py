@@ -8,7 +8,7 @@ import pytest
 
 from analyzer.errors import UsageError
 from analyzer.gate.check import Check, FilePath
-from analyzer.gate.paths import paths_of
+from analyzer.gate.named import paths_of
 from analyzer.gate.policy import parse_policy
 from analyzer.gate.run import run_gate
 from tests.conftest import ROOT
