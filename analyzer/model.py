@@ -13,6 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
 import onnx
 
 from analyzer.errors import UsageError
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from analyzer.inputs.decode import Decode
     from analyzer.targets.language import TargetLike
     from analyzer.visualization.activations import Activations
+    from analyzer.visualization.dream import Dream
     from analyzer.visualization.filters import Filters
     from analyzer.visualization.maximize import Maximized
     from analyzer.visualization.receptive_fields import ReceptiveField
@@ -311,6 +313,47 @@ class Model(OnnxModel):
             self.backends, Goal(target, layer, channel, index, direction, score), wish,
             None if made is None else made.backends, progress,
         )  # fmt: skip
+
+    def dream(
+        self,
+        photo: Array,
+        layer: str | None = None,
+        *,
+        target: TargetLike | None = None,
+        channel: int | None = None,
+        seed: int = 0,
+        progress: Callable[[int, int], None] | None = None,
+        **params: Any,
+    ) -> Dream:
+        """Make stronger what a layer sees in a photo: DeepDream. Ctrl-C keeps the picture so far.
+
+        Parameters
+        ----------
+        photo
+            Of any size, in the numbers and layout of the model's input, without the axis of samples.
+        layer
+            Name of a node, value or module: the mean of its squares, or of one ``channel``.
+        target
+            A class, or anything that :meth:`maximize` takes, instead of a layer.
+        progress
+            Called with (steps done, steps).
+        params
+            Of :class:`analyzer.visualization.dream.Manner`: ``octaves``, ``octave_scale``, ``steps``, ``rate``, ``tile``,
+            ``jitter``, ``frames``.
+
+        Raises
+        ------
+        UsageError
+            ``params.*``, ``target.*``, ``layer.unknown``, ``unit.*``, ``maximize.no_target``.
+        UnsupportedError
+            ``dream.no_picture``, ``model.no_gradient``, ``op.unsupported``.
+        """
+        from analyzer.visualization.dream import Manner, dream
+        from analyzer.visualization.objectives import Goal
+        from analyzer.visualization.search import checked_fields
+
+        manner = Manner(**checked_fields("dream", params, Manner))
+        return dream(self.backends, np.asarray(photo), Goal(target, layer, channel), manner, seed, progress)
 
     def explain(
         self,

@@ -34,6 +34,8 @@ Array = NDArray[Any]
 Start = Literal["noise", "mean", "best"] | Array | Mapping[str, Array]
 #: Noise at the start has this standard deviation, in halves of the valid range.
 _NOISE = 0.1
+#: So often other noise is tried where the score doesn't change with the input.
+_TRIES = 16
 #: Scores of trace and onnxruntime that differ by more than this share are told.
 _AGREES = 1e-3
 
@@ -191,6 +193,8 @@ def maximize(
     if generator is None:
         begun = _started(wish, domain, objective, model, given, notes)
         start = torch.from_numpy(begun.astype(np.float32)).to(network.device)
+        if isinstance(wish.start, str) and wish.start == "noise":
+            start = _sensitive(start, domain, lambda x: score(wish.regularisers.shaped(x)), wish.seed)
         how = parametrised(domain, start, wish.parametrisation, decorrelate=wish.decorrelate)
         regularisers, code_l2 = wish.regularisers, 0.0
     else:
@@ -247,6 +251,26 @@ def _started(
         assert given is not None
         begun = _repeated(domain.from_model(given[domain.name]), noise, wish.results)
     return np.clip(begun, domain.low, domain.high)
+
+
+def _sensitive(start: Tensor, domain: Domain, score: Callable[[Tensor], Tensor], seed: int) -> Tensor:
+    """Noise at which the score changes with the input: where a network is silent, as with all its units below zero, other
+    noise is tried, brighter or darker and stronger.
+    """
+    draw = np.random.default_rng([seed, 1])
+    for attempt in range(_TRIES):
+        leaf = start.clone().requires_grad_()
+        (slope,) = torch.autograd.grad(score(leaf).sum(), leaf)
+        silent = (slope.reshape(len(slope), -1) == 0).all(1).cpu().numpy()
+        if not silent.any():
+            break
+        level = draw.uniform(-1, 1, (int(silent.sum()), *(1,) * len(domain.canonical)))
+        strength = _NOISE * 2.0 ** (attempt % 4)
+        noise = draw.standard_normal((len(level), *domain.canonical)) * strength
+        other = np.clip(domain.middle + (level + noise) * domain.half, domain.low, domain.high)
+        start = start.clone()
+        start[torch.from_numpy(silent)] = torch.from_numpy(other).to(start)
+    return start
 
 
 def _repeated(chosen: Array, noise: Array, results: int) -> Array:
@@ -316,6 +340,8 @@ def _finished(
     elif taken < wish.steps.steps:
         notes.append(f"stopped after {taken} of {wish.steps.steps} steps: nothing gained for {wish.steps.patience}")
     history = np.stack(ascent.history)[:, chosen]
+    if taken and (exact[chosen] <= history[0]).all():
+        notes.append("nothing was gained: the score hardly changes with the input at the start; try another start")
     frames = [(step, domain.to_model(x[chosen[:1]]).numpy()[0]) for step, x in ascent.frames]
     record = {
         "model": str(model.path or "model"), "sha256": model.sha256, "goal": goal.to_dict(), **wish.to_dict(),

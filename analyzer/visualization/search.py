@@ -195,25 +195,34 @@ class Search:
         found.best[better], found.gained[better] = x.detach()[better], objective[better].to(found.gained)
         if found.code is not None:
             found.code[better] = self.parametrisation.parameters.detach()[better]
-        clear = (found.gained > found.marked + _GAIN * (1 + found.gained.abs())) | torch.isneginf(found.marked)
+        clear = (found.gained > found.marked + _GAIN * (1 + found.gained.abs())) | (
+            torch.isneginf(found.marked) & torch.isfinite(found.gained)
+        )
         found.marked = torch.where(clear, found.gained, found.marked)
         return bool(clear.any())
 
 
-def regularisers_and_steps(params: Mapping[str, Any]) -> tuple[Regularisers, Steps]:
-    """The two from their fields, as a user gives them together.
+def checked_fields(what: str, params: Mapping[str, Any], *kinds: type) -> dict[str, Any]:
+    """The parameters, all of which are fields of one of some data classes.
 
     Raises
     ------
     UsageError
-        ``params.unknown``, with the near name; ``params.invalid``.
+        ``params.unknown``, with the near name.
     """
-    own, steps = ({each.name for each in fields(kind)} for kind in (Regularisers, Steps))
+    known = {each.name for kind in kinds for each in fields(kind)}
     for name in params:
-        if name not in own | steps:
-            message = f"maximize has no parameter {name!r}{did_you_mean(name, own | steps)}"
-            raise UsageError("params.unknown", message, f"its parameters: {', '.join(sorted(own | steps))}")
+        if name not in known:
+            message = f"{what} has no parameter {name!r}{did_you_mean(name, known)}"
+            raise UsageError("params.unknown", message, f"its parameters: {', '.join(sorted(known))}")
+    return dict(params)
+
+
+def regularisers_and_steps(params: Mapping[str, Any]) -> tuple[Regularisers, Steps]:
+    """The two from their fields, as a user gives them together; errors as of :func:`checked_fields`, ``params.invalid``."""
+    given = checked_fields("maximize", params, Regularisers, Steps)
+    own = {each.name for each in fields(Regularisers)}
     return (
-        Regularisers(**{name: value for name, value in params.items() if name in own}),
-        Steps(**{name: value for name, value in params.items() if name in steps}),
+        Regularisers(**{name: value for name, value in given.items() if name in own}),
+        Steps(**{name: value for name, value in given.items() if name not in own}),
     )
