@@ -156,7 +156,7 @@ def _sample_shape(model: OnnxModel, name: str, example: Mapping[str, Array] | No
         size = fixed.crop or fixed.letterbox or fixed.resize
         rows = 1 if picture.layout == "NCHW" else 0
         if size is not None:
-            declared[rows], declared[rows + 1] = int(size[0]), int(size[1])
+            declared[rows : rows + 2] = (size, size) if isinstance(size, int) else size
         declared[0 if picture.layout == "NCHW" else 2] = fixed.channels
     if not model.inputs[name].ranked or not all(isinstance(size, int) and size > 0 for size in declared):
         raise UsageError(

@@ -36,6 +36,8 @@ Start = Literal["noise", "mean", "best"] | Array | Mapping[str, Array]
 _NOISE = 0.1
 #: So often other noise is tried where the score doesn't change with the input.
 _TRIES = 16
+#: So many normal codes are tried to find one to start from.
+_CODES = 32
 #: Scores of trace and onnxruntime that differ by more than this share are told.
 _AGREES = 1e-3
 
@@ -198,7 +200,7 @@ def maximize(
         how = parametrised(domain, start, wish.parametrisation, decorrelate=wish.decorrelate)
         regularisers, code_l2 = wish.regularisers, 0.0
     else:
-        how, regularisers, code_l2 = _coded(generator, domain, wish, network.device)
+        how, regularisers, code_l2 = _coded(generator, domain, wish, network.device, score)
     search = Search(how, score, regularisers, half, wish.steps, wish.results, code_l2, wish.seed)
     ascent = search.run(progress)
     return _finished(model, goal, wish, domain, objective, network, ascent, notes, generator, search)
@@ -282,7 +284,7 @@ def _repeated(chosen: Array, noise: Array, results: int) -> Array:
 
 
 def _coded(
-    generator: Backends, domain: Domain, wish: Wish, device: torch.device
+    generator: Backends, domain: Domain, wish: Wish, device: torch.device, score: Callable[[Tensor], Tensor]
 ) -> tuple[Parametrisation, Regularisers, float]:
     """Codes of a generator as what is optimised; ``l2`` is about them.
 
@@ -306,11 +308,22 @@ def _coded(
         shaped = network(codes.to_model(z)).reshape(len(z), *domain.shape).to(device)
         return _canonical(shaped, domain)
 
-    draw = np.random.default_rng(wish.seed)
-    start = draw.standard_normal((wish.results * wish.restarts, *codes.canonical))
-    start = np.clip(start, codes.low, codes.high)
-    how = Code(generate, torch.from_numpy(start.astype(np.float32)).to(device))
+    how = Code(generate, _best_codes(codes, wish, device, lambda z: score(wish.regularisers.shaped(generate(z)))))
     return how, replace(wish.regularisers, l2=0.0), wish.regularisers.l2
+
+
+def _best_codes(codes: Domain, wish: Wish, device: torch.device, score: Callable[[Tensor], Tensor]) -> Tensor:
+    """Codes to start from: the best of several normal ones for each row, for ascents among codes end in near optima."""
+    draw, rows = np.random.default_rng(wish.seed), wish.results * wish.restarts
+    best, found = torch.full((rows,), -torch.inf, device=device), torch.zeros((rows, *codes.canonical), device=device)
+    for _ in range(_CODES):
+        drawn = np.clip(draw.standard_normal((rows, *codes.canonical)), codes.low, codes.high)
+        z = torch.from_numpy(drawn.astype(np.float32)).to(device)
+        with torch.no_grad():
+            scores = score(z)
+        better = scores > best
+        best, found = torch.where(better, scores, best), torch.where(better.reshape(-1, *(1,) * (z.ndim - 1)), z, found)
+    return found
 
 
 def _canonical(value: Tensor, domain: Domain) -> Tensor:
@@ -337,11 +350,9 @@ def _finished(
     taken = len(ascent.history) - 1
     if ascent.interrupted:
         notes.append(f"interrupted after {taken} of {wish.steps.steps} steps: the best so far")
-    elif taken < wish.steps.steps:
-        notes.append(f"stopped after {taken} of {wish.steps.steps} steps: nothing gained for {wish.steps.patience}")
     history = np.stack(ascent.history)[:, chosen]
-    if taken and (exact[chosen] <= history[0]).all():
-        notes.append("nothing was gained: the score hardly changes with the input at the start; try another start")
+    if taken and not bool((ascent.gained > ascent.begun).any()):
+        notes.append("nothing was gained over the start: the score may not change with the input there")
     frames = [(step, domain.to_model(x[chosen[:1]]).numpy()[0]) for step, x in ascent.frames]
     record = {
         "model": str(model.path or "model"), "sha256": model.sha256, "goal": goal.to_dict(), **wish.to_dict(),

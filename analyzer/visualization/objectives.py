@@ -231,11 +231,11 @@ def _linear(model: OnnxModel, goal: Goal, feed: dict[str, Array]) -> Objective:
 def _inner(model: OnnxModel, goal: Goal, name: str, shape: Sequence[int]) -> Callable[[Tensor], Tensor]:
     sides = list(shape[1:])
     if goal.unit is not None:
-        index = goal.unit
-        if len(index) != len(sides) or not all(0 <= at < side for at, side in zip(index, sides, strict=True)):
-            message = f"{name!r} has no unit {','.join(map(str, index))}"
+        index: tuple[int | slice, ...] = (slice(None), *goal.unit)
+        if len(goal.unit) != len(sides) or not all(0 <= at < side for at, side in zip(goal.unit, sides, strict=True)):
+            message = f"{name!r} has no unit {','.join(map(str, goal.unit))}"
             raise UsageError("unit.out_of_range", message, f"give indices below {sides}")
-        return lambda value: value[(slice(None), *index)]
+        return lambda value: value[index]
     if goal.channel is None and goal.direction is None:
         return lambda value: _mean(value.square())
     axis = channel_axis(model, name, len(shape))

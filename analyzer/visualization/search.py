@@ -75,6 +75,8 @@ class Ascent:
         (rows, channels, *places): of each row the input whose score less penalties was largest.
     gained
         (rows,): that score less penalties.
+    begun
+        (rows,): the same at the start.
     marked
         (rows,): the same when it last rose by enough to go on for.
     code
@@ -89,6 +91,7 @@ class Ascent:
 
     best: Tensor
     gained: Tensor
+    begun: Tensor
     marked: Tensor
     code: Tensor | None = None
     history: list[NDArray[np.float64]] = field(default_factory=list)
@@ -142,7 +145,7 @@ class Search:
                 scores = self.score(self.regularisers.moved(x, draw))
                 objective = scores - self._penalty(x)
                 as_is = self._as_is(x, objective, step)
-                found = found or self._begun(x)
+                found = found or self._begun(x, objective)
                 if as_is is not None and self._keep(found, x, as_is):
                     last_gain = step
                 found.history.append(scores.detach().cpu().double().numpy())
@@ -182,10 +185,10 @@ class Search:
         with torch.no_grad():
             return self.score(x.detach()) - self._penalty(x.detach())
 
-    def _begun(self, x: Tensor) -> Ascent:
+    def _begun(self, x: Tensor, objective: Tensor) -> Ascent:
         code = self.parametrisation.parameters.detach().clone() if isinstance(self.parametrisation, Code) else None
         nothing = torch.full((len(x),), -torch.inf, device=x.device)
-        return Ascent(x.detach().clone(), nothing, nothing.clone(), code)
+        return Ascent(x.detach().clone(), nothing, objective.detach().clone(), nothing.clone(), code)
 
     def _keep(self, found: Ascent, x: Tensor, objective: Tensor) -> bool:
         """Keep the rows that are better than any before; whether one of them has gained."""
