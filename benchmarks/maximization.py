@@ -43,7 +43,7 @@ def shapes() -> tuple[Path, Array, Array]:
     from models.shapes.measure import model_input
     from models.shapes.scenes import dataset
 
-    images, labels, _ = dataset(6 * REAL, 77)
+    images, _, labels = dataset(6 * REAL, 77)
     return ROOT / "models" / "shapes_cnn.onnx", model_input(images), labels
 
 
