@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from analyzer.visualization.activations import Activations
     from analyzer.visualization.dream import Dream
     from analyzer.visualization.filters import Filters
-    from analyzer.visualization.maximize import Maximized
+    from analyzer.visualization.maximized import Maximized
     from analyzer.visualization.receptive_fields import ReceptiveField
     from analyzer.visualization.top_inputs import TopInputs
 
@@ -299,14 +299,19 @@ class Model(OnnxModel):
             The trace disagrees with onnxruntime.
         """
         from analyzer.data.dataset import Dataset, open_dataset
-        from analyzer.visualization.maximize import Wish, maximize
+        from analyzer.visualization.maximize import maximize
+        from analyzer.visualization.maximized import Wish
         from analyzer.visualization.objectives import Goal
         from analyzer.visualization.search import regularisers_and_steps
 
         index = None if unit is None else (unit,) if isinstance(unit, int) else tuple(unit)
         regularisers, steps = regularisers_and_steps(params)
         dataset = data if data is None or isinstance(data, Dataset) else open_dataset(self, data, seed=seed)
-        made = load(generator, self.device, threads=self.threads) if isinstance(generator, str | os.PathLike) else generator
+        made = (
+            load(generator, self.device, threads=self.threads)
+            if isinstance(generator, str | os.PathLike)
+            else generator
+        )
         wish = Wish(start, dataset, results, restarts, parametrisation, decorrelate, regularisers, steps, bounds, input,
                     seed)  # fmt: skip
         return maximize(

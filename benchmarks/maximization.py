@@ -93,7 +93,9 @@ def main(names: list[str]) -> None:
         plain, near = measured(which, {}), measured(which, REGULARISED[which])
         print(f"\n{which}: {REGULARISED[which]}")
         for title, (chances, _) in (("plain", plain), ("regularised", near)):
-            print(f"{title}: {sum(each >= 0.99 for each in chances)} of {len(chances)} at p ≥ 0.99, least {min(chances):.4f}")
+            print(
+                f"{title}: {sum(each >= 0.99 for each in chances)} of {len(chances)} at p ≥ 0.99, least {min(chances):.4f}"
+            )
         print("| layer | plain | regularised |\n|---|---|---|")
         for name, distance in plain[1].items():
             print(f"| {name} | {distance:.2f} | {near[1][name]:.2f} |")

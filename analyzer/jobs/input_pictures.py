@@ -30,7 +30,9 @@ def as_picture(domain: Domain, x: Array) -> Pixels | None:
     return array_picture(x, "CHW" if domain.order[0] == 0 else "HWC", domain.preprocess)[0]
 
 
-def sheet(title: str, domain: Domain, inputs: Sequence[Array], labels: Sequence[str], notes: Sequence[str]) -> Pixels | None:
+def sheet(
+    title: str, domain: Domain, inputs: Sequence[Array], labels: Sequence[str], notes: Sequence[str]
+) -> Pixels | None:
     """Inputs with a label each: pictures as a grid, series as curves, a table's row as bars; None for other tensors."""
     pictures = [as_picture(domain, x) for x in inputs]
     found = [each for each in pictures if each is not None]
@@ -63,7 +65,8 @@ def _side_by_side(pictures: Sequence[Pixels | None]) -> Pixels:
     shown = [picture for picture in pictures if picture is not None]
     columns = int(np.ceil(np.sqrt(len(shown))))
     side = _SIDE // columns if len(shown) > 1 else _SIDE
-    height, width = display_size(*shown[0].shape[:2], smallest=min(side, _SIDE), largest=max(side, _SIDE // 2))
+    tall, wide = shown[0].shape[:2]
+    height, width = display_size(tall, wide, smallest=min(side, _SIDE), largest=max(side, _SIDE // 2))
     rows = -(-len(shown) // columns)
     canvas = np.full((rows * (height + _GAP) + _GAP, columns * (width + _GAP) + _GAP, 3), 255, np.uint8)
     for at, picture in enumerate(shown):

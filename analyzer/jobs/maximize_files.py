@@ -26,7 +26,7 @@ from analyzer.model import Model, load
 from analyzer.output_folder import OutputFolder
 from analyzer.report.animation import encoded
 from analyzer.report.pictures import png
-from analyzer.visualization.maximize import Maximized
+from analyzer.visualization.maximized import Maximized
 
 Animation = Literal["gif", "webp"]
 STEM = "maximized"

@@ -160,7 +160,9 @@ def _sample_shape(model: OnnxModel, name: str, example: Mapping[str, Array] | No
         declared[0 if picture.layout == "NCHW" else 2] = fixed.channels
     if not model.inputs[name].ranked or not all(isinstance(size, int) and size > 0 for size in declared):
         raise UsageError(
-            "input.size_unknown", f"input {name!r} is of any size: {model.inputs[name]}", "give a start of the size wanted"
+            "input.size_unknown",
+            f"input {name!r} is of any size: {model.inputs[name]}",
+            "give a start of the size wanted",
         )
     return tuple(int(size) for size in declared)
 

@@ -154,7 +154,9 @@ def _tiled(backends: Backends, photo: Array, manner: Manner) -> Domain:
     shape = [1, *photo.shape]
     for axis in sides:
         declared = spec.shape[axis + 1]
-        shape[axis + 1] = declared if isinstance(declared, int) and declared > 0 else min(manner.tile, photo.shape[axis])
+        shape[axis + 1] = (
+            declared if isinstance(declared, int) and declared > 0 else min(manner.tile, photo.shape[axis])
+        )
     domain = domain_of(backends.model, name, {name: np.empty(shape, np.float32)})
     if len(domain.canonical) != 3 or domain.canonical[0] != photo.shape[channels]:
         raise UnsupportedError("dream.no_picture", f"input {name!r} takes no such picture: {spec}", "see `maximize`")
@@ -213,7 +215,10 @@ class _Dreaming:
     def _step(self) -> None:
         tile = self._domain.canonical[1:]
         most = self._manner.jitter
-        shift = [int(torch.randint(0, (side // 2 if most is None else most) + 1, (1,), generator=self._draw)) for side in tile]
+        shift = [
+            int(torch.randint(0, (side // 2 if most is None else most) + 1, (1,), generator=self._draw))
+            for side in tile
+        ]
         moved = torch.roll(self._now, shift, (2, 3))
         gradient, weights = torch.zeros_like(moved), torch.zeros_like(moved[:, :1])
         found = []
@@ -235,7 +240,10 @@ class _Dreaming:
         leaf = part.detach().clone().requires_grad_()
         x = leaf
         if part.shape[2:] != (rows, columns):
-            at = [torch.from_numpy(_mirrored(side, want)) for side, want in zip(part.shape[2:], (rows, columns), strict=True)]
+            at = [
+                torch.from_numpy(_mirrored(side, want))
+                for side, want in zip(part.shape[2:], (rows, columns), strict=True)
+            ]
             x = leaf[:, :, at[0].to(leaf.device)][:, :, :, at[1].to(leaf.device)]
         score = self._score(x)
         score.sum().backward()

@@ -20,7 +20,16 @@ from torch.nn import functional
 from analyzer.errors import UsageError
 
 #: (parameter, largest value).
-_LIMITS = {"l2": 1e9, "tv": 1e9, "linf": 1e9, "blur": 100, "jitter": 1000, "rotate": 180, "scale": 0.9, "diversity": 1e9}
+_LIMITS = {
+    "l2": 1e9,
+    "tv": 1e9,
+    "linf": 1e9,
+    "blur": 100,
+    "jitter": 1000,
+    "rotate": 180,
+    "scale": 0.9,
+    "diversity": 1e9,
+}
 
 
 @dataclass(frozen=True)

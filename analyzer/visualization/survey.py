@@ -68,7 +68,9 @@ def survey(model: OnnxModel, dataset: Dataset, domain: Domain, objective: Object
                 heapq.heappush(heap, entry) if len(heap) < k else heapq.heappushpop(heap, entry)
     if not heap:
         why = str(next(iter(failed.values()), "no score is finite"))
-        raise InconclusiveError("data.nothing_usable", f"none of {len(dataset)} samples can be used: {why}", "see the data")
+        raise InconclusiveError(
+            "data.nothing_usable", f"none of {len(dataset)} samples can be used: {why}", "see the data"
+        )
     found = sorted(heap, key=lambda entry: entry[:2], reverse=True)
     names = tuple(dataset.ids[-behind] for _, behind, _ in found)
     return Survey(total / count, np.stack([row for *_, row in found]), names, tuple(s for s, *_ in found), count)
