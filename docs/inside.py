@@ -31,7 +31,7 @@ MODEL = Path(__file__).parents[1] / "models" / "shapes_cnn.onnx"
 LAYER, CHANNELS, SCENES, SEED = "relu_5", (2, 9, 37), 400, 77
 #: Regularisers of what is maximised, and the layers that dream.
 SMOOTH: dict[str, Any] = {"parametrisation": "fourier", "blur": 1.0, "jitter": 4, "rotate": 8, "scale": 0.1}
-DREAMT = ("relu_2", "relu_7")
+DREAMT = ("relu_5", "relu_7")
 Pixels = NDArray[np.uint8]
 
 
@@ -80,7 +80,7 @@ def maximized() -> Pixels:
     model = analyzer.load(MODEL)
     assert model.labels is not None
     found = [model.maximize(name, restarts=2, **SMOOTH) for name in model.labels.names]
-    labels = [f"{each.goal.target}: p {each.probabilities[0]:.3f}" for each in found if each.probabilities is not None]
+    labels = [f"{each.probabilities[0]:.3f} {each.goal.target}" for each in found if each.probabilities is not None]
     drawn = sheet("shapes_cnn: inputs that drive classes", found[0].domain, [each.x[0] for each in found], labels, ())
     assert drawn is not None
     return drawn
@@ -91,8 +91,8 @@ def codes() -> Pixels:
     folder = MODEL.parent
     model = analyzer.load(folder / "digits_cnn.onnx")
     found = [model.maximize(digit, generator=folder / "digits_generator.onnx", l2=0.005) for digit in range(10)]
-    labels = [f"{each.goal.target}: p {each.probabilities[0]:.3f}" for each in found if each.probabilities is not None]
-    title = "digits_cnn: what a generator makes to drive classes"
+    labels = [f"{each.probabilities[0]:.3f} {each.goal.target}" for each in found if each.probabilities is not None]
+    title = "digits_cnn: codes of a generator"
     drawn = sheet(title, found[0].domain, [each.x[0] for each in found], labels, ())
     assert drawn is not None
     return drawn
@@ -105,7 +105,7 @@ def dream() -> Pixels:
     model = analyzer.load(MODEL)
     with Image.open(MODEL.parent / "samples" / "shapes_star.png") as star:
         x = model_input(np.asarray(star.convert("RGB").resize((192, 192), Image.Resampling.BICUBIC))[None])[0]
-    shown = [x, *(model.dream(x, layer, octaves=3, steps=12).x for layer in DREAMT)]
+    shown = [x, *(model.dream(x, layer, octaves=3, steps=8).x for layer in DREAMT)]
     tiles = np.stack([np.rint(np.moveaxis(each, 0, -1) * 255).astype(np.uint8) for each in shown])
     sheet_ = np.full((192, 3 * 192 + 2 * 8, 3), 255, np.uint8)
     for at, tile in enumerate(tiles):

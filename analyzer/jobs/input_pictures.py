@@ -21,6 +21,8 @@ Pixels = NDArray[np.uint8]
 Array = NDArray[Any]
 #: Most sides of frames, and the gap between several pictures of one.
 _SIDE, _GAP = 384, 8
+#: Width of a tile in a grid.
+_TILE = 120
 
 
 def as_picture(domain: Domain, x: Array) -> Pixels | None:
@@ -37,7 +39,7 @@ def sheet(
     pictures = [as_picture(domain, x) for x in inputs]
     found = [each for each in pictures if each is not None]
     if len(found) == len(inputs):
-        return draw_tiles(title, np.stack(found), labels, notes)
+        return draw_tiles(title, np.stack([_wide_enough(each) for each in found]), labels, notes)
     if len(domain.canonical) == 2:
         rows = np.concatenate([domain.from_model(x[None])[0] for x in inputs]).astype(np.float64)
         channels = domain.canonical[0]
@@ -48,6 +50,14 @@ def sheet(
     if len(domain.canonical) == 1:
         return draw_rows(title, np.stack([np.asarray(x, np.float64).reshape(-1) for x in inputs]), labels, notes)
     return None
+
+
+def _wide_enough(picture: Pixels) -> Pixels:
+    """A picture as wide as its label needs, where whole multiples of its pixels aren't."""
+    height, width = picture.shape[:2]
+    if not _TILE / 2 < width < _TILE:
+        return picture
+    return resize(picture, round(height * _TILE / width), _TILE, smooth=True)
 
 
 def frames(domain: Domain, ways: Sequence[Sequence[Array]]) -> list[Pixels]:

@@ -197,7 +197,7 @@ def _format(suffix: Animation) -> Literal["GIF", "WEBP"]:
 
 
 def _labels(found: Maximized, *, many: bool) -> list[str]:
-    head = f"{found.goal.target}: " if many else ""
+    tail = f" {found.goal.target}" if many else ""
     if found.probabilities is not None:
-        return [f"{head}p {each:.4f}" for each in found.probabilities]
-    return [f"{head}{each:.4g}" for each in found.scores]
+        return [f"p {each:.4f}{tail}" for each in found.probabilities]
+    return [f"{each:.4g}{tail}" for each in found.scores]
