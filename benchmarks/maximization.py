@@ -25,7 +25,7 @@ Array = NDArray[Any]
 #: Model -> regularisers that are measured beside plain ascent.
 REGULARISED: Mapping[str, dict[str, Any]] = {
     "digits": {"blur": 0.6, "l2": 0.003},
-    "shapes": {"blur": 1.5, "l2": 0.0003},
+    "shapes": {"blur": 1.5, "tv": 0.0002},
     "nni": {"parametrisation": "fourier", "steps": 512},
 }
 
