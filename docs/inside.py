@@ -30,7 +30,7 @@ MODEL = Path(__file__).parents[1] / "models" / "shapes_cnn.onnx"
 #: The layer that is looked at, channels of it, and how many scenes are gone through.
 LAYER, CHANNELS, SCENES, SEED = "relu_5", (2, 9, 37), 400, 77
 #: Regularisers of what is maximised, and the layers that dream.
-SMOOTH: dict[str, Any] = {"parametrisation": "fourier", "blur": 1.0, "jitter": 4, "rotate": 8, "scale": 0.1}
+SMOOTH: dict[str, Any] = {"blur": 1.5, "tv": 0.0002}
 DREAMT = ("relu_5", "relu_7")
 Pixels = NDArray[np.uint8]
 
