@@ -13,6 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
 import onnx
 
 from analyzer.errors import UsageError
@@ -34,7 +35,9 @@ if TYPE_CHECKING:
     from analyzer.inputs.decode import Decode
     from analyzer.targets.language import TargetLike
     from analyzer.visualization.activations import Activations
+    from analyzer.visualization.dream import Dream
     from analyzer.visualization.filters import Filters
+    from analyzer.visualization.maximized import Maximized
     from analyzer.visualization.receptive_fields import ReceptiveField
     from analyzer.visualization.top_inputs import TopInputs
 
@@ -223,6 +226,139 @@ class Model(OnnxModel):
             self.backends, data, asked, k=k, method=method, seed=seed, ledger=None if ledger is None else Path(ledger),
             progress=progress, **params,
         )  # fmt: skip
+
+    def maximize(
+        self,
+        target: TargetLike | None = None,
+        layer: str | None = None,
+        *,
+        channel: int | None = None,
+        unit: int | Sequence[int] | None = None,
+        direction: Array | None = None,
+        score: Literal["log-probability", "logit"] = "log-probability",
+        start: Literal["noise", "mean", "best"] | Array | Feed = "noise",
+        data: Dataset | DataPath | None = None,
+        generator: Model | str | os.PathLike[str] | None = None,
+        results: int = 1,
+        restarts: int = 1,
+        parametrisation: Literal["pixels", "fourier"] = "pixels",
+        decorrelate: bool = False,
+        bounds: tuple[float, float] | None = None,
+        input: str | None = None,  # noqa: A002 -- the word for it
+        seed: int = 0,
+        progress: Callable[[int, int], None] | None = None,
+        **params: Any,
+    ) -> Maximized:
+        """Inputs that drive a class, unit, channel, layer or direction as strongly as possible: activation maximization.
+
+        They show what the network responds to, not what the world holds. The scores are those that onnxruntime gives the
+        inputs found. Ctrl-C keeps the best so far.
+
+        Parameters
+        ----------
+        target
+            A class by number or label, or anything else that is linear in a value, see :mod:`analyzer.targets.language`.
+        layer
+            Name of a node, value or module instead of an output; alone, the mean of its squares.
+        channel, unit, direction
+            One channel of the layer, over its places; one element, an index without the axis of samples; a vector along
+            its channels.
+        score
+            Of a class: ``log-probability`` where the graph allows it, or ``logit``.
+        start
+            ``noise`` around the middle of the range; ``mean`` of ``data``, or the middle; ``best``, what scores best in
+            ``data``; or an input.
+        data
+            A data set, or what :func:`analyzer.data.dataset.open_dataset` opens.
+        generator
+            An ONNX model that makes inputs from codes: the codes are looked through, and ``l2`` is about them.
+        results, restarts
+            So many inputs, each the best of so many ascents.
+        parametrisation
+            ``pixels``, or ``fourier``: the spectrum, so that natural frequencies are as quick to change.
+        decorrelate
+            Whether colours are optimised along their principal axes in photos.
+        bounds
+            The valid range; None for that of the preprocessing, or of the columns that the model was fitted on.
+        input
+            Name of the input that is changed; others stay as in ``start``.
+        progress
+            Called with (steps done, steps).
+        params
+            Of :class:`analyzer.visualization.regularisers.Regularisers` (``l2``, ``tv``, ``linf``, ``blur``, ``jitter``,
+            ``rotate``, ``scale``, ``diversity``) and of :class:`analyzer.visualization.search.Steps` (``steps``, ``rate``,
+            ``optimizer``, ``patience``, ``frames``).
+
+        Raises
+        ------
+        UsageError
+            ``params.*``, ``target.*``, ``layer.unknown``, ``unit.*``, ``maximize.*``, ``generator.size``.
+        UnsupportedError
+            ``maximize.tokens`` for inputs of whole numbers, ``model.no_gradient``, ``op.unsupported``.
+        ParityError
+            The trace disagrees with onnxruntime.
+        """
+        from analyzer.data.dataset import Dataset, open_dataset
+        from analyzer.visualization.maximize import maximize
+        from analyzer.visualization.maximized import Wish
+        from analyzer.visualization.objectives import Goal
+        from analyzer.visualization.search import regularisers_and_steps
+
+        index = None if unit is None else (unit,) if isinstance(unit, int) else tuple(unit)
+        regularisers, steps = regularisers_and_steps(params)
+        dataset = data if data is None or isinstance(data, Dataset) else open_dataset(self, data, seed=seed)
+        made = (
+            load(generator, self.device, threads=self.threads)
+            if isinstance(generator, str | os.PathLike)
+            else generator
+        )
+        wish = Wish(start, dataset, results, restarts, parametrisation, decorrelate, regularisers, steps, bounds, input,
+                    seed)  # fmt: skip
+        return maximize(
+            self.backends, Goal(target, layer, channel, index, direction, score), wish,
+            None if made is None else made.backends, progress,
+        )  # fmt: skip
+
+    def dream(
+        self,
+        photo: Array,
+        layer: str | None = None,
+        *,
+        target: TargetLike | None = None,
+        channel: int | None = None,
+        seed: int = 0,
+        progress: Callable[[int, int], None] | None = None,
+        **params: Any,
+    ) -> Dream:
+        """Make stronger what a layer sees in a photo: DeepDream. Ctrl-C keeps the picture so far.
+
+        Parameters
+        ----------
+        photo
+            Of any size, in the numbers and layout of the model's input, without the axis of samples.
+        layer
+            Name of a node, value or module: the mean of its squares, or of one ``channel``.
+        target
+            A class, or anything that :meth:`maximize` takes, instead of a layer.
+        progress
+            Called with (steps done, steps).
+        params
+            Of :class:`analyzer.visualization.dream.Manner`: ``octaves``, ``octave_scale``, ``steps``, ``rate``, ``tile``,
+            ``jitter``, ``frames``.
+
+        Raises
+        ------
+        UsageError
+            ``params.*``, ``target.*``, ``layer.unknown``, ``unit.*``, ``maximize.no_target``.
+        UnsupportedError
+            ``dream.no_picture``, ``model.no_gradient``, ``op.unsupported``.
+        """
+        from analyzer.visualization.dream import Manner, dream
+        from analyzer.visualization.objectives import Goal
+        from analyzer.visualization.search import checked_fields
+
+        manner = Manner(**checked_fields("dream", params, Manner))
+        return dream(self.backends, np.asarray(photo), Goal(target, layer, channel), manner, seed, progress)
 
     def explain(
         self,

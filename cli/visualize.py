@@ -87,6 +87,82 @@ def filters(model: str, /, output: str | None, options: Options, **given: Any) -
     line(options, f"written: {inert(done.archive)}, {sum(each.file is not None for each in done.layers)} pictures")
 
 
+@command.command("maximize")
+@click.option("-t", "--target", "targets", multiple=True, metavar="T", help="Class or other target; repeatable.")
+@click.option("--layer", metavar="NAME", help="Node, value or module; alone: its mean square.")
+@click.option("--channel", type=click.IntRange(min=0), metavar="N", help="Of it; or --unit 3,5,5, --direction FILE.")
+@click.option("--unit", hidden=True)  # told beside --channel
+@click.option("--direction", type=click.Path(), hidden=True)  # told beside --channel
+@click.option("--start", default="noise", metavar="S", help="noise, a file, mean or best of --data DATA. [noise]")
+@click.option("--data", type=click.Path(), hidden=True)  # told beside --start
+@click.option("--generator", type=click.Path(), metavar="GEN", help="ONNX model: search among its codes.")
+@click.option("-k", "results", type=click.IntRange(1, 256), default=1, metavar="N", help="So many results. [1]")
+@click.option("-p", "--param", "params", multiple=True, metavar="K=V",
+              help="l2, tv, linf, blur, jitter, rotate, scale, diversity, steps, rate, optimizer, patience, restarts, "
+                   "parametrisation, decorrelate, bounds, score, input.")  # fmt: skip
+@click.option("--animate", type=click.Choice(["gif", "webp"]), help="Write the way there too.")
+@click.option("--preprocess", type=click.Path(), hidden=True)
+@click.option("--labels", type=click.Path(), hidden=True)
+@click.option("--layout", multiple=True, hidden=True)
+@click.option("-o", "--output", type=click.Path(), metavar="DIR", help="--force replaces. [a new one]")
+@click.option("--force", is_flag=True, hidden=True)  # told beside --output
+@common
+@click.pass_obj
+def maximize(model: str, /, output: str | None, options: Options, **given: Any) -> None:
+    """Make an input that drives a class, unit or layer most; Ctrl-C keeps the best."""
+    from analyzer.jobs.maximize_files import MaximizeJob, maximize_files
+
+    job = MaximizeJob(model, **given, **options.running, output=Path(output) if output is not None else None)
+    keep_fonts_in_cache()
+    with progress(options, "maximising", "steps, time left") as advance:
+        done = maximize_files(job, advance)
+    for text in done.warnings:
+        warn(options, text)
+    if options.json:
+        document({**done.to_dict(), "files": [str(file) for file in done.files]})
+        return
+    rows = []
+    for found in done.found:
+        for at, score in enumerate(found.scores):
+            chance = "" if found.probabilities is None else f"{found.probabilities[at]:.4f}"
+            rows.append((str(found.goal), found.kind, _number(found.starts[at]), _number(score), chance))
+    table(options, ("maximised", "score", "at the start", "by onnxruntime", "probability"), rows)
+    for file in done.files:
+        line(options, f"written: {inert(file)}")
+
+
+@command.command("dream")
+@click.argument("photo", type=click.Path())
+@click.option("-t", "--target", metavar="T", help="A class or other target instead of a layer.")
+@click.option("--layer", metavar="NAME", help="Node, value or module; its mean square.")
+@click.option("--channel", type=click.IntRange(min=0), metavar="N", help="One channel of it.")
+@click.option("-p", "--param", "params", multiple=True, metavar="K=V",
+              help="octaves, octave_scale, steps, rate, tile, jitter.")  # fmt: skip
+@click.option("--largest", type=click.IntRange(16, 4096), default=512, metavar="N",
+              help="The photo's larger side is reduced to this. [512]")  # fmt: skip
+@click.option("--animate", type=click.Choice(["gif", "webp"]), help="Write the way there too.")
+@click.option("--preprocess", type=click.Path(), metavar="HOW", help="How pictures become inputs: TOML or preset.")
+@click.option("-o", "--output", type=click.Path(), metavar="DIR", help="--force replaces. [a new one]")
+@click.option("--force", is_flag=True, hidden=True)  # told beside --output
+@common
+@click.pass_obj
+def dream(model: str, /, output: str | None, options: Options, **given: Any) -> None:
+    """Make stronger what a layer sees in a PHOTO of any size: DeepDream."""
+    from analyzer.jobs.dream_files import DreamJob, dream_files
+
+    job = DreamJob(model, **given, **options.running, output=Path(output) if output is not None else None)
+    keep_fonts_in_cache()
+    with progress(options, "dreaming", "steps, time left") as advance:
+        done = dream_files(job, advance)
+    for text in done.warnings:
+        warn(options, text)
+    if options.json:
+        document({**done.to_dict(), "files": [str(file) for file in done.files]})
+        return
+    for file in done.files:
+        line(options, f"written: {inert(file)}")
+
+
 @command.command("receptive-fields")
 @click.argument("inputs", nargs=-1, type=click.Path())
 @click.option("--layer", "layers", multiple=True, metavar="NAME",

@@ -176,7 +176,7 @@ class TorchEngine:
         watch = None if self.totals is None else self.totals.watching()
         with self._running():
             run, at_baseline = compared(
-                plan, self._feed(), given, self._overrides(baseline), self._kept_to_verify(given)
+                plan, self.feed_tensors(), given, self._overrides(baseline), self._kept_to_verify(given)
             )
             self._verify(run, given)
             differing = selecting(run)
@@ -316,7 +316,7 @@ class TorchEngine:
         key = (id(plan), together, *keep)
         if self.passes is not None and not overrides and key in self.passes:
             return self.passes[key]
-        run = sweep.forward(plan, self._feed(), overrides, keep, together=together)
+        run = sweep.forward(plan, self.feed_tensors(), overrides, keep, together=together)
         if self.passes is not None and not overrides:
             self.passes[key] = run
         self._verify(run, overrides)
@@ -332,7 +332,7 @@ class TorchEngine:
         if self.verification is None or overrides or self.traced.frontier is None:
             self.verify()
         else:
-            self.verification.require(lambda: _arrays(self.traced.outputs_after(run, self._feed())))
+            self.verification.require(lambda: _arrays(self.traced.outputs_after(run, self.feed_tensors())))
 
     def _running(self) -> AbstractContextManager[None]:
         return float32_products(self.traced.device, self.model.tf32)
@@ -342,11 +342,12 @@ class TorchEngine:
         self.traced.require_other_values()
         plan = self.traced.plan(protocol.GRADIENT, stops)
         placeholders = self.traced.trace.module.graph.find_nodes(op="placeholder")
-        given = dict(zip(placeholders, self._feed(), strict=True))
+        given = dict(zip(placeholders, self.feed_tensors(), strict=True))
         with self._running():
             return self._score(sweep.evaluate(plan, {**given, **values}, self.traced.output))
 
-    def _feed(self) -> list[Tensor]:
+    def feed_tensors(self) -> list[Tensor]:
+        """The inputs on the device, in the order of the trace."""
         for name in self.traced.trace.inputs:
             if name not in self._placed:
                 self._placed[name] = self._tensor(self.inputs[name])

@@ -89,6 +89,23 @@ def parse_grid(texts: Sequence[str]) -> dict[str, list[Any]]:
     return found
 
 
+def parse_settings(texts: Sequence[str]) -> dict[str, Any]:
+    """``KEY=VALUE`` as key -> value, read as JSON where it can be.
+
+    Raises
+    ------
+    UsageError
+        ``params.syntax``.
+    """
+    found: dict[str, Any] = {}
+    for text in texts:
+        key, equals, raw = text.partition("=")
+        if not equals or not key.strip():
+            raise UsageError("params.syntax", f"parameter {text!r} is not KEY=VALUE", "as in -p steps=20")
+        found[key.strip()] = parse_value(raw)
+    return found
+
+
 def parse_layout(texts: Sequence[str]) -> str | dict[str, str] | None:
     """``LETTERS`` for the first input, or ``NAME=LETTERS`` for each.
 

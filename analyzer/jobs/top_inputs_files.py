@@ -108,7 +108,7 @@ def top_inputs_files(job: TopInputsJob, progress: Callable[[float, float], None]
     AnalyzerError
         Any error in the model, the data, the unit or a parameter.
     """
-    unit = _index(job.unit)
+    unit = parse_index(job.unit)
     params = parse_params(job.params, [job.method])[job.method]
     output = OutputFolder(job.output, job.force)
     if job.output is not None:
@@ -137,7 +137,7 @@ def top_inputs_files(job: TopInputsJob, progress: Callable[[float, float], None]
     return done
 
 
-def _index(text: str | None) -> tuple[int, ...] | None:
+def parse_index(text: str | None) -> tuple[int, ...] | None:
     """``3,5,5`` as an index.
 
     Raises

@@ -1,4 +1,4 @@
-"""A picture that loses its pixels, with its score beside it: frames, and the file that plays them.
+"""Animations: frames of a picture that loses its pixels with its score beside it, and the file that plays any frames.
 
 Belongs here: one frame's layout, and writing frames as GIF or WebP. Not here: which pixels go (``analyzer.evaluation``), the
 page that lets one step through them (``evaluation_page``).
@@ -11,6 +11,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -75,15 +76,22 @@ def save_animation(flipping: Flipping, path: str | os.PathLike[str]) -> None:
         ``output.format`` for another suffix, ``output.unwritable`` where the file can't be written.
     """
     target = Path(path)
-    formats = {".gif": "GIF", ".webp": "WEBP"}
+    formats: dict[str, Literal["GIF", "WEBP"]] = {".gif": "GIF", ".webp": "WEBP"}
     if target.suffix.lower() not in formats:
         message = f"can't save an animation as {target.suffix!r}"
         raise UsageError("output.format", message, "use .gif or .webp")
-    content = _encoded(frames(flipping), formats[target.suffix.lower()])
+    content = encoded(frames(flipping), formats[target.suffix.lower()])
     write_atomically(target, lambda draft: draft.write_bytes(content))
 
 
-def _encoded(pictures: Sequence[Pixels], kind: str) -> bytes:
+def encoded(pictures: Sequence[Pixels], kind: Literal["GIF", "WEBP"]) -> bytes:
+    """Pictures of one size as an animation that plays by itself, over and over.
+
+    Parameters
+    ----------
+    pictures
+        uint8 (height, width, 3).
+    """
     from PIL import Image
 
     images = [Image.fromarray(picture) for picture in pictures]

@@ -114,7 +114,7 @@ class Stream:
 
     def _can_be_cut(self) -> bool:
         """Whether samples can be run one after the other: they don't depend on each other, and lie along first axes."""
-        if self.count < 2 or self.model.couples_rows is not None:
+        if self.count < 2 or self.model.couples_rows is not None or self.model.fixed_batch is not None:
             return False
         axes = self.model.batch_axes(self.feed, self.count)
         return all(axis in (0, None) for axis in axes.values()) and 0 in axes.values()

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
+from PIL import Image
 
 import analyzer
 from cli.main import COMMANDS
@@ -23,7 +26,7 @@ def tensors(tmp_path: Path) -> tuple[Path, Path, np.ndarray]:
     return tmp_path / "nested.onnx", tmp_path / "x.npy", x
 
 
-@pytest.mark.parametrize("what", ["activations", "filters", "receptive-fields"])
+@pytest.mark.parametrize("what", ["activations", "filters", "receptive-fields", "maximize", "dream"])
 def test_help_of_what_is_shown_fits_a_screen(call: Call, what: str) -> None:
     assert "visualize" in COMMANDS
     ran = call("visualize", "m.onnx", what, "--help")
@@ -133,3 +136,60 @@ def test_receptive_fields_are_listed(call: Call, pictures_model: Path, tensors: 
     wrong = call("visualize", tensors[0], "receptive-fields")
     assert wrong.code == 3
     assert "[input.no_places]" in wrong.error
+
+
+def test_maximised_inputs_are_written_with_a_record_that_asks_for_them_again(
+    call: Call, pictures_model: Path, tmp_path: Path
+) -> None:
+    def ask(folder: str, *more: object) -> None:
+        words = ("maximize", "-t", "0", "-t", "1", "-p", "steps=5", "-p", "l2=0.01", "-k", "2", "--animate", "gif")
+        ran = call("visualize", pictures_model, *words, "-o", tmp_path / folder, "-q", *more)
+        assert ran.code == 0, ran.err
+
+    ask("one")
+    assert files_in(tmp_path / "one") == {"maximized.json", "maximized.npz", "maximized.png", "maximized.gif"}
+    record = json.loads((tmp_path / "one" / "maximized.json").read_text())
+    again = call(*shlex.split(record["command"])[1:], "-o", tmp_path / "two", "-q", "--json")
+    assert again.code == 0
+    assert [each["scores"] for each in again.json["results"]] == [each["scores"] for each in record["results"]]
+    with np.load(tmp_path / "one" / "maximized.npz") as one, np.load(tmp_path / "two" / "maximized.npz") as two:
+        assert set(one.files) == {"x_0", "scores_0", "history_0", "x_1", "scores_1", "history_1"}
+        for name in one.files:
+            np.testing.assert_array_equal(one[name], two[name])
+        assert len(one["x_0"]) == 2
+    with Image.open(tmp_path / "one" / "maximized.gif") as way:
+        assert getattr(way, "n_frames", 1) > 1
+    refused = call("visualize", pictures_model, "maximize", "-t", "0", "-o", tmp_path / "one")
+    assert refused.code == 2
+    assert "output.exists" in refused.error
+
+
+def test_a_photo_is_dreamt_on_at_its_own_size(call: Call, pictures_model: Path, picture: Path, tmp_path: Path) -> None:
+    words = ("dream", picture, "--layer", "conv", "-p", "octaves=2", "-p", "steps=2", "--animate", "webp")
+    ran = call("visualize", pictures_model, *words, "-o", tmp_path / "dream", "-q", "--json")
+    assert ran.code == 0, ran.err
+    stem = f"{picture.stem}.dream"
+    assert files_in(tmp_path / "dream") == {f"{stem}.png", f"{stem}.json", f"{stem}.webp"}
+    with Image.open(tmp_path / "dream" / f"{stem}.png") as made, Image.open(picture) as given:
+        assert made.size == given.size
+    assert len(ran.json["scores"]) == 4
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (("-p", "steps"), "params.syntax"),
+        (("-p", "bounds=1"), "params.invalid"),
+        (("-p", "stepz=3"), "params.unknown"),
+        (("--layer", "conv", "--unit", "a"), "unit.syntax"),
+        ((), "maximize.no_target"),
+    ],
+)
+def test_wrong_words_write_nothing(
+    call: Call, pictures_model: Path, tmp_path: Path, words: tuple[str, ...], code: str
+) -> None:
+    target = () if not words or words[0] == "--layer" else ("-t", "0")
+    ran = call("visualize", pictures_model, "maximize", *target, *words, "-o", tmp_path / "none")
+    assert ran.code == 2
+    assert code in ran.error
+    assert not (tmp_path / "none").exists()
