@@ -6,6 +6,8 @@ Belongs here: explaining again for a metric, counted; an explanation of some of 
 
 from __future__ import annotations
 
+import functools
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -18,6 +20,7 @@ from analyzer.evaluation.score_context import Feed, ScoreContext
 from analyzer.explanation import Explanation
 from analyzer.model import Model
 from analyzer.targets.language import TargetLike, is_detection
+from analyzer.targets.resolve import scored_value
 from analyzer.targets.target import Resolved
 
 #: Entries of an explanation's record that have one value for each sample.
@@ -50,7 +53,17 @@ class MetricContext(ScoreContext):
             return target
         if resolved.weights.ndim == 2 and resolved.classes[sample] >= 0:
             return int(resolved.classes[sample])
-        return np.asarray(resolved.weights[sample], np.float64)
+        weights = np.asarray(resolved.weights[sample], np.float64)
+        shape = self._output_shape
+        return weights.reshape(shape) if weights.size == math.prod(shape) else weights
+
+    @functools.cached_property
+    def _output_shape(self) -> tuple[int, ...]:
+        """Of one sample's output, which what is explained may lie before a reshaping of."""
+        output = scored_value(self.model).output
+        part = {name: self.evaluator.repeated(name, 0, self.model.fixed_batch or 1) for name in self.inputs}
+        self.counts.evaluations += 1
+        return np.shape(self.model.predict(part)[output])[1:]
 
     def explain_copies(
         self, sample: int, copies: Feed, target: TargetLike | None = None, model: Model | None = None

@@ -156,7 +156,10 @@ def mean(
     above = (1 + np.sum(t >= seen)) / (len(t) + 1)  # so far above the bound, were the mean at it
     below = (1 + np.sum(t <= seen)) / (len(t) + 1)
     low, high = float(estimate - high_t * error), float(estimate - low_t * error)
-    above, below = (above if np.isfinite(low) else 1.0), (below if np.isfinite(high) else 1.0)  # too few to say anything
+    above, below = (
+        (above if np.isfinite(low) else 1.0),
+        (below if np.isfinite(high) else 1.0),
+    )  # too few to say anything
     clears, violates = (above, below) if side == "at least" else (below, above)
     return Bounded(name, estimate, low, high, bound, side, count, float(clears), float(violates), part)
 
