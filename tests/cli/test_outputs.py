@@ -307,7 +307,7 @@ main()
 
 
 @posix
-@pytest.mark.parametrize("command", ["explain", "compile"])
+@pytest.mark.parametrize("command", ["explain", pytest.param("compile", marks=pytest.mark.slow)])
 def test_what_a_killed_run_left_goes_with_the_next_and_what_runs_stays(tmp_path: Path, command: str) -> None:
     (tmp_path / "o").mkdir()
     words = [*EXPLAIN, "-o", "o"] if command == "explain" else [*COMPILE, "-o", "o/c.onnx"]

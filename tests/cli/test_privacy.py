@@ -46,8 +46,8 @@ def traced(log: Path) -> list[str]:
     [
         *((name, None) for name in RUNS),
         ("explain", "off"),
-        ("explain", "{folder}/a file/cache"),
-        ("explain", "x" * 9999),
+        pytest.param("explain", "{folder}/a file/cache", marks=pytest.mark.slow),
+        pytest.param("explain", "x" * 9999, marks=pytest.mark.slow),
     ],
 )
 def test_a_run_writes_its_output_and_its_cache_and_opens_no_socket(
