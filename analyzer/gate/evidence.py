@@ -24,6 +24,7 @@ from analyzer.gate.context import GateContext
 from analyzer.gate.formats import FORMATS
 from analyzer.gate.formats.wording import model_name
 from analyzer.gate.inputs import Cancel
+from analyzer.gate.named import exists
 from analyzer.gate.outcome import GateResult
 from analyzer.gate.policy import Policy, load_policy
 from analyzer.gate.record import record_of
@@ -78,8 +79,8 @@ def run_recorded(
     path = Path(path)
     policy = load_policy(path) if policy is None else policy
     target = path.parent / policy.report.dir if folder is None else Path(folder)
-    data = (path.parent / policy.data.path).resolve()
-    if data.is_dir() and target.resolve().is_relative_to(data):
+    data = path.parent / policy.data.path
+    if exists(data) and data.is_dir() and target.resolve().is_relative_to(data.resolve()):
         message = f"report.dir: {target} lies in the data, {data}: the next run would take reports for inputs"
         raise UsageError("config.gate", message, "write reports elsewhere")
     place = OutputFolder(target, force or (target / START).is_file())  # an earlier run's files go unasked

@@ -315,3 +315,22 @@ def test_calibrated_thresholds_pass_the_models_that_they_come_from(
     printed = call("gate", "calibrate", path, "--seeds", 2, "--factor", 3, "--good", pictures_model, "-q")
     assert tomllib.loads(printed.out) == tomllib.loads(text)
     assert call("gate", "calibrate", path, "-o", tmp_path / "val" / "x.toml").code == 2
+
+
+@pytest.mark.parametrize("section", ["data", "model"])
+def test_what_cannot_be_a_path_is_the_policys_fault(gate: Write, call: Call, section: str) -> None:
+    for command in ("lint", "run"):
+        done = call("gate", command, gate(**{section: {"path": "x" * 300}}))
+        assert done.code in (2, 3) and "\n" not in done.error.strip() and "internal" not in done.error, done.error
+
+
+def test_reports_are_not_written_into_the_data(gate: Write, call: Call) -> None:
+    path = gate(report={"dir": "val/out"})
+    done = call("gate", "run", path)
+    assert done.code == 2 and "report.dir" in done.error
+    assert not (path.parent / "val" / "out").exists()
+
+
+def test_a_method_that_is_not_there_is_refused_before_anything_runs(gate: Write, call: Call) -> None:
+    done = call("gate", "run", gate(explain={"method": "lrpp"}, policy={"on_error": "pass"}))
+    assert done.code == 2 and "did you mean lrp?" in done.error
