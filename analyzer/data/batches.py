@@ -1,13 +1,14 @@
 """Samples of a data set as batches that a model takes.
 
-Belongs here: putting samples together, counting those that can't be read. Not here: what is run on them.
+Belongs here: putting samples together, which ones and how many, keeping those that can't be read. Not here: what is run on them,
+samples for two models at once (``analyzer.evaluation.paired_inputs``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,9 @@ from analyzer.errors import InputError
 from analyzer.onnx_model import OnnxModel
 
 Array = NDArray[Any]
+Feed = Mapping[str, Array]
+#: What a feed stands for.
+Row = TypeVar("Row")
 #: Bytes of inputs in one batch, and the most samples: white-box methods hold all values between for each of them.
 _BYTES, _MOST = 4 * 2**20, 32
 
@@ -60,45 +64,59 @@ def batches(
     at
         Positions of the samples; None for all.
     """
-    waiting: list[tuple[int, Sample]] = []
-    for position in range(len(dataset)) if at is None else at:
-        try:
-            sample = dataset.read(position)
-        except InputError as problem:
-            failed[position] = problem
-            continue
-        if waiting and (
-            len(waiting) >= _size(model, sample.feed) or not _alike(model, sample.feed, waiting[0][1].feed)
-        ):
-            yield _batch(model, waiting)
+
+    def read() -> Iterator[tuple[tuple[int, Sample], Feed]]:
+        for position in range(len(dataset)) if at is None else at:
+            try:
+                sample = dataset.read(position)
+            except InputError as problem:
+                failed[position] = problem
+            else:
+                yield (position, sample), sample.feed
+
+    for group in grouped(model, read()):
+        positions, samples = zip(*(row for row, _ in group), strict=True)
+        yield Batch(positions, samples, stacked(model, [feed for _, feed in group]))
+
+
+def grouped(model: OnnxModel, rows: Iterable[tuple[Row, Feed]], most: int = _MOST) -> Iterator[list[tuple[Row, Feed]]]:
+    """Feeds of one sample each, with what they stand for, as groups that can be run together: in their order, of one shape.
+
+    Parameters
+    ----------
+    most
+        So many in a group at most, as far as the model's batch isn't fixed.
+    """
+    waiting: list[tuple[Row, Feed]] = []
+    for row, feed in rows:
+        if waiting and (len(waiting) >= _size(model, feed, most) or not _alike(model, feed, waiting[0][1])):
+            yield waiting
             waiting = []
-        waiting.append((position, sample))
+        waiting.append((row, feed))
     if waiting:
-        yield _batch(model, waiting)
+        yield waiting
 
 
-def _size(model: OnnxModel, feed: Mapping[str, Array]) -> int:
-    """How many samples are run at once; one where rows that run together depend on each other."""
-    if model.couples_rows is not None:
-        return model.fixed_batch or 1
-    most = int(np.clip(_BYTES // max(1, sum(value.nbytes for value in feed.values())), 1, _MOST))
-    fixed = model.fixed_batch
-    return most if fixed is None else max(fixed, most // fixed * fixed)
-
-
-def _batch(model: OnnxModel, rows: Sequence[tuple[int, Sample]]) -> Batch:
-    missing = -len(rows) % (model.fixed_batch or 1)
-    feeds = [sample.feed for _, sample in rows]
-    feeds += feeds[-1:] * missing
+def stacked(model: OnnxModel, feeds: Sequence[Feed]) -> dict[str, Array]:
+    """Feeds of one sample each as one; where the model's batch is fixed it is filled up with repetitions of the last."""
+    feeds = [*feeds, *[feeds[-1]] * (-len(feeds) % (model.fixed_batch or 1))]
     axes = model.batch_axes(feeds[0], 1)
-    feed = {
+    return {
         name: value if (axis := axes[name]) is None else np.concatenate([each[name] for each in feeds], axis)
         for name, value in feeds[0].items()
     }
-    return Batch(tuple(at for at, _ in rows), tuple(sample for _, sample in rows), feed)
 
 
-def _alike(model: OnnxModel, one: Mapping[str, Array], other: Mapping[str, Array]) -> bool:
+def _size(model: OnnxModel, feed: Feed, most: int) -> int:
+    """How many samples are run at once; one where rows that run together depend on each other."""
+    if model.couples_rows is not None:
+        return model.fixed_batch or 1
+    fits = int(np.clip(_BYTES // max(1, sum(value.nbytes for value in feed.values())), 1, most))
+    fixed = model.fixed_batch
+    return fits if fixed is None else max(fixed, fits // fixed * fixed)
+
+
+def _alike(model: OnnxModel, one: Feed, other: Feed) -> bool:
     """Whether samples can be run together: their shapes are the same, and so is what all samples share."""
     axes = model.batch_axes(one, 1)
     return all(

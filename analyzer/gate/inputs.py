@@ -16,6 +16,7 @@ from typing import Protocol
 
 import numpy as np
 
+from analyzer.data.batches import grouped, stacked
 from analyzer.data.dataset import Dataset, Sample
 from analyzer.errors import AnalyzerError, InputError, UsageError
 from analyzer.evaluation.paired_inputs import InputMatch
@@ -25,8 +26,8 @@ from analyzer.memory import resident_memory
 from analyzer.model import Model
 from analyzer.targets.resolve import scored_value
 
-#: Bytes of inputs in one batch, and the largest batch.
-_BATCH_BYTES, _BATCH_MOST = 16 * 2**20, 32
+#: The largest batch.
+_MOST = 32
 
 
 class Cancel(Protocol):
@@ -158,7 +159,7 @@ class GateInputs:
             found |= {f"{column} {value}": values == value for value in np.unique(values)}
         return found
 
-    def batches(self, at: Sequence[int] | None = None, most: int = _BATCH_MOST) -> Iterator[Batch]:
+    def batches(self, at: Sequence[int] | None = None, most: int = _MOST) -> Iterator[Batch]:
         """The inputs, or those at some positions, as batches that the model takes; inputs of other shapes apart.
 
         Parameters
@@ -174,36 +175,20 @@ class GateInputs:
             ``signal.cancelled``.
         """
         chosen = range(self.count) if at is None else at
-        rows: list[tuple[int, dict[str, Array]]] = []
-        for done, position in enumerate(chosen):
-            self.within_limits()
-            self._advance(done, len(chosen))
-            feed = self.sample(position).feed
-            if rows and (len(rows) >= self._size(feed, most) or _shapes(feed) != _shapes(rows[0][1])):
-                yield self.joined(rows)
-                rows = []
-            rows.append((position, feed))
-        if rows:
+
+        def read() -> Iterator[tuple[int, Mapping[str, Array]]]:
+            for done, position in enumerate(chosen):
+                self.within_limits()
+                self._advance(done, len(chosen))
+                yield position, self.sample(position).feed
+
+        for rows in grouped(self.model, read(), most):
             yield self.joined(rows)
         self._advance(len(chosen), len(chosen))
 
-    def _size(self, feed: Mapping[str, Array], most: int) -> int:
-        each = max(1, sum(value.nbytes for value in feed.values()))
-        most = int(np.clip(_BATCH_BYTES // each, 1, most))
-        fixed = self.model.fixed_batch
-        return most if fixed is None else max(fixed, most // fixed * fixed)
-
     def joined(self, rows: Sequence[tuple[int, Mapping[str, Array]]]) -> Batch:
         """Inputs of one shape, each a batch of one with its position, as a batch that the model takes."""
-        fixed = self.model.fixed_batch or 1
-        missing = -len(rows) % fixed
-        feeds = [feed for _, feed in rows] + [rows[-1][1]] * missing
-        axes = self.model.batch_axes(feeds[0], 1)
-        joined = {
-            name: value if axes[name] is None else np.concatenate([feed[name] for feed in feeds], axes[name] or 0)
-            for name, value in feeds[0].items()
-        }
-        return Batch(tuple(at for at, _ in rows), joined)
+        return Batch(tuple(at for at, _ in rows), stacked(self.model, [feed for _, feed in rows]))
 
     def feed_for(self, model: Model, feed: dict[str, Array]) -> dict[str, Array]:
         """A feed of the model as another, the reference, names and types its inputs.
@@ -258,7 +243,3 @@ class GateInputs:
     def _advance(self, done: int, total: int) -> None:
         if self.progress is not None:
             self.progress(self.check, done, total)
-
-
-def _shapes(feed: Mapping[str, Array]) -> list[tuple[int, ...]]:
-    return [value.shape for value in feed.values()]
