@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import functools
 import importlib
-import inspect
 import pkgutil
 import typing
 from collections.abc import Callable, Mapping
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from analyzer.errors import UsageError
-from analyzer.methods.parameters import Parameter, valid
+from analyzer.methods.parameters import Parameter, all_valid, parameters_of, summary_of
 from analyzer.methods.registry import ANY_ROWS
 from analyzer.nearest import did_you_mean
 
@@ -82,17 +81,7 @@ class MetricInfo:
         UsageError
             ``params.unknown`` with the near name, ``params.invalid`` with the type that is wanted.
         """
-        for name in given:
-            if name not in self.parameters:
-                raise UsageError(
-                    "params.unknown",
-                    f"{self.name} has no parameter {name!r}{did_you_mean(name, self.parameters)}",
-                    f"its parameters: {', '.join(self.parameters) or 'none'}",
-                )
-        return {
-            name: valid(self.name, parameter, given[name]) if name in given else parameter.default
-            for name, parameter in self.parameters.items()
-        }
+        return all_valid(self.name, self.parameters, given)
 
 
 #: What kinds of input metrics are for that change numbers by little.
@@ -121,18 +110,11 @@ def metric(
     """
 
     def register(function: Callable[..., Any]) -> Callable[..., Any]:
-        hints = typing.get_type_hints(function, include_extras=True)
-        parameters = {
-            key: Parameter.of(key, hints[key], argument.default)
-            for key, argument in inspect.signature(function).parameters.items()
-            if argument.kind is argument.KEYWORD_ONLY
-        }
-        summary = (inspect.getdoc(function) or "").split("\n")[0]
         if name in _METRICS:
             raise ValueError(f"metric {name!r} is registered twice")
         _METRICS[name] = MetricInfo(
-            name, category, needs, higher_is_better, range, cost, blind_spot, summary, source, parameters, function,
-            dict(quick or {}), signed, modalities,
+            name, category, needs, higher_is_better, range, cost, blind_spot, summary_of(function), source,
+            parameters_of(function), function, dict(quick or {}), signed, modalities,
         )  # fmt: skip
         return function
 

@@ -1,4 +1,4 @@
-"""One parameter of a method: its type, its bounds, and checking what is given for it.
+"""Parameters of a method or a metric: what a function declares of them, and checking what is given.
 
 Belongs here: what can be known of a value by itself. Not here: parameters that must go together, and which model they suit
 (the methods).
@@ -6,14 +6,16 @@ Belongs here: what can be known of a value by itself. Not here: parameters that 
 
 from __future__ import annotations
 
+import inspect
 import typing
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from analyzer.errors import UsageError
+from analyzer.nearest import did_you_mean
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ SHARE = Bounds(0, 1, open=True)
 
 @dataclass(frozen=True)
 class Parameter:
-    """One parameter of a method.
+    """One parameter of a method or a metric.
 
     Attributes
     ----------
@@ -87,7 +89,43 @@ class Parameter:
         return text or str(self.annotation).replace("typing.", "")
 
 
-def valid(method: str, parameter: Parameter, value: Any) -> Any:
+def parameters_of(function: Callable[..., Any]) -> dict[str, Parameter]:
+    """A function's keyword-only arguments as parameters, by name; see :meth:`Parameter.of`."""
+    hints = typing.get_type_hints(function, include_extras=True)
+    return {
+        name: Parameter.of(name, hints[name], argument.default)
+        for name, argument in inspect.signature(function).parameters.items()
+        if argument.kind is argument.KEYWORD_ONLY
+    }
+
+
+def summary_of(function: Callable[..., Any]) -> str:
+    """The first line of a function's docstring."""
+    return (inspect.getdoc(function) or "").split("\n")[0]
+
+
+def all_valid(owner: str, parameters: Mapping[str, Parameter], given: Mapping[str, Any]) -> dict[str, Any]:
+    """All parameters of a method or metric with their values, defaults filled in.
+
+    Raises
+    ------
+    UsageError
+        ``params.unknown`` with the near name, ``params.invalid`` with the type that is wanted.
+    """
+    for name in given:
+        if name not in parameters:
+            raise UsageError(
+                "params.unknown",
+                f"{owner} has no parameter {name!r}{did_you_mean(name, parameters)}",
+                f"its parameters: {', '.join(parameters) or 'none'}",
+            )
+    return {
+        name: valid(owner, parameter, given[name]) if name in given else parameter.default
+        for name, parameter in parameters.items()
+    }
+
+
+def valid(owner: str, parameter: Parameter, value: Any) -> Any:
     """A value as the parameter's type.
 
     Raises
@@ -108,27 +146,27 @@ def valid(method: str, parameter: Parameter, value: Any) -> Any:
         and parameter.annotation is not Any
         and not _takes(parameter.annotation, bool)
     ):
-        raise _invalid(method, parameter, value, "it is no truth value")
+        raise _invalid(owner, parameter, value, "it is no truth value")
     if isinstance(value, str) and not value.strip():
-        raise _invalid(method, parameter, value, "it is empty")
+        raise _invalid(owner, parameter, value, "it is empty")
     try:
         adapter = TypeAdapter(parameter.annotation, config=ConfigDict(arbitrary_types_allowed=True))
         found = adapter.validate_python(value)
     except ValidationError as problem:
-        raise _invalid(method, parameter, value, problem.errors()[0]["msg"]) from None
+        raise _invalid(owner, parameter, value, problem.errors()[0]["msg"]) from None
     if parameter.bounds is not None and not parameter.bounds.hold(found):
         raise UsageError(
             "params.invalid",
-            f"{method}: {parameter.name}={value!r} is not valid: it may be {parameter.bounds}",
+            f"{owner}: {parameter.name}={value!r} is not valid: it may be {parameter.bounds}",
             f"{parameter.name}: {parameter.doc}",
         )
     return found
 
 
-def _invalid(method: str, parameter: Parameter, value: Any, reason: str) -> UsageError:
+def _invalid(owner: str, parameter: Parameter, value: Any, reason: str) -> UsageError:
     return UsageError(
         "params.invalid",
-        f"{method}: {parameter.name}={value!r} is not valid: {reason}",
+        f"{owner}: {parameter.name}={value!r} is not valid: {reason}",
         f"{parameter.name} is {parameter.type_name}: {parameter.doc}",
     )
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import importlib
-import inspect
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from analyzer.errors import UsageError
-from analyzer.methods.parameters import Parameter, valid
+from analyzer.methods.parameters import Parameter, all_valid, parameters_of, summary_of
 from analyzer.nearest import did_you_mean
 
 if TYPE_CHECKING:
@@ -127,17 +126,7 @@ class MethodInfo:
             ``params.unknown`` with the near name, ``params.invalid`` with the type that is wanted.
         """
         given = self.expand(given) if self.expand is not None else given
-        for name in given:
-            if name not in self.parameters:
-                raise UsageError(
-                    "params.unknown",
-                    f"{self.name} has no parameter {name!r}{did_you_mean(name, self.parameters)}",
-                    f"its parameters: {', '.join(self.parameters) or 'none'}",
-                )
-        found = {
-            name: valid(self.name, parameter, given[name]) if name in given else parameter.default
-            for name, parameter in self.parameters.items()
-        }
+        found = all_valid(self.name, self.parameters, given)
         if self.check_together is not None:
             self.check_together(found)
         return found
@@ -174,12 +163,6 @@ def method(
     """
 
     def register(function: Callable[..., Any]) -> Callable[..., Any]:
-        hints = typing.get_type_hints(function, include_extras=True)
-        parameters = {}
-        for key, argument in inspect.signature(function).parameters.items():
-            if argument.kind is argument.KEYWORD_ONLY:
-                parameters[key] = Parameter.of(key, hints[key], argument.default)
-        summary = (inspect.getdoc(function) or "").split("\n")[0]
         if name in _METHODS:
             raise ValueError(f"method {name!r} is registered twice")
         _METHODS[name] = MethodInfo(
@@ -189,9 +172,9 @@ def method(
             modalities,
             signed,
             complete,
-            summary,
+            summary_of(function),
             source,
-            parameters,
+            parameters_of(function),
             function,
             tolerance,
             remedy,
