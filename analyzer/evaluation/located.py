@@ -13,6 +13,7 @@ import numpy as np
 
 from analyzer.evaluation.context import MetricContext
 from analyzer.evaluation.measure import Array
+from analyzer.evaluation.similarity import membership
 
 Sign = Literal["signed", "positive", "absolute"]
 #: The parameter by which metrics choose what of the relevance counts; channels are summed before.
@@ -79,10 +80,7 @@ def share_of_top(values: Array, inside: Array, count: int) -> float:
 
     Of equal elements of which only some belong to them each counts by the chance that it does.
     """
-    edge = np.partition(values, len(values) - count)[len(values) - count]
-    above, tied = values > edge, values == edge
-    rest = count - int(above.sum())
-    return float((inside[above].sum() + rest * inside[tied].mean()) / count)
+    return float((membership(values, count) @ inside) / count)
 
 
 def _signed(values: Array, sign: Sign) -> Array:

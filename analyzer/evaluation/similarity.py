@@ -33,7 +33,9 @@ def spearman(a: Array, b: Array, absolute: bool = False) -> Found:
     a, b, problem = _vectors(a, b, absolute)
     if problem or _constant(a) or _constant(b):
         return problem or CONSTANT
-    return _cosine(*(_ranks(v) - (len(v) + 1) / 2 for v in (a, b)))
+    from scipy.stats import rankdata
+
+    return _cosine(*(rankdata(v) - (len(v) + 1) / 2 for v in (a, b)))
 
 
 def cosine(a: Array, b: Array) -> Found:
@@ -59,7 +61,7 @@ def top_k_overlap(a: Array, b: Array, k: float = 0.1, absolute: bool = True) -> 
     if problem or _constant(a) or _constant(b):
         return problem or CONSTANT
     count = max(1, round(k * len(a)))
-    return float(np.minimum(_membership(a, count), _membership(b, count)).sum() / count)
+    return float(np.minimum(membership(a, count), membership(b, count)).sum() / count)
 
 
 def ndcg(reference: Array, ranking: Array) -> Found:
@@ -73,8 +75,9 @@ def ndcg(reference: Array, ranking: Array) -> Found:
         return problem or ZERO
     if _constant(gains) or _constant(order):
         return CONSTANT
-    discounts = 1 / np.log2(np.arange(len(gains)) + 2.0)
-    return float(_gained(gains, order, discounts) / (np.sort(gains)[::-1] @ discounts))
+    from sklearn.metrics import ndcg_score
+
+    return float(ndcg_score(gains[None], order[None]))
 
 
 def ssim(a: Array, b: Array) -> Found:
@@ -111,6 +114,13 @@ def picture(map_: Array, places: Sequence[int]) -> Array | None:
     return np.asarray(map_.sum(axis=others, dtype=np.float64))
 
 
+def membership(values: Array, count: int) -> Array:
+    """How far each element belongs to the ``count`` largest, (n,) from 0 to 1: equal ones share the places that are left."""
+    last = np.partition(values, len(values) - count)[len(values) - count]
+    above, tied = values > last, values == last
+    return np.asarray(above + tied * ((count - above.sum()) / tied.sum()))
+
+
 #: Similarities of maps of any shape, by name.
 SIMILARITIES: Mapping[str, Callable[[Array, Array], Found]] = {
     "spearman": spearman,
@@ -139,31 +149,3 @@ def _cosine(a: Array, b: Array) -> float:
     """Of finite vectors that aren't zero; each is scaled first, so that its square neither overflows nor vanishes."""
     a, b = a / np.abs(a).max(), b / np.abs(b).max()
     return float(np.clip(a @ b / np.sqrt((a @ a) * (b @ b)), -1, 1))
-
-
-def _groups(values: Array) -> tuple[Array, Array]:
-    """For each value, which distinct one it is in rising order; and how often each distinct one occurs."""
-    _, which, counts = np.unique(values, return_inverse=True, return_counts=True)
-    return which.reshape(-1), counts
-
-
-def _ranks(values: Array) -> Array:
-    """Ranks from 1; equal values share their mean."""
-    which, counts = _groups(values)
-    return np.asarray((np.cumsum(counts) - (counts - 1) / 2)[which])
-
-
-def _membership(values: Array, count: int) -> Array:
-    """How far each element belongs to the ``count`` largest, 0 to 1."""
-    last = np.partition(values, len(values) - count)[len(values) - count]
-    above, tied = values > last, values == last
-    return np.asarray(above + tied * ((count - above.sum()) / tied.sum()))
-
-
-def _gained(gains: Array, order: Array, discounts: Array) -> float:
-    """The discounted gain of the gains in falling order of other numbers."""
-    which, counts = _groups(-order)
-    mean_gain = np.bincount(which, gains) / counts
-    ends = np.cumsum(counts)
-    sums = np.concatenate([[0.0], np.cumsum(discounts)])
-    return float(mean_gain @ (sums[ends] - sums[ends - counts]))
