@@ -24,41 +24,6 @@ _SCALE = 5
 _ALIKE = 0.9
 
 
-@dataclass(frozen=True)
-class Clusters:
-    """Maps in groups.
-
-    Attributes
-    ----------
-    labels
-        (maps,) the cluster of each, from 0.
-    eigenvalues
-        The smallest of the normalised Laplacian, rising.
-    embedding
-        (maps, clusters): what was clustered.
-    silhouettes
-        (maps,) in [-1, 1]: how much nearer a map lies to its own cluster than to the next, by distances of the maps themselves.
-    """
-
-    labels: Array
-    eigenvalues: Array
-    embedding: Array
-    silhouettes: Array
-
-    @property
-    def count(self) -> int:
-        """How many clusters there are."""
-        return int(self.labels.max()) + 1
-
-    def members(self, cluster: int) -> Array:
-        """Positions of a cluster's maps."""
-        return np.flatnonzero(self.labels == cluster)
-
-    def separation(self, cluster: int) -> float:
-        """Mean silhouette of a cluster."""
-        return float(self.silhouettes[self.labels == cluster].mean())
-
-
 def coarse(maps: Array, side: int = 16) -> Array:
     """Maps (n, places…) summed over blocks, so that no axis of places is longer than ``side``."""
     found = np.asarray(maps, np.float64)
@@ -83,25 +48,31 @@ def directions(maps: Array) -> Array:
     return np.asarray(np.sqrt(flat / flat.sum(axis=1, keepdims=True)))
 
 
-def clusters(vectors: Array, most: int = 8, seed: int = 0) -> Clusters:
-    """Spectral clusters of 4 or more unit vectors (n, features), 2 to ``most``: as many as the largest gap of eigenvalues has."""
+def clusters(vectors: Array, most: int = 8, seed: int = 0) -> Array:
+    """Spectral clusters of 4 or more unit vectors (n, features), 2 to ``most``: as many as the largest gap of eigenvalues has.
+
+    Returns
+    -------
+    ndarray
+        (n,) the cluster of each, from 0.
+    """
+    from scipy.sparse.csgraph import laplacian
     from sklearn.cluster import KMeans
 
-    distances = np.clip(1 - vectors @ vectors.T, 0, None)
-    np.fill_diagonal(distances, 0)
-    values, eigenvectors = np.linalg.eigh(_laplacian(distances))
+    values, eigenvectors = np.linalg.eigh(laplacian(_affinities(vectors), normed=True))
     most = min(most, len(vectors) - 2)
     gaps = np.diff(values[: most + 1])[1:]  # behind the second, the third, … eigenvalue
     count = int(gaps.argmax()) + 2
     embedding = eigenvectors[:, :count]
     embedding = embedding / np.maximum(np.linalg.norm(embedding, axis=1, keepdims=True), 1e-12)
     labels = KMeans(count, n_init=4, random_state=seed).fit(embedding).labels_
-    _, labels = np.unique(labels, return_inverse=True)
-    return Clusters(labels, values[: most + 1], embedding, silhouettes(distances, labels))
+    return np.asarray(np.unique(labels, return_inverse=True)[1])
 
 
-def _laplacian(distances: Array) -> Array:
-    """The normalised Laplacian of the graph that joins each map with its nearest, by affinities with local scales."""
+def _affinities(vectors: Array) -> Array:
+    """The graph that joins each vector with its nearest, by affinities with local scales, (n, n)."""
+    distances = np.clip(1 - vectors @ vectors.T, 0, None)
+    np.fill_diagonal(distances, 0)
     count = len(distances)
     ranked = np.sort(distances, axis=1)
     scale = np.maximum(ranked[:, min(_SCALE, count - 1)], 1e-12)
@@ -110,25 +81,7 @@ def _laplacian(distances: Array) -> Array:
     joined = distances <= ranked[:, [min(nearest, count - 1)]]
     affinity = np.where(joined | joined.T, affinity, 0)
     np.fill_diagonal(affinity, 0)
-    root = 1 / np.sqrt(np.maximum(affinity.sum(axis=1), 1e-12))
-    return np.asarray(np.eye(count) - root[:, None] * affinity * root[None, :])
-
-
-def silhouettes(distances: Array, labels: Array) -> Array:
-    """Each map's silhouette, (n,); 0 for a map alone in its cluster.
-
-    Source: Rousseeuw 1987, Silhouettes: a graphical aid to the interpretation and validation of cluster analysis.
-    """
-    count = int(labels.max()) + 1
-    inside = labels[:, None] == np.arange(count)[None, :]
-    sizes = inside.sum(axis=0)
-    sums = distances @ inside
-    own_size = sizes[labels]
-    own = sums[np.arange(len(labels)), labels] / np.maximum(own_size - 1, 1)
-    others = np.where(inside, np.inf, sums / np.maximum(sizes, 1)).min(axis=1)
-    with np.errstate(invalid="ignore"):
-        found = (others - own) / np.maximum(np.maximum(own, others), 1e-12)
-    return np.where((own_size > 1) & np.isfinite(others), found, 0.0)
+    return np.asarray(affinity)
 
 
 @dataclass(frozen=True)
@@ -158,7 +111,7 @@ def groups(vectors: Array, others: Array | None = None, most: int = 8, seed: int
     others
         What all of the vectors are held against where they are one group.
     """
-    found = _joined(vectors, clusters(vectors, most, seed).labels)
+    found = _joined(vectors, clusters(vectors, most, seed))
     alike = vectors @ vectors.T
     groups_ = []
     for label in range(int(found.max()) + 1):

@@ -1,11 +1,11 @@
-"""Clusters beside scikit-learn's, silhouettes beside scikit-learn's, groups that were planted."""
+"""Clusters and groups that were planted; what makes maps comparable."""
 
 from __future__ import annotations
 
 import numpy as np
-from sklearn.metrics import adjusted_rand_score, silhouette_samples
+from sklearn.metrics import adjusted_rand_score
 
-from analyzer.evaluation.spectral import block_starts, clusters, coarse, directions, groups, shifted, silhouettes
+from analyzer.evaluation.spectral import block_starts, clusters, coarse, directions, groups, shifted
 
 
 def _planted(sizes: tuple[int, ...], seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -24,25 +24,14 @@ def test_planted_groups_are_found_and_the_eigengap_counts_them() -> None:
     for sizes in ((20, 20), (12, 15, 20), (10, 10, 30, 20)):
         maps, labels = _planted(sizes)
         found = clusters(directions(maps))
-        assert found.count == len(sizes)
-        assert adjusted_rand_score(labels, found.labels) == 1
-        assert np.isclose(found.eigenvalues[0], 0, atol=1e-8)
-
-
-def test_silhouettes_are_scikit_learns() -> None:
-    rng = np.random.default_rng(0)
-    points = rng.normal(size=(40, 3))
-    labels = rng.integers(0, 4, 40)
-    labels[0] = 4  # alone
-    distances = np.linalg.norm(points[:, None] - points[None], axis=2)
-    expected = silhouette_samples(distances, labels, metric="precomputed")
-    np.testing.assert_allclose(silhouettes(distances, labels), expected, rtol=1e-10)
+        assert set(found) == set(range(len(sizes)))
+        assert adjusted_rand_score(labels, found) == 1
 
 
 def test_a_cluster_that_was_cut_in_two_is_one_group() -> None:
     maps, _ = _planted((30,))
     vectors = directions(maps)
-    assert clusters(vectors).count > 1  # at least two are always made
+    assert clusters(vectors).max() > 0  # at least two are always made
     other = directions(_planted((0, 20))[0])
     (group,) = groups(vectors, other)
     assert len(group.members) == 30
