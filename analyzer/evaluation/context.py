@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
+from analyzer.errors import InputError
 from analyzer.evaluation.measure import Array
 from analyzer.evaluation.other_models import OtherModels
 from analyzer.evaluation.score_context import Feed, ScoreContext
@@ -159,6 +160,28 @@ class MetricContext(ScoreContext):
         self.counts.explanations += self.batch
         options = {**self._options_in(model), "target": together(own)}
         return model.explain(self.inputs if inputs is None else inputs, self.explanation.method, **options)
+
+    def explain_made(
+        self,
+        what: str,
+        key: Hashable,
+        make: Callable[[], Model],
+        inputs: Feed | None = None,
+    ) -> Explanation | str:
+        """Explain in a model that is made of this one, see :meth:`explain_in`; or why it can't be: it may overflow.
+
+        Parameters
+        ----------
+        what
+            What kind of model it is, in a word.
+        key, make
+            See :meth:`OtherModels.one`.
+        """
+        with self.others.one((what, key), make) as other:
+            try:
+                return self.explain_in(other, inputs=inputs)
+            except InputError as problem:
+                return f"the {what} model can't be explained: {problem.message}"
 
     def _options_in(self, model: Model) -> dict[str, Any]:
         """What the explanation was asked for with; another model's sweeps aren't worth compiling unless that was asked for."""

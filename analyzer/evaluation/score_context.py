@@ -84,13 +84,20 @@ class ScoreContext:
         """Input name -> its attributions, batch first."""
         return self.explanation.attributions
 
-    def map(self, sample: int) -> dict[str, Array]:
-        """One sample's attributions, float64, without the batch axis."""
-        return {name: np.asarray(value[sample], np.float64) for name, value in self.maps.items()}
+    def map(self, sample: int, maps: Feed | None = None) -> dict[str, Array]:
+        """One sample's attributions, float64, without the batch axis.
 
-    def flat(self, sample: int) -> Array:
-        """One sample's attributions of all inputs as one vector, float64."""
-        return np.concatenate([value.reshape(-1) for value in self.map(sample).values()])
+        Parameters
+        ----------
+        maps
+            Input name -> attributions of the same inputs, batch first; None for those that are judged.
+        """
+        found = self.maps if maps is None else maps
+        return {name: np.asarray(found[name][sample], np.float64) for name in self.maps}
+
+    def flat(self, sample: int, maps: Feed | None = None) -> Array:
+        """One sample's attributions of all inputs as one vector, float64; see :meth:`map`."""
+        return np.concatenate([value.reshape(-1) for value in self.map(sample, maps).values()])
 
     def generator(self, sample: int, *more: int) -> np.random.Generator:
         """The random numbers of a sample: the same however the batch is cut."""

@@ -6,7 +6,6 @@ from typing import Annotated
 
 import numpy as np
 
-from analyzer.errors import InputError
 from analyzer.evaluation.context import MetricContext
 from analyzer.evaluation.measure import Array, Measure
 from analyzer.evaluation.randomised import Biases, DrawKind, layers, randomised
@@ -32,17 +31,17 @@ def efficient_parameter_randomisation(
 ) -> Measure:
     """Rise of the map's discrete entropy when all layers are randomised, relative to the unchanged map's."""
     known = layers(context.model, biases)
-    key = "randomised", context.seed, tuple(known), draw, biases
-    with context.others.one(key, lambda: randomised(context.model, known, context.seed, draw, biases)) as other:
-        try:
-            maps = context.explain_in(other).attributions
-        except InputError as problem:
-            return Measure.of([f"the randomised model can't be explained: {problem.message}"] * context.batch)
+    key = context.seed, tuple(known), draw, biases
+    other = context.explain_made(
+        "randomised", key, lambda: randomised(context.model, known, context.seed, draw, biases)
+    )
+    if isinstance(other, str):
+        return Measure.of([other] * context.batch)
     entropies: dict[int, dict[str, float]] = {}
 
     def rise(sample: int) -> float | str:
-        new = np.concatenate([np.asarray(maps[name][sample], np.float64).reshape(-1) for name in context.maps])
-        before, after = discrete_entropy(context.flat(sample), bins), discrete_entropy(new, bins)
+        maps = context.flat(sample), context.flat(sample, other.attributions)
+        before, after = (discrete_entropy(each, bins) for each in maps)
         entropies[sample] = {"before": before, "after": after}
         if before == 0 or after == 0:
             return f"the map of the {'model' if before == 0 else 'randomised model'} is the same everywhere"

@@ -6,7 +6,6 @@ from typing import Annotated
 
 import numpy as np
 
-from analyzer.errors import InputError
 from analyzer.evaluation.context import MetricContext
 from analyzer.evaluation.invariance import relative_distance
 from analyzer.evaluation.measure import Measure
@@ -36,19 +35,15 @@ def input_invariance(
         name: (value + np.asarray(shift, value.dtype) if name in names else value)
         for name, value in context.inputs.items()
     }
-    targets = [context.target_of(sample) for sample in range(context.batch)]
-    with context.others.one(("shifted", shift), lambda: shifted(context.model, names, shift)) as other:
-        try:
-            found = context.explain_in(other, targets, moved)
-        except InputError as problem:
-            return Measure.of([f"the shifted model can't be explained: {problem.message}"] * context.batch)
+    found = context.explain_made("shifted", shift, lambda: shifted(context.model, names, shift), moved)
+    if isinstance(found, str):
+        return Measure.of([found] * context.batch)
     scores = np.abs(found.score - context.score)
     allowed = context.model.tolerance * np.maximum(np.abs(context.score), np.abs(context.evaluator.output).max())
 
     def change(sample: int) -> float | str:
         if scores[sample] > allowed[sample]:
             return f"the shifted model's score differs by {scores[sample]:.2g}: what it computes isn't the same"
-        new = np.concatenate([np.asarray(found.attributions[n][sample], np.float64).reshape(-1) for n in context.maps])
-        return relative_distance(context.flat(sample), new)
+        return relative_distance(context.flat(sample), context.flat(sample, found.attributions))
 
     return Measure.of(context.judged(change))

@@ -7,7 +7,6 @@ from typing import Annotated, Literal
 
 import numpy as np
 
-from analyzer.errors import InputError
 from analyzer.evaluation.context import MetricContext
 from analyzer.evaluation.measure import Array, Curve, Measure
 from analyzer.evaluation.randomised import Biases, DrawKind, Layer, layers, randomised
@@ -69,16 +68,15 @@ def _step(
     context: MetricContext, chosen: list[Layer], draw: DrawKind, biases: bool, similar: Similarity, found: Array
 ) -> dict[int, str]:
     """Fill in the similarity of every sample's map with that of the model with these layers randomised; why there is none."""
-    key = "randomised", context.seed, tuple(chosen), draw, biases
-    with context.others.one(key, lambda: randomised(context.model, chosen, context.seed, draw, biases)) as other:
-        try:
-            maps = context.explain_in(other).attributions
-        except InputError as problem:
-            return dict.fromkeys(range(context.batch), f"the randomised model can't be explained: {problem.message}")
+    key = context.seed, tuple(chosen), draw, biases
+    other = context.explain_made(
+        "randomised", key, lambda: randomised(context.model, chosen, context.seed, draw, biases)
+    )
+    if isinstance(other, str):
+        return dict.fromkeys(range(context.batch), other)
     reasons = {}
     for sample in range(context.batch):
-        new = {name: np.asarray(value[sample], np.float64) for name, value in maps.items()}
-        like = similarity(context, context.map(sample), new, similar)
+        like = similarity(context, context.map(sample), context.map(sample, other.attributions), similar)
         if isinstance(like, str):
             reasons[sample] = like
         else:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from analyzer.evaluation.context import MetricContext
 from analyzer.evaluation.measure import Measure
 from analyzer.evaluation.registry import metric
@@ -33,8 +31,7 @@ def random_logit(context: MetricContext, *, similar: Similarity = "spearman") ->
         each = others[sample]
         if isinstance(each, str):
             return each
-        new = {name: np.asarray(value[sample], np.float64) for name, value in maps.items()}
-        return similarity(context, context.map(sample), new, similar)
+        return similarity(context, context.map(sample), context.map(sample, maps), similar)
 
     return Measure.of(context.judged(alike), record=record)
 
