@@ -35,7 +35,8 @@ def input_invariance(
         name: (value + np.asarray(shift, value.dtype) if name in names else value)
         for name, value in context.inputs.items()
     }
-    found = context.explain_made("shifted", shift, lambda: shifted(context.model, names, shift), moved)
+    key = shift, *names
+    found = context.explain_made("shifted", key, lambda: shifted(context.model, names, shift), moved)
     if isinstance(found, str):
         return Measure.of([found] * context.batch)
     scores = np.abs(found.score - context.score)

@@ -10,6 +10,7 @@ from onnx import TensorProto, helper
 
 import analyzer
 from analyzer.errors import UnsupportedError
+from analyzer.evaluation.other_models import OtherModels
 from analyzer.evaluation.shifted import shifted
 from tests.analyzer.evaluation.maps import Array, draw, linear, load, two_layers, with_map
 from tests.analyzer.evaluation.oracles import quantus
@@ -185,6 +186,17 @@ def test_a_rectifier_keeps_its_place() -> None:
     model = load(two_layers([COUNT], draw(5, COUNT, 8), draw(6, 8, 3)))
     e = model.explain(X, "gradient")
     assert (analyzer.evaluate(model, X, e, "input-invariance", shift=3.0).values < 1e-3).all()
+
+
+def test_shifted_models_of_other_inputs_are_not_mixed_up() -> None:
+    """One candidate may have maps of one input, the next of both."""
+    each = next(case for case in cases(2) if case.name == "two")
+    model = load(each.proto)
+    with OtherModels() as others:
+        for inputs in (["row"], ["picture"], ["picture", "row"]):
+            e = model.explain(each.feed, "gradient", inputs=inputs)
+            found = analyzer.evaluate(model, each.feed, e, "input-invariance", others=others)
+            assert (found.values < 1e-3).all()
 
 
 def _relative(own: Array, other: Array) -> Array:
