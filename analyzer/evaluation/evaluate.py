@@ -200,11 +200,7 @@ def _joined(parts: Sequence[Measure], counts: Sequence[int]) -> Measure:
     reasons = {
         int(start) + at: why for part, start in zip(parts, starts, strict=True) for at, why in part.reasons.items()
     }
-    curves = {}
-    for name, curve in parts[0].curves.items():
-        each = [part.curves[name] for part in parts]
-        x = np.concatenate([np.broadcast_to(c.x, c.y.shape) for c in each])
-        curves[name] = Curve.of(x, np.concatenate([c.y for c in each]), curve.x_label, curve.y_label)
+    curves = {name: Curve.joined([part.curves[name] for part in parts]) for name in parts[0].curves}
     record = {
         key: [entry for part in parts for entry in part.record[key]] if isinstance(value, list) else value
         for key, value in parts[0].record.items()

@@ -262,9 +262,8 @@ class _Run:
             cell.reasons |= {row: f"it can't be read [{problem.code}]" for row, problem in found.unreadable.items()}
             own = {name: parts for (of, by, name), parts in self._curves.items() if (of, by) == (number, metric)}
             for name, parts in own.items():
-                whole = _joined(parts)
-                if whole is not None:
-                    cell.curves[name] = whole
+                if len({part.y.shape[1] for part in parts}) == 1:
+                    cell.curves[name] = Curve.joined(parts)
                 else:
                     cell.notes.append(f"curves {name!r} have different numbers of points: left out")
         return found
@@ -297,16 +296,3 @@ def _stacked(batch: Batch) -> Array:
     masks = [np.zeros_like(known) if sample.mask is None else sample.mask for sample in batch.samples]
     count = max((len(value) for value in batch.feed.values()), default=len(masks))
     return np.stack(masks + masks[-1:] * (count - len(masks)))
-
-
-def _joined(parts: Sequence[Curve]) -> Curve | None:
-    """Curves of several batches as one; None where they have different numbers of points."""
-    points = {part.y.shape[1:] for part in parts}
-    if len(points) > 1:
-        return None
-    first = parts[0]
-    same = all(part.x.shape == first.x.shape and np.array_equal(part.x, first.x) for part in parts)
-    x = first.x
-    if not same or x.ndim > 1:
-        x = np.concatenate([np.broadcast_to(part.x, part.y.shape) for part in parts])
-    return Curve(x, np.concatenate([part.y for part in parts]), first.x_label, first.y_label)

@@ -42,6 +42,12 @@ class Curve:
         """From points (samples, points) of their own for each sample, which may be the same for all."""
         return cls(x[0] if len(x) and (x == x[0]).all() else x, y, x_label, y_label)
 
+    @classmethod
+    def joined(cls, parts: Sequence[Curve]) -> Curve:
+        """The curves of the parts of a batch, all with as many points, as one."""
+        x = np.concatenate([np.broadcast_to(part.x, part.y.shape) for part in parts])
+        return cls.of(x, np.concatenate([part.y for part in parts]), parts[0].x_label, parts[0].y_label)
+
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready."""
         return {
