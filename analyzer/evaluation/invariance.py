@@ -16,6 +16,7 @@ from analyzer.evaluation.context import MetricContext, together
 from analyzer.evaluation.measure import Array, Evaluation, Measure
 from analyzer.evaluation.neighbours import noisy
 from analyzer.evaluation.similarity import spearman
+from analyzer.importer.parity import relative_error
 from analyzer.model import Model
 
 #: Neighbours on which the models must agree too: a function is told by its slopes.
@@ -63,25 +64,27 @@ def implementation_invariance(
     explanation = model_a.explain(feed, method, **options)
     context = MetricContext(model_a, explanation, feed, {}, seed)
     allowed = max(model_a.tolerance, model_b.tolerance) if tolerance is None else tolerance
-    _require_same(model_a, model_b, feed, other, allowed)
-    for near in _around(context):
-        _require_same(model_a, model_b, near, _renamed(model_a, model_b, near), allowed)
+    checked = [feed, *_around(context)]
+    for each in checked:
+        _require_same(model_a, model_b, each, allowed)
     names = dict(zip(feed, other, strict=True))
     chosen = {**explanation.options, "inputs": [names[name] for name in context.maps]}
     targets = [context.target_of(sample) for sample in range(context.batch)]
     found = model_b.explain(other, method, **{**chosen, "target": together(targets)})
-    likeness: list[float | None] = []
+    maps = {name: found.attributions[names[name]] for name in context.maps}
+    likeness: list[float | None] = [None] * context.batch
 
     def apart(sample: int) -> float | str:
-        new = np.concatenate([np.asarray(found.attributions[names[name]][sample]).reshape(-1) for name in context.maps])
-        like = spearman(context.flat(sample), new)
-        likeness.append(None if isinstance(like, str) else like)
-        return relative_distance(context.flat(sample), new.astype(np.float64))
+        own, new = context.flat(sample), context.flat(sample, maps)
+        like = spearman(own, new)
+        likeness[sample] = None if isinstance(like, str) else like
+        return relative_distance(own, new)
 
     measure = Measure.of(context.judged(apart))
+    evaluations = 2 * context.batch * len(checked) + context.counts.evaluations
     return Evaluation(
         "implementation-invariance", {"tolerance": allowed}, measure.values, measure.reasons, False, method,
-        explanation.target, 2 * context.batch * (1 + _NEIGHBOURS), 2 * context.batch, seed,
+        explanation.target, evaluations, 2 * context.batch, seed,
         record={"spearman": likeness, "options": {k: v for k, v in options.items() if v is not None}},
     )  # fmt: skip
 
@@ -116,18 +119,16 @@ def _around(context: MetricContext) -> Iterator[dict[str, Array]]:
         yield {**context.inputs, **{name: np.stack([each[name][at] for each in copies]) for name in copies[0]}}
 
 
-def _require_same(
-    model_a: Model, model_b: Model, feed: dict[str, Array], other: dict[str, Array], tolerance: float
-) -> None:
+def _require_same(model_a: Model, model_b: Model, feed: dict[str, Array], tolerance: float) -> None:
     """Refuse models whose outputs differ; those correspond by their order."""
+    other = _renamed(model_a, model_b, feed)
     for (name, own), theirs in zip(model_a.predict(feed).items(), model_b.predict(other).values(), strict=False):
-        if own.shape != theirs.shape or own.dtype.kind not in "fiub" or theirs.dtype.kind not in "fiub":
-            same, why = own.shape == theirs.shape and np.array_equal(own, theirs), "is another"
+        if own.dtype.kind in "fiub" and theirs.dtype.kind in "fiub":
+            error = relative_error(theirs, own)
         else:
-            apart = np.abs(own.astype(np.float64) - theirs.astype(np.float64)).max(initial=0.0)
-            share = float(apart / (np.abs(own).max(initial=0.0) or 1.0))
-            same, why = share <= tolerance, f"differs by {share:.2g} of its largest value"
-        if not same:
+            error = 0.0 if np.array_equal(own, theirs) else np.inf
+        if error > tolerance:
+            why = f"differs by {error:.2g} of its largest value" if np.isfinite(error) else "is another"
             raise UsageError(
                 "invariance.different",
                 f"the models don't compute the same: output {name!r} {why}",

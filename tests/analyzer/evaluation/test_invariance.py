@@ -89,6 +89,24 @@ def test_words_and_one_sample_at_a_time() -> None:
     assert implementation_invariance(load(cnn()), load(cnn(1)), pictures, "lrp", target=[0, 2]).values.max() < 1e-5
 
 
+def test_scores_that_both_rule_out_are_the_same() -> None:
+    weights, ruled_out = draw(1, 6, 3), np.array([-np.inf, 0, 0], np.float32)
+    one, other = load(linear([6], weights, ruled_out)), load(linear([6], weights, ruled_out))
+    assert implementation_invariance(one, other, draw(2, 2, 6), "gradient", target=1).values.max() < 1e-5
+    with pytest.raises(UsageError, match="output 'scores' is another"):
+        implementation_invariance(one, load(linear([6], weights)), draw(2, 2, 6), "gradient", target=1)
+
+
+def test_what_it_took() -> None:
+    one, other = load(linear([6], draw(1, 6, 3))), load(linear([6], draw(1, 6, 3)))
+    found = implementation_invariance(one, other, draw(2, 3, 6))
+    assert found.n_explanations == 2 * 3
+    assert found.n_evaluations == 2 * 3 * (1 + 4) + 3  # on the inputs and four times close to them; what is explained
+    ids = np.random.default_rng(0).integers(0, 11, (2, 7))
+    words = implementation_invariance(load(tokens()), load(tokens()), ids, "gradient-x-input")
+    assert words.n_evaluations == 2 * 2 + 2  # there is nothing close to words
+
+
 def test_the_distance_of_maps_of_zeros() -> None:
     assert relative_distance(np.zeros(3), np.zeros(3)) == 0
     assert relative_distance(np.zeros(3), np.ones(3)) == "the map is zero everywhere"
