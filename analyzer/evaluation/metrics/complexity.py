@@ -21,9 +21,8 @@ def complexity(context: MetricContext) -> Measure:
 
 
 def _entropy(values: Array) -> float | str:
-    total = values.sum()
-    if total == 0:
+    if not values.any():
         return "the map is zero everywhere"
-    shares = values[values > 0] / total
-    shares = shares[shares > 0]
-    return max(0.0, float(-(shares * np.log(shares)).sum()))
+    from scipy.stats import entropy
+
+    return max(0.0, float(entropy(values)))

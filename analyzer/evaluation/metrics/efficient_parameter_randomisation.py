@@ -53,9 +53,10 @@ def efficient_parameter_randomisation(
 
 def discrete_entropy(values: Array, bins: int) -> float:
     """Entropy, in nats, of the histogram of values, its bins equally wide between the least and the largest; 0 of equal ones."""
+    from scipy.stats import entropy
+
     low, high = float(values.min()), float(values.max())
     if low == high:
         return 0.0
     counts, _ = np.histogram((values - low) / (high - low), bins, (0.0, 1.0))
-    shares = counts[counts > 0] / counts.sum()
-    return max(0.0, float(-(shares * np.log(shares)).sum()))
+    return max(0.0, float(entropy(counts)))
