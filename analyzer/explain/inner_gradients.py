@@ -14,6 +14,7 @@ from analyzer.explain.backends import Backends
 from analyzer.explain.request import Request
 from analyzer.onnx_model import Array, OnnxModel
 from analyzer.targets.resolve import resolve_on
+from analyzer.targets.target import Resolved
 
 if TYPE_CHECKING:
     from analyzer.engines.traced_score import TracedScore
@@ -62,7 +63,8 @@ class InnerGradients:
             self._backends.model, feed, request.target, score=request.score, layer=request.layer, place=request.place,
             gradients=True,
         )  # fmt: skip
-        model, weights = explained.model, explained.target.weights  # type: ignore[attr-defined]
+        assert isinstance(explained.target, Resolved)  # a detection has been resolved to its class score
+        model, weights = explained.model, explained.target.weights
         traced = self._traced(model, feed, explained.scored.value, request.inputs)
         found, device = traced.trace.values, traced.device
         plan = traced.plan(protocol.GRADIENT, tuple(traced.nodes.values()))
@@ -86,7 +88,7 @@ class InnerGradients:
         from analyzer.engines.traced_score import TracedScore
         from analyzer.importer.trace import trace
 
-        key = id(model), value, chosen, tuple((name, each.shape, each.dtype.str) for name, each in feed.items())
+        key = model, value, chosen, tuple((name, each.shape, each.dtype.str) for name, each in feed.items())
         if self._last is not None and self._last[0] == key:
             return self._last[1]
         made = trace(model.graph, feed, torch.float32, optimize=False)
