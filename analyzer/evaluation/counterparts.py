@@ -10,11 +10,12 @@ result for the layer's.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import onnx
+
+from analyzer.inputs.graph_readers import GraphReaders
 
 #: Operators that only change how a value is stored.
 STORING = frozenset({"QuantizeLinear", "DequantizeLinear", "Cast"})
@@ -26,30 +27,16 @@ class Wiring:
 
     def __init__(self, graph: onnx.GraphProto) -> None:
         self.graph = graph
-        self.constants = {tensor.name for tensor in graph.initializer}
-        self.inputs = [value.name for value in graph.input if value.name not in self.constants]
+        reading = GraphReaders.of(graph)
+        #: Value -> the nodes that read it.
+        self.readers: Mapping[str, list[onnx.NodeProto]] = reading.readers
+        #: The values that depend on the inputs, these included.
+        self.variable = reading.computed
+        self.inputs = [value.name for value in graph.input if value.name in self.variable]
         self.outputs = [value.name for value in graph.output]
         self.maker = {name: node for node in graph.node for name in node.output if name}
         #: Node name, or the name of its first output where it has none -> node.
         self.nodes = {label(node): node for node in graph.node}
-
-    @functools.cached_property
-    def readers(self) -> Mapping[str, list[onnx.NodeProto]]:
-        """Value -> the nodes that read it."""
-        found: dict[str, list[onnx.NodeProto]] = {}
-        for node in self.graph.node:
-            for name in dict.fromkeys(node.input):
-                found.setdefault(name, []).append(node)
-        return found
-
-    @functools.cached_property
-    def variable(self) -> frozenset[str]:
-        """The values that depend on the inputs, these included; the nodes stand in the order of execution."""
-        found = set(self.inputs)
-        for node in self.graph.node:
-            if any(name in found for name in node.input):
-                found.update(name for name in node.output if name)
-        return frozenset(found)
 
     def rectifies(self, value: str, result: str) -> bool:
         """Whether a value is another one, or becomes it through nothing but what a quantiser drops after a layer."""

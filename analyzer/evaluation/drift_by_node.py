@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from analyzer.evaluation.counterparts import STORING, Counterpart, Counterparts, counterparts, label
+from analyzer.evaluation.counterparts import STORING, Counterpart, Counterparts, Wiring, counterparts, label
 from analyzer.evaluation.measure import Array
 from analyzer.evaluation.node_drift import DriftByNode, NodeDrift, Site, decibel
 from analyzer.executor.cut_model import CutModel
@@ -261,7 +261,7 @@ def _once(pairs: list[Counterpart]) -> list[Counterpart]:
     return list({pair.first: pair for pair in reversed(pairs)}.values())
 
 
-def _of_node(graph: Any, name: str, sqnr: Mapping[str, float]) -> float:
+def _of_node(graph: Wiring, name: str, sqnr: Mapping[str, float]) -> float:
     node = graph.nodes.get(name)
     values = [name] if node is None else node.output
     return min((sqnr[value] for value in values if value in sqnr), default=float("nan"))

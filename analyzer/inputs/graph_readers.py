@@ -44,7 +44,7 @@ class GraphReaders:
         computed = {value.name for value in graph.input} - constants.keys()
         for node in graph.node:
             if not computed.isdisjoint(node.input):
-                computed.update(node.output)
+                computed.update(filter(None, node.output))  # an output that is left out has no name
         return cls(dict(readers), constants, frozenset(computed))
 
     def of_value(self, name: str) -> list[NodeProto]:
