@@ -16,11 +16,11 @@ from analyzer.errors import UnsupportedError
 from analyzer.evaluation.context import MetricContext
 from analyzer.evaluation.measure import Array
 from analyzer.inputs.graph_selection import selecting_inputs
+from analyzer.inputs.layout import PLACES
 from analyzer.methods.parameters import COUNT, POSITIVE
 
 Noise = Literal["uniform", "normal"]
 Scale = Literal["range", "absolute"]
-_PLACES = "TDHW"
 
 # Parameters that the metrics share.
 Samples = Annotated[int, "how many neighbours are drawn", COUNT]
@@ -153,7 +153,7 @@ def moved(context: MetricContext, sample: int, most: int) -> dict[tuple[str, str
         for axis, letter in enumerate(letters):
             side = x.shape[axis]
             reach = min(most, side - 1)
-            if letter not in _PLACES or reach < 1:
+            if letter not in PLACES or reach < 1:
                 continue
             steps = np.array([step for step in range(-reach, reach + 1) if step], np.int64)
             at = [np.clip(np.arange(side) - step, 0, side - 1) for step in steps]
@@ -184,7 +184,7 @@ def size_of(context: MetricContext, sample: int) -> float:
 def _extent(context: MetricContext, name: str, x: Array) -> Array | float:
     """The scale of a sample's values, broadcastable to it; 0 where all of them are."""
     letters = context.model.axes(name, context.inputs[name].shape).letters[1:]
-    if not set(letters) & set(_PLACES):  # columns, each with its own unit
+    if not set(letters) & set(PLACES):  # columns, each with its own unit
         own = np.nan_to_num(np.abs(x))
         fitted = context.model.fitted_ranges.get(name)
         if fitted is None or x.shape not in ((), fitted.low.shape):

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 #: Letters of axes that count places: time or tokens, depth, rows, columns.
-_PLACES = "TDHW"
+PLACES = "TDHW"
 #: So many channels pictures have.
 _FEW = (1, 3, 4)
 
@@ -49,7 +49,7 @@ class Axes:
     @property
     def places(self) -> tuple[int, ...]:
         """The axes that masks and maps lie along; of an input without any its channels."""
-        found = tuple(axis for axis, letter in enumerate(self.letters) if letter in _PLACES)
+        found = tuple(axis for axis, letter in enumerate(self.letters) if letter in PLACES)
         return found or tuple(axis for axis, letter in enumerate(self.letters) if letter == "C")
 
 
@@ -71,7 +71,7 @@ def named_axes(given: str | Mapping[str, str] | None, inputs: Mapping[str, Tenso
             message = f"the model has no input {name!r}{did_you_mean(name, inputs)}"
             raise UsageError("layout.unknown_input", message, f"its inputs: {', '.join(inputs)}")
         text, shape = str(letters), inputs[name].shape
-        if len(set(text)) != len(text) or not set(text) <= {*_PLACES, "N", "C"} or not text:
+        if len(set(text)) != len(text) or not set(text) <= {*PLACES, "N", "C"} or not text:
             message = f"{text[:40]!r} is no layout of input {name!r}"
             raise UsageError("layout.invalid", message, "give each axis one letter of N, C, T, D, H, W, as in NTC")
         if shape and len(text) != len(shape):

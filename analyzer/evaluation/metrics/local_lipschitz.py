@@ -7,8 +7,9 @@ from typing import Annotated
 import numpy as np
 
 from analyzer.evaluation.context import MetricContext
-from analyzer.evaluation.measure import Measure
-from analyzer.evaluation.neighbours import NoiseKind, Radius, RadiusScale, SameClass, Samples, explained, noisy, size_of
+from analyzer.evaluation.measure import Array, Measure
+from analyzer.evaluation.metrics.sensitivity import over_noise
+from analyzer.evaluation.neighbours import Neighbours, NoiseKind, Radius, RadiusScale, SameClass, Samples, size_of
 from analyzer.evaluation.registry import NUMBERS, metric
 
 
@@ -32,14 +33,8 @@ def local_lipschitz(
     ] = True,
 ) -> Measure:
     """Largest ‖E(x) − E(x')‖₂ / ‖x − x'‖₂ over neighbours of the input; the target stays the same."""
-    flips: dict[int, int | None] = {}
 
-    def steepest(sample: int) -> float | str:
-        near = explained(context, sample, noisy(context, sample, samples, radius, scale, noise))
-        flips[sample] = near.changes_of_class
-        size = size_of(context, sample) if normalise else None
-        found = (near.same_class() if same_class else near).slopes(2, size)
-        return found if isinstance(found, str) else float(np.max(found))
+    def slopes(sample: int, near: Neighbours) -> Array | str:
+        return near.slopes(2, size_of(context, sample) if normalise else None)
 
-    values = context.judged(steepest)
-    return Measure.of(values, record={"class_changes": [flips.get(at) for at in range(context.batch)]})
+    return over_noise(context, samples, radius, scale, noise, same_class, slopes, np.max)

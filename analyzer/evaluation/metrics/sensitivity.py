@@ -9,6 +9,7 @@ import numpy as np
 from analyzer.evaluation.context import MetricContext
 from analyzer.evaluation.measure import Array, Measure
 from analyzer.evaluation.neighbours import (
+    Neighbours,
     Noise,
     NoiseKind,
     Radius,
@@ -44,7 +45,7 @@ def max_sensitivity(
     same_class: SameClass = False,
 ) -> Measure:
     """Largest change of the map over neighbours of the input, ‖E(x) − E(x')‖₂ / ‖E(x)‖₂; the target stays the same."""
-    return _measured(context, samples, radius, scale, noise, same_class, np.max)
+    return over_noise(context, samples, radius, scale, noise, same_class, _relative, np.max)
 
 
 @metric(
@@ -63,25 +64,37 @@ def average_sensitivity(
     same_class: SameClass = False,
 ) -> Measure:
     """Mean change of the map over neighbours of the input, ‖E(x) − E(x')‖₂ / ‖E(x)‖₂; the target stays the same."""
-    return _measured(context, samples, radius, scale, noise, same_class, np.mean)
+    return over_noise(context, samples, radius, scale, noise, same_class, _relative, np.mean)
 
 
-def _measured(
+def over_noise(
     context: MetricContext,
     samples: int,
     radius: float,
     scale: Scale,
     noise: Noise,
     same_class: bool,
+    figures: Callable[[int, Neighbours], Array | str],
     summary: Callable[[Array], float],
 ) -> Measure:
+    """A summary of a figure of every noisy neighbour, or why there is none; and how many change their class.
+
+    Parameters
+    ----------
+    figures
+        Given a sample and the neighbours that count: (n,), or why there are none.
+    """
     flips: dict[int, int | None] = {}
 
-    def change(sample: int) -> float | str:
+    def one(sample: int) -> float | str:
         near = explained(context, sample, noisy(context, sample, samples, radius, scale, noise))
         flips[sample] = near.changes_of_class
-        changes = (near.same_class() if same_class else near).relative_changes(2)
-        return changes if isinstance(changes, str) else float(summary(changes))
+        found = figures(sample, near.same_class() if same_class else near)
+        return found if isinstance(found, str) else float(summary(found))
 
-    values = context.judged(change)
+    values = context.judged(one)
     return Measure.of(values, record={"class_changes": [flips.get(at) for at in range(context.batch)]})
+
+
+def _relative(sample: int, near: Neighbours) -> Array | str:
+    return near.relative_changes(2)
