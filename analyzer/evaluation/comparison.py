@@ -263,16 +263,20 @@ def _outputs(first: Mapping[str, Array], second: Mapping[str, Array]) -> list[tu
 
 
 def _difference(outputs: Sequence[tuple[Array, Array]], at: int) -> tuple[float, float]:
-    """The largest difference of a sample's outputs, and the largest in units of the largest value; NaN without outputs."""
+    """The largest difference of a sample's outputs, and the largest in units of the largest finite value.
+
+    Infinite where one is not finite and the other is another; NaN without outputs.
+    """
     largest, relative = np.nan, np.nan
     for a, b in outputs:
         if at >= len(a):
             continue
         one, two = np.asarray(a[at], np.float64), np.asarray(b[at], np.float64)
+        same = (one == two) | (np.isnan(one) & np.isnan(two))
         with np.errstate(invalid="ignore"):
-            apart = np.where(one == two, 0.0, np.abs(one - two))  # infinities of one sign too
-        off = float(apart.max()) if apart.size else 0.0
-        scale = float(np.abs(one).max()) if one.size else 0.0
+            apart = np.where(same, 0.0, np.nan_to_num(np.abs(one - two), nan=np.inf, posinf=np.inf))
+        off = float(apart.max(initial=0.0))
+        scale = float(np.abs(one[np.isfinite(one)]).max(initial=0.0))
         largest = np.fmax(largest, off)
         relative = np.fmax(relative, off / scale if scale else (0.0 if off == 0 else np.inf))
     return float(largest), float(relative)

@@ -89,6 +89,25 @@ def test_the_same_model_agrees_in_everything() -> None:
     assert not found.changed
 
 
+def _with_bias(bias: list[float], weights: Any = W) -> analyzer.Model:
+    nodes = [helper.make_node("Gemm", ["x", "w", "b"], ["scores"], "product")]
+    values = {"w": weights, "b": np.array(bias, np.float32)}
+    return analyzer.load(assemble(nodes, {"x": (FLOAT, ["n", 5])}, {"scores": (FLOAT, ["n", 3])}, values), "cpu")
+
+
+def test_scores_that_arent_finite_hide_no_difference() -> None:
+    first = _with_bias([-np.inf, 0, 0])
+    found = compare(first, _with_bias([-np.inf, 0, 0], OTHER), X, "gradient", target=1)
+    a, b = (X.astype(np.float64) @ w[:, 1:] for w in (W, OTHER))
+    for at, row in enumerate(found.rows):
+        assert row.difference == pytest.approx(np.abs(a - b)[at].max(), rel=1e-4)
+        assert row.relative == pytest.approx(np.abs(a - b)[at].max() / np.abs(a[at]).max(), rel=1e-4)
+    for bias in ([-np.inf, 0, np.nan], [0, 0, 0], [np.inf, 0, 0]):
+        found = compare(first, _with_bias(bias), X, "gradient", target=1)
+        assert all(row.difference == row.relative == np.inf for row in found.rows), bias
+    json.dumps(found.to_dict(), allow_nan=False)
+
+
 def test_a_map_of_zeros_has_no_rank_and_drifts_most() -> None:
     dead = OTHER.copy()
     dead[:, 0] = 0
