@@ -191,8 +191,12 @@ class MetricContext(ScoreContext):
         return options
 
     def part(self, rows: slice) -> MetricContext:
-        """The same for some of the samples."""
-        inputs = {name: value[rows] for name, value in self.inputs.items()}
+        """The same for some of the samples; inputs that all samples share stay as they are."""
+        axes = self.model.batch_axes(self.inputs, self.batch)
+        inputs = {
+            name: value if (axis := axes[name]) is None else value[(slice(None),) * axis + (rows,)]
+            for name, value in self.inputs.items()
+        }
         masks = {name: value[rows] for name, value in self.masks.items()}
         start = self.start + (rows.start or 0)
         return MetricContext(
@@ -230,7 +234,7 @@ def rows_of_explanation(e: Explanation, rows: slice | Sequence[int] | Array) -> 
         complete = replace(complete, total=complete.total[chosen], expected=complete.expected[chosen])
 
     def taken(arrays: Feed) -> dict[str, Array]:
-        return {name: value[chosen] if len(value) == count else value for name, value in arrays.items()}
+        return {name: value[chosen] if value.ndim and len(value) == count else value for name, value in arrays.items()}
 
     return replace(
         e, attributions=taken(e.attributions), raws=taken(e.raws), inputs=taken(e.inputs),

@@ -9,7 +9,7 @@ import pytest
 from onnx import TensorProto, helper
 
 import analyzer
-from tests.analyzer.evaluation.maps import context_of, draw, explained, linear, load, with_map
+from tests.analyzer.evaluation.maps import Array, context_of, draw, explained, linear, load, with_map
 from tests.common.models import assemble, tokens
 from tests.common.text_models import categories, word_score
 from tests.common.text_models import words as text_model
@@ -98,6 +98,31 @@ def test_pictures_of_whole_numbers() -> None:
         if info.needs == "scores":
             e = with_map(explained(model, x), draw(72, *x.shape))
             assert analyzer.evaluate(model, x, e, metric, **info.quick).n_valid == 2
+
+
+@pytest.mark.parametrize("shared", [np.array(2.0, np.float32), draw(75, 7, 3)], ids=["scalar", "rows"])
+def test_an_input_that_all_samples_share_is_left_whole(shared: Array) -> None:
+    """Samples are judged on their own, and it is no sample's."""
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["z"]), helper.make_node("Mul", ["z", "scale"], ["scores"])]
+    if shared.ndim:
+        nodes[1:] = [
+            helper.make_node("ReduceMean", ["shared"], ["scale"], axes=[0], keepdims=1),
+            helper.make_node("Mul", ["z", "scale"], ["scores"]),
+        ]
+    name, w, x = "shared" if shared.ndim else "scale", draw(73, 5, 3), draw(74, 3, 5)
+    inputs = {"x": (TensorProto.FLOAT, ["n", 5]), name: (TensorProto.FLOAT, ["m", 3] if shared.ndim else [])}
+    model = load(assemble(nodes, inputs, {"scores": (TensorProto.FLOAT, ["n", 3])}, {"w": w}))
+    feed = {"x": x, name: shared}
+    e = model.explain(feed, "occlusion", target=1, inputs=["x"])
+    found = analyzer.evaluate(model, feed, e, "completeness")
+    expected = x @ w[:, 1] * (shared[:, 1].mean() if shared.ndim else shared)
+    np.testing.assert_allclose(found.record["expected"], expected, rtol=1e-4)
+    assert (found.values < 1e-4).all()
+    for metric in ("sparseness", "max-sensitivity", "parameter-randomisation"):
+        assert analyzer.evaluate(model, feed, e, metric, **analyzer.metrics()[metric].quick).n_valid == 3
+    compared = analyzer.compare(model, model, feed, "gradient", target=1, inputs=["x"])
+    assert [row.similarity["cosine"] for row in compared.rows] == pytest.approx([1, 1, 1])
+    assert compared.shown[0].first.inputs[name].shape == shared.shape
 
 
 def test_units_of_every_size() -> None:
