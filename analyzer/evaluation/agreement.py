@@ -99,10 +99,10 @@ class Summary:
     def of(cls, name: str, values: Sequence[float], confidence: float) -> Summary:
         """The summary of values, NaN among them counted as missing."""
         known = np.array([value for value in values if not np.isnan(value)])
-        found = statistics.mean(name, known[np.isfinite(known)], 0.0, "at least", confidence)
+        found = statistics.Interval.of(known[np.isfinite(known)], confidence)
         ends = [float(f(known)) if len(known) else np.nan for f in (np.median, np.min, np.max)]
         low, high = (each if np.isfinite(each) else np.nan for each in (found.low, found.high))
-        return cls(name, len(known), len(values) - len(known), found.estimate, low, high, *ends)
+        return cls(name, len(known), len(values) - len(known), found.mean, low, high, *ends)
 
 
 @dataclass(frozen=True)

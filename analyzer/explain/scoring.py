@@ -34,7 +34,7 @@ def evaluator_of(
         As resolving the target does.
     """
     info = registry.methods().get(request.method)  # None for an explanation that was made elsewhere
-    own = info is not None and "layer" in info.parameters  # where its map lies, not what is explained
+    own = info is not None and info.reads_a_layer  # where its map lies, not what is explained
     explained = resolve_on(
         backends.model, feed, request.target, score=request.score, layer=None if own else request.layer, place=request.place,
         gradients=info is not None and info.needs == "trace",

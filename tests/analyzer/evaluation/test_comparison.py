@@ -102,7 +102,7 @@ def test_scores_that_arent_finite_hide_no_difference() -> None:
     for at, row in enumerate(found.rows):
         assert row.difference == pytest.approx(np.abs(a - b)[at].max(), rel=1e-4)
         assert row.relative == pytest.approx(np.abs(a - b)[at].max() / np.abs(a[at]).max(), rel=1e-4)
-    for bias in ([-np.inf, 0, np.nan], [0, 0, 0], [np.inf, 0, 0]):
+    for bias in ([-np.inf, 0.0, np.nan], [0.0, 0.0, 0.0], [np.inf, 0.0, 0.0]):
         found = compare(first, _with_bias(bias), X, "gradient", target=1)
         assert all(row.difference == row.relative == np.inf for row in found.rows), bias
     json.dumps(found.to_dict(), allow_nan=False)
